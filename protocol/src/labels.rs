@@ -1,0 +1,319 @@
+//! Label sets in one canonical byte form.
+//!
+//! A set is a run of `name length, name, value length, value` (lengths as varints), names strictly ascending by
+//! bytes, no empty name or value. `__name__` is a label like any other. The bytes are the set: equality and
+//! hashing need no decoding, the same bytes travel in batches and enter the series id.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::ids::{ClusterSecret, SLOT_COUNT, SeriesId, SlotId, TenantId};
+use crate::varint;
+
+/// Name of the label that holds the metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// Why bytes or pairs are no label set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelsError {
+    /// The bytes end inside a label or a length is wrong.
+    #[error("label bytes are cut short or malformed")]
+    Malformed,
+    /// A name or value is not UTF-8.
+    #[error("a label name or value is not valid UTF-8")]
+    NotUtf8,
+    /// A name is empty.
+    #[error("a label name is empty")]
+    EmptyName,
+    /// The same name appears twice.
+    #[error("label name {0:?} appears twice")]
+    Duplicate(String),
+    /// Names are not ascending, or a value is empty, where canonical bytes were due.
+    #[error("labels are not in canonical order near {0:?}")]
+    NotCanonical(String),
+}
+
+/// An immutable label set in canonical form.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<[u8]>);
+
+impl Labels {
+    /// The set without labels.
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// Sorts the pairs, drops empty values (they mean absence) and refuses doubled or empty names.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, LabelsError> {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.push(name.as_ref(), value.as_ref());
+        }
+        builder.finish()
+    }
+
+    /// Takes bytes that claim to be canonical, checking all of the form.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, LabelsError> {
+        let mut input = bytes;
+        let mut previous: Option<&[u8]> = None;
+        while !input.is_empty() {
+            let name = varint::read_prefixed(&mut input).ok_or(LabelsError::Malformed)?;
+            let value = varint::read_prefixed(&mut input).ok_or(LabelsError::Malformed)?;
+            let text = std::str::from_utf8(name).map_err(|_| LabelsError::NotUtf8)?;
+            std::str::from_utf8(value).map_err(|_| LabelsError::NotUtf8)?;
+            if name.is_empty() {
+                return Err(LabelsError::EmptyName);
+            }
+            if value.is_empty() || previous.is_some_and(|p| p >= name) {
+                return Err(LabelsError::NotCanonical(text.to_owned()));
+            }
+            previous = Some(name);
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// The canonical bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there is no label.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The labels in order of their names.
+    pub fn iter(&self) -> LabelsIter<'_> {
+        LabelsIter { input: &self.0 }
+    }
+
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// The value of a label, `None` when absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// The metric's name, `""` when absent.
+    pub fn metric_name(&self) -> &str {
+        self.get(METRIC_NAME).unwrap_or("")
+    }
+
+    /// The labels of which `keep` says yes.
+    pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        let mut out = Vec::with_capacity(self.0.len());
+        for (name, value) in self {
+            if keep(name) {
+                varint::write_prefixed(&mut out, name.as_bytes());
+                varint::write_prefixed(&mut out, value.as_bytes());
+            }
+        }
+        Self(out.into())
+    }
+
+    /// The set without its metric name.
+    pub fn without_name(&self) -> Self {
+        self.filtered(|name| name != METRIC_NAME)
+    }
+
+    /// The set with one label set, or removed where the value is empty.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut builder = LabelsBuilder::default();
+        for (n, v) in self {
+            if n != name {
+                builder.push(n, v);
+            }
+        }
+        if !name.is_empty() {
+            builder.push(name, value);
+        }
+        builder.finish().expect("names of a label set are unique and not empty")
+    }
+
+    /// Identity of the series that these labels name for a tenant.
+    pub fn series_id(&self, secret: &ClusterSecret, tenant: &TenantId) -> SeriesId {
+        let mut hasher = blake3::Hasher::new_keyed(&secret.0);
+        hasher.update(&(tenant.as_str().len() as u64).to_le_bytes());
+        hasher.update(tenant.as_str().as_bytes());
+        hasher.update(&self.0);
+        SeriesId(u128::from_le_bytes(first_16(&hasher.finalize())))
+    }
+
+    /// Slot of the series: hashed without `le`, so that the buckets of a classic histogram stay together.
+    pub fn slot(&self, secret: &ClusterSecret, tenant: &TenantId) -> SlotId {
+        let id = match self.get("le") {
+            None => self.series_id(secret, tenant),
+            Some(_) => self.filtered(|name| name != "le").series_id(secret, tenant),
+        };
+        id.slot_of_whole_labels()
+    }
+}
+
+impl SeriesId {
+    /// The slot, where the id was made from all labels that count for the slot (there is no `le`).
+    pub fn slot_of_whole_labels(self) -> SlotId {
+        SlotId((self.0 >> 64) as u16 % SLOT_COUNT)
+    }
+}
+
+fn first_16(hash: &blake3::Hash) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&hash.as_bytes()[..16]);
+    out
+}
+
+/// Prometheus' order: label by label, names first, then values; a prefix sorts before its extension.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = (&'a str, &'a str);
+    type IntoIter = LabelsIter<'a>;
+    fn into_iter(self) -> LabelsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Walks a label set.
+#[derive(Clone)]
+pub struct LabelsIter<'a> {
+    input: &'a [u8],
+}
+
+impl<'a> Iterator for LabelsIter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.input.is_empty() {
+            return None;
+        }
+        let name = varint::read_prefixed(&mut self.input).expect("canonical form was checked");
+        let value = varint::read_prefixed(&mut self.input).expect("canonical form was checked");
+        let text = |bytes| std::str::from_utf8(bytes).expect("canonical form was checked");
+        Some((text(name), text(value)))
+    }
+}
+
+/// Collects labels in any order.
+#[derive(Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(String, String)>,
+}
+
+impl LabelsBuilder {
+    /// Adds a label.
+    pub fn push(&mut self, name: &str, value: &str) {
+        self.pairs.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Sorts, drops empty values, refuses doubled or empty names.
+    pub fn finish(mut self) -> Result<Labels, LabelsError> {
+        self.pairs.sort();
+        let mut out = Vec::new();
+        for (i, (name, value)) in self.pairs.iter().enumerate() {
+            if name.is_empty() {
+                return Err(LabelsError::EmptyName);
+            }
+            if i > 0 && self.pairs[i - 1].0 == *name {
+                return Err(LabelsError::Duplicate(name.clone()));
+            }
+            if !value.is_empty() {
+                varint::write_prefixed(&mut out, name.as_bytes());
+                varint::write_prefixed(&mut out, value.as_bytes());
+            }
+        }
+        Ok(Labels(out.into()))
+    }
+}
+
+/// As PromQL writes it: `name{a="b"}`.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.metric_name())?;
+        let mut open = false;
+        for (name, value) in self.iter().filter(|(n, _)| *n != METRIC_NAME) {
+            f.write_str(if open { ", " } else { "{" })?;
+            write!(f, "{name}={value:?}")?;
+            open = true;
+        }
+        if open || self.metric_name().is_empty() {
+            f.write_str(if open { "}" } else { "{}" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied()).expect("valid labels")
+    }
+
+    #[test]
+    fn sorts_and_drops_empty_values() {
+        let set = labels(&[("b", "2"), ("__name__", "m"), ("a", "1"), ("c", "")]);
+        assert_eq!(set.to_string(), r#"m{a="1", b="2"}"#);
+        assert_eq!(set.get("c"), None);
+        assert_eq!(Labels::from_canonical(set.as_bytes()), Ok(set));
+    }
+
+    #[test]
+    fn refuses_what_is_not_canonical() {
+        assert_eq!(Labels::from_pairs([("a", "1"), ("a", "2")]), Err(LabelsError::Duplicate("a".into())));
+        assert_eq!(Labels::from_pairs([("", "1")]), Err(LabelsError::EmptyName));
+        assert_eq!(Labels::from_canonical(&[1, b'a', 0]), Err(LabelsError::NotCanonical("a".into())));
+        assert_eq!(Labels::from_canonical(&[1, b'a', 9, b'x']), Err(LabelsError::Malformed));
+    }
+
+    #[test]
+    fn buckets_share_a_slot() {
+        let (secret, tenant) = (ClusterSecret([7; 32]), TenantId::default());
+        let plain = labels(&[("__name__", "h_bucket"), ("job", "x")]);
+        for le in ["0.1", "1", "+Inf"] {
+            assert_eq!(plain.with("le", le).slot(&secret, &tenant), plain.slot(&secret, &tenant));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes: Vec<u8>) {
+            if let Ok(set) = Labels::from_canonical(&bytes) {
+                prop_assert_eq!(set.iter().count(), set.len());
+            }
+        }
+
+        #[test]
+        fn orders_as_pair_lists_do(a in pairs(), b in pairs()) {
+            let (x, y) = (Labels::from_pairs(a.clone()).unwrap(), Labels::from_pairs(b.clone()).unwrap());
+            prop_assert_eq!(x.cmp(&y), a.into_iter().collect::<Vec<_>>().cmp(&b.into_iter().collect::<Vec<_>>()));
+        }
+    }
+
+    fn pairs() -> impl Strategy<Value = std::collections::BTreeMap<String, String>> {
+        proptest::collection::btree_map("[a-c]{1,2}", "[a-c]{1,3}", 0..4)
+    }
+}

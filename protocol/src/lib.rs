@@ -1,0 +1,19 @@
+//! The shared language of the workspace: identifiers, labels, samples, batches and their byte formats.
+//!
+//! What lives here: types and codecs without I/O and without async. What does not: anything that opens a file,
+//! a socket or a thread (that is `storage`, `cluster` and `server`).
+//!
+//! Invariant: every decoder here takes bytes from outside as hostile input. It never panics, never allocates by
+//! an unchecked length, and its errors name the offence.
+//!
+//! Read first: [`labels`], then [`ids`].
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod histogram;
+pub mod ids;
+pub mod labels;
+pub mod matcher;
+pub mod sample;
+pub mod varint;

@@ -1,0 +1,12 @@
+//! One node's storage engine: synchronous, without network and without Raft.
+//!
+//! What lives here: the shared write-ahead log ([`wal`]), the file system seam ([`fs`]), and per shard replica the
+//! memtable, segments, manifest and background jobs that turn a Raft log into queryable data. What does not:
+//! replication, leadership, time (`cluster` and the caller's clock) and query semantics (`query`).
+//!
+//! Nothing in here starts a thread, reads a clock or opens a file but through [`fs::Fs`]: work that takes long is
+//! offered as steps which the caller runs where it likes, on a thread in production and in line in the simulator.
+
+#![deny(unsafe_code)]
+
+pub mod fs;
