@@ -1,3 +1,5 @@
 //! Replicates shards and finds them: Raft groups on the shared log, the meta group, the write router and fragments.
 
 #![forbid(unsafe_code)]
+
+pub mod env;
