@@ -1,0 +1,81 @@
+//! Real peers from the distribution: Prometheus and node_exporter.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::client::Client;
+use crate::free_port;
+
+/// Whether programs that a test needs are installed. Where they are not, the reason is printed and the test skips;
+/// in CI (`CI=true`) their absence is a failure.
+pub fn installed(programs: &[&str]) -> bool {
+    let missing: Vec<&&str> = programs.iter().filter(|p| find(p).is_none()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed in CI");
+    eprintln!("skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter)");
+    false
+}
+
+fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|p| p.is_file())
+}
+
+/// A process that ends with the value.
+pub struct Peer {
+    process: Child,
+    /// Port of its HTTP server.
+    pub port: u16,
+}
+
+impl Peer {
+    fn spawn(mut command: Command, port: u16, log: &Path) -> Self {
+        let log = File::create(log).expect("the test's directory is writable");
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be cloned"))
+            .stderr(log)
+            .spawn()
+            .expect("an installed program starts");
+        Self { process, port }
+    }
+
+    /// A client of its HTTP server.
+    pub fn client(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.port))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts node_exporter.
+pub fn node_exporter(dir: &Path) -> Peer {
+    let port = free_port();
+    let mut command = Command::new("prometheus-node-exporter");
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    Peer::spawn(command, port, &dir.join("node_exporter.log"))
+}
+
+/// Starts a Prometheus that scrapes itself and `target` every second and writes to `remote_write`.
+pub fn prometheus(dir: &Path, target: u16, remote_write: &str) -> Peer {
+    let port = free_port();
+    let config = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: prometheus\n    static_configs:\n      - targets: ['127.0.0.1:{port}']\n  - job_name: node\n    static_configs:\n      - targets: ['127.0.0.1:{target}']\nremote_write:\n  - url: {remote_write}\n    queue_config:\n      batch_send_deadline: 500ms\n"
+    );
+    let file = dir.join("prometheus.yml");
+    std::fs::write(&file, config).expect("the test's directory is writable");
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    Peer::spawn(command, port, &dir.join("prometheus.log"))
+}
