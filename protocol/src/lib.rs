@@ -16,4 +16,5 @@ pub mod ids;
 pub mod labels;
 pub mod matcher;
 pub mod sample;
+pub mod scan;
 pub mod varint;

@@ -108,7 +108,9 @@ impl Matcher {
     pub fn finite_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.compiled) {
             (MatchOp::Equal, _) => Some(vec![&self.value]),
-            (MatchOp::Regex, Some(Compiled::AnyOf(values))) => Some(values.iter().map(String::as_str).collect()),
+            (MatchOp::Regex, Some(Compiled::AnyOf(values))) => {
+                Some(values.iter().map(String::as_str).collect())
+            }
             _ => None,
         }
     }

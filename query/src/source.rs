@@ -1,0 +1,219 @@
+//! What the query engine asks of the rest of the system: two traits, implemented where the crates meet.
+//!
+//! ```text
+//! coordinator:  Engine ──fragment bytes──► Cluster::execute ──► every shard ──► one ShardAnswer per shard
+//! at a shard:   run_fragment(bytes) ──► ShardSource::select / label_names / ... ──► answer bytes
+//! ```
+//!
+//! [`ShardSource`] is a read view of one shard at one applied index; it never changes while it is held.
+//! [`Cluster`] carries opaque fragment bytes (see `protocol::scan`) to all shards of a tenant and brings their
+//! answers back in shard order, or fails naming the shard that is missing: a silent partial answer is a bug.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use protocol::error::ErrorKind;
+use protocol::histogram::Histogram;
+use protocol::ids::{ShardId, TenantId};
+use protocol::labels::Labels;
+use protocol::matcher::Matcher;
+use protocol::sample::TimestampMs;
+
+/// A failure below the query engine: storage, network, a missing shard. The message is for the client.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// Decides the code that the client sees and whether a retry can help.
+    pub kind: ErrorKind,
+    /// What failed, in words that may be shown to a client (names shards, never files).
+    pub message: String,
+}
+
+impl SourceError {
+    /// Builds an error.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// Timestamps in milliseconds, both ends inclusive. `start > end` selects nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First millisecond that counts.
+    pub start: TimestampMs,
+    /// Last millisecond that counts.
+    pub end: TimestampMs,
+}
+
+impl TimeRange {
+    /// All of time.
+    pub const ALL: Self = Self { start: i64::MIN, end: i64::MAX };
+
+    /// A range with both ends inclusive.
+    pub const fn new(start: TimestampMs, end: TimestampMs) -> Self {
+        Self { start, end }
+    }
+}
+
+/// One series' samples inside a time range, as columns.
+///
+/// Timestamps of each column are strictly ascending and inside the asked range (samples outside it are ignored,
+/// but cost). A timestamp has a float or a histogram, not both: storage keeps the first that was written. Staleness
+/// markers are included: floats by their bits, histograms by the bits of their sum.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesColumns<'a> {
+    /// The series' labels, `__name__` included.
+    pub labels: &'a Labels,
+    /// Timestamps of `values`.
+    pub times: &'a [TimestampMs],
+    /// Float samples, as many as `times`.
+    pub values: &'a [f64],
+    /// Start timestamps of the float samples (0 = unknown): as many as `times`, or empty when none is known.
+    pub start_times: &'a [TimestampMs],
+    /// Timestamps of `histograms`.
+    pub histogram_times: &'a [TimestampMs],
+    /// Native histograms, as many as `histogram_times`.
+    pub histograms: &'a [Histogram],
+    /// Start timestamps of the histograms, or empty when none is known.
+    pub histogram_start_times: &'a [TimestampMs],
+}
+
+impl<'a> SeriesColumns<'a> {
+    /// A series of float samples only.
+    pub fn floats(labels: &'a Labels, times: &'a [TimestampMs], values: &'a [f64]) -> Self {
+        Self {
+            labels,
+            times,
+            values,
+            start_times: &[],
+            histogram_times: &[],
+            histograms: &[],
+            histogram_start_times: &[],
+        }
+    }
+}
+
+/// What is known of a metric family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetricMetadata {
+    /// The family's name.
+    pub family: String,
+    /// `counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`.
+    pub kind: String,
+    /// Help text.
+    pub help: String,
+    /// Unit, may be empty.
+    pub unit: String,
+}
+
+/// One exemplar of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// The exemplar's own labels (`trace_id` and the like).
+    pub labels: Labels,
+    /// Observed value.
+    pub value: f64,
+    /// When it was observed.
+    pub timestamp: TimestampMs,
+}
+
+/// A read view of one shard, fixed at an applied index.
+///
+/// Matchers are all to be met; a label that is absent has the empty value. Every method blocks on disk and CPU, so
+/// callers run it off the reactor. `visit` may end the walk with `ControlFlow::Break`, which is no error.
+pub trait ShardSource: Send + Sync {
+    /// Visits each series that matches and has a sample in `range`, in label order.
+    fn select(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SourceError>;
+
+    /// Visits the labels of each series that matches and may have a sample in `range`, in label order.
+    fn series(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(&Labels) -> ControlFlow<()>,
+    ) -> Result<(), SourceError>;
+
+    /// Label names of the series that match and may have a sample in `range`, ascending, each once.
+    fn label_names(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Values of one label over the series that match and may have a sample in `range`, ascending, each once.
+    fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Metadata of all metric families, or of one.
+    fn metadata(&self, tenant: &TenantId, family: Option<&str>) -> Result<Vec<MetricMetadata>, SourceError>;
+
+    /// Visits the exemplars of each series that matches, in label order, inside `range`.
+    fn exemplars(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(&Labels, &[Exemplar]) -> ControlFlow<()>,
+    ) -> Result<(), SourceError>;
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write acknowledged before the read began.
+    #[default]
+    Linearizable,
+    /// Sees at least the writes that the commit token names.
+    Session {
+        /// The token that a write's answer carried.
+        token: String,
+    },
+    /// Whatever the nearest replica has.
+    Local,
+}
+
+/// For whom and how a fragment runs.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    /// Whose data.
+    pub tenant: TenantId,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// How long the shards may take, retries over moved leaders included.
+    pub timeout: Duration,
+}
+
+/// What one shard answered.
+#[derive(Clone, Debug)]
+pub struct ShardAnswer {
+    /// The shard.
+    pub shard: ShardId,
+    /// The bytes that `run_fragment` returned there.
+    pub answer: Bytes,
+}
+
+/// The way to all shards that hold a tenant's data.
+pub trait Cluster: Send + Sync {
+    /// Runs a fragment on every shard. Answers come in shard order, one each; a shard that does not answer in time
+    /// makes the whole call fail with an error that names it.
+    fn execute<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        fragment: Bytes,
+    ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>>;
+}
