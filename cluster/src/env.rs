@@ -67,7 +67,8 @@ pub enum StepKind {
 
 impl StepKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Open, Self::Apply, Self::Flush, Self::Merge, Self::Scan, Self::Transfer];
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Apply, Self::Flush, Self::Merge, Self::Scan, Self::Transfer];
 
     /// Name for metrics and thread names.
     pub const fn as_str(self) -> &'static str {
