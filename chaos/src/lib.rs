@@ -1,3 +1,8 @@
 //! The chaos system: the simulator, faults for real processes, workloads, the oracle, scenarios and reports.
+//!
+//! What lives here: [`sim`] (whole nodes in one thread under one seed). What does not: anything a node needs to run.
+//! `server` exposes this library as `pharos chaos` and `pharos bench`; CI and users run the same code.
 
 #![forbid(unsafe_code)]
+
+pub mod sim;
