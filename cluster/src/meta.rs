@@ -11,8 +11,6 @@
 //! What the state says is *wanted*; what Raft memberships say *is*. Shard leaders and the meta leader bring the second to
 //! the first (see [`crate::placement`]).
 
-pub mod export;
-pub mod machine;
 pub mod state;
 
 pub use state::{
