@@ -4,6 +4,9 @@
 //! refuses. The contract is POSIX' at its weakest: a write is durable only after [`FsFile::sync_data`], a file's
 //! name only after [`Fs::sync_dir`] of its directory, and a failed sync says nothing about what reached the disk.
 
+pub mod mem;
+pub mod real;
+
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -59,12 +62,29 @@ pub trait Fs: Clone + Send + Sync + 'static {
     /// Free and total bytes of the disk that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// Creates a directory and its parents and makes their names durable, up to the root. Parents that this process
+    /// may not open were there before and are skipped.
+    fn create_dir_durable(&self, path: &Path) -> io::Result<()> {
+        self.create_dir_all(path)?;
+        for parent in path.ancestors().skip(1) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match self.sync_dir(parent) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a whole file of at most `limit_bytes`.
     fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;
         let len = file.len()?;
         if len > limit_bytes {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{len} bytes, allowed are {limit_bytes}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{len} bytes, allowed are {limit_bytes}"),
+            ));
         }
         let mut bytes = vec![0; len as usize];
         file.read_exact_at(0, &mut bytes)?;
@@ -118,6 +138,11 @@ pub trait FsFile: Send + Sync + 'static {
     }
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Extends the file with zeros to at least `len` and reserves the space, where the disk can, so that later writes
+    /// inside do not meet a full disk.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if self.len()? < len { self.set_len(len) } else { Ok(()) }
+    }
 }
 
 /// The bytes of a sealed file, alive as long as the value, also after the file was unlinked.
