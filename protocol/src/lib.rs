@@ -10,7 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod command;
 pub mod error;
 pub mod histogram;
 pub mod ids;

@@ -1,0 +1,387 @@
+//! Settings: one tree, read once, checked, and handed down in sections.
+//!
+//! Defaults, then a YAML or TOML file, then `PHAROS_*` variables, then flags; later ones win, key by key. A key that
+//! does not exist is an error wherever it comes from, with the nearest existing one named, so that a typing mistake
+//! never runs as a default. Nobody else in the workspace reads the environment. `docs/config.md` is made from
+//! [`keys::KEYS`] and the defaults below; a test compares it.
+
+pub mod docs;
+pub mod keys;
+pub mod load;
+pub mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Sources};
+use units::{ByteSize, Retention, Span};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub node: NodeSection,
+    pub http: HttpSection,
+    pub peer: PeerSection,
+    pub cluster: ClusterSection,
+    pub storage: StorageSection,
+    pub ingest: IngestSection,
+    pub query: QuerySection,
+    pub telemetry: TelemetrySection,
+}
+
+/// This node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    pub data_dir: PathBuf,
+    pub insecure: bool,
+    pub features: Vec<String>,
+    pub shutdown_timeout: Span,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            data_dir: "pharos-data".into(),
+            insecure: false,
+            features: Vec::new(),
+            shutdown_timeout: Span::secs(15),
+        }
+    }
+}
+
+/// The listener for clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSection {
+    pub listen: SocketAddr,
+    pub advertise: String,
+    pub header_timeout: Span,
+    pub body_timeout: Span,
+    pub max_connections: u32,
+    pub max_concurrent_requests: u32,
+    pub max_form_body: ByteSize,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 9600)),
+            advertise: String::new(),
+            header_timeout: Span::secs(10),
+            body_timeout: Span::secs(30),
+            max_connections: 4096,
+            max_concurrent_requests: 512,
+            max_form_body: ByteSize::mib(4),
+        }
+    }
+}
+
+/// The listener for the other nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSection {
+    pub listen: SocketAddr,
+    pub advertise: String,
+    pub tls_cert: String,
+    pub tls_key: String,
+    pub tls_ca: String,
+    pub keep_alive: Span,
+    pub dead_after: Span,
+    pub max_in_flight: ByteSize,
+}
+
+impl Default for PeerSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9620)),
+            advertise: String::new(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            tls_ca: String::new(),
+            keep_alive: Span::secs(1),
+            dead_after: Span::secs(3),
+            max_in_flight: ByteSize::mib(64),
+        }
+    }
+}
+
+/// The cluster, as this node founds or joins it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSection {
+    pub join: Vec<String>,
+    pub shards: u16,
+    pub replication_factor: u8,
+}
+
+impl Default for ClusterSection {
+    fn default() -> Self {
+        Self { join: Vec::new(), shards: 16, replication_factor: 3 }
+    }
+}
+
+/// What is kept, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    pub retention: Retention,
+    pub max_unflushed_log: ByteSize,
+    pub flush_size: ByteSize,
+    pub flush_interval: Span,
+}
+
+impl Default for StorageSection {
+    fn default() -> Self {
+        Self {
+            retention: Retention::For(Span::secs(30 * 86_400)),
+            max_unflushed_log: ByteSize::mib(384),
+            flush_size: ByteSize::mib(64),
+            flush_interval: Span::secs(300),
+        }
+    }
+}
+
+/// What is accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestSection {
+    pub max_body: ByteSize,
+    pub max_future: Span,
+    pub max_labels: u32,
+    pub max_label_name: ByteSize,
+    pub max_label_value: ByteSize,
+    pub deadline: Span,
+    pub max_in_flight: ByteSize,
+}
+
+impl Default for IngestSection {
+    fn default() -> Self {
+        Self {
+            max_body: ByteSize(32_000_000),
+            max_future: Span::secs(600),
+            max_labels: 128,
+            max_label_name: ByteSize(1 << 10),
+            max_label_value: ByteSize(16 << 10),
+            deadline: Span::secs(5),
+            max_in_flight: ByteSize::mib(256),
+        }
+    }
+}
+
+/// What a query may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuerySection {
+    pub timeout: Span,
+    pub lookback: Span,
+    pub max_samples: u64,
+    pub max_points_per_series: u32,
+    pub max_memory: ByteSize,
+    pub max_concurrent: u32,
+    pub queue_timeout: Span,
+}
+
+impl Default for QuerySection {
+    fn default() -> Self {
+        Self {
+            timeout: Span::secs(120),
+            lookback: Span::secs(300),
+            max_samples: 50_000_000,
+            max_points_per_series: 11_000,
+            max_memory: ByteSize::mib(512),
+            max_concurrent: 20,
+            queue_timeout: Span::secs(10),
+        }
+    }
+}
+
+/// Form of the log on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// What the node tells about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySection {
+    pub log_level: String,
+    pub log_format: LogFormat,
+    pub self_monitoring: bool,
+    pub self_monitoring_interval: Span,
+    pub self_monitoring_tenant: String,
+}
+
+impl Default for TelemetrySection {
+    fn default() -> Self {
+        Self {
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Text,
+            self_monitoring: true,
+            self_monitoring_interval: Span::secs(10),
+            self_monitoring_tenant: "_system".to_owned(),
+        }
+    }
+}
+
+/// Features that can be switched on by `--enable-feature`. None yet: the switch exists so that scripts that pass it
+/// are told about an unknown name instead of being ignored.
+pub const FEATURES: &[&str] = &[];
+
+impl Config {
+    /// Refuses values that can not work, naming the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |key: &str, reason: String| Err(ConfigError::Invalid { key: key.to_owned(), reason });
+        if self.node.data_dir.as_os_str().is_empty() {
+            return invalid("node.data_dir", "must name a directory".into());
+        }
+        if let Some(unknown) = self.node.features.iter().find(|f| !FEATURES.contains(&f.as_str())) {
+            return invalid("node.features", format!("there is no feature {unknown:?}; known are {FEATURES:?}"));
+        }
+        if !(1..=512).contains(&self.cluster.shards) {
+            return invalid("cluster.shards", format!("{} is outside 1 to 512", self.cluster.shards));
+        }
+        if !matches!(self.cluster.replication_factor, 1 | 3 | 5) {
+            return invalid("cluster.replication_factor", "must be 1, 3 or 5: an even number survives no more".into());
+        }
+        for (key, addr) in [("http.advertise", &self.http.advertise), ("peer.advertise", &self.peer.advertise)] {
+            if !addr.is_empty() && !is_host_port(addr) {
+                return invalid(key, format!("{addr:?} is not host:port"));
+            }
+        }
+        if let Some(addr) = self.cluster.join.iter().find(|addr| !is_host_port(addr)) {
+            return invalid("cluster.join", format!("{addr:?} is not host:port"));
+        }
+        let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
+        if tls.iter().any(|path| !path.is_empty()) && tls.iter().any(|path| path.is_empty()) {
+            return invalid("peer.tls_cert", "tls_cert, tls_key and tls_ca are set together or not at all".into());
+        }
+        if self.peer.dead_after.0 < self.peer.keep_alive.0 * 2 || self.peer.keep_alive.0.is_zero() {
+            return invalid("peer.dead_after", "must be at least twice peer.keep_alive, which must not be 0".into());
+        }
+        if !self.node.insecure && !self.has_peer_tls() {
+            let advertised = self.peer_advertise();
+            if !self.peer.listen.ip().is_loopback() || !is_loopback(&advertised) {
+                return Err(ConfigError::InsecurePeers { addr: advertised });
+            }
+        }
+        let positive: [(&str, u128); 9] = [
+            ("http.header_timeout", self.http.header_timeout.0.as_millis()),
+            ("http.body_timeout", self.http.body_timeout.0.as_millis()),
+            ("http.max_connections", self.http.max_connections.into()),
+            ("http.max_concurrent_requests", self.http.max_concurrent_requests.into()),
+            ("ingest.max_body", self.ingest.max_body.0.into()),
+            ("query.timeout", self.query.timeout.0.as_millis()),
+            ("query.max_concurrent", self.query.max_concurrent.into()),
+            ("query.max_points_per_series", self.query.max_points_per_series.into()),
+            ("telemetry.self_monitoring_interval", self.telemetry.self_monitoring_interval.0.as_millis()),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return invalid(key, "must not be 0".into());
+        }
+        if matches!(self.storage.retention, Retention::For(span) if span.as_ms() < 3_600_000) {
+            return invalid("storage.retention", "must be at least 1h".into());
+        }
+        if let Err(error) = protocol::ids::TenantId::new(&self.telemetry.self_monitoring_tenant) {
+            return invalid("telemetry.self_monitoring_tenant", error.to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether peers authenticate each other.
+    pub fn has_peer_tls(&self) -> bool {
+        !self.peer.tls_cert.is_empty()
+    }
+
+    /// The address under which the other nodes reach this one.
+    pub fn peer_advertise(&self) -> String {
+        advertised(&self.peer.advertise, self.peer.listen)
+    }
+
+    /// The address under which clients reach this node; the `instance` label of its own metrics.
+    pub fn http_advertise(&self) -> String {
+        advertised(&self.http.advertise, self.http.listen)
+    }
+}
+
+fn advertised(explicit: &str, listen: SocketAddr) -> String {
+    if !explicit.is_empty() {
+        return explicit.to_owned();
+    }
+    if listen.ip().is_unspecified() { format!("127.0.0.1:{}", listen.port()) } else { listen.to_string() }
+}
+
+fn is_host_port(addr: &str) -> bool {
+    addr.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0))
+}
+
+/// Whether an address certainly stays on this machine.
+fn is_loopback(addr: &str) -> bool {
+    match addr.parse::<SocketAddr>() {
+        Ok(addr) => addr.ip().is_loopback(),
+        Err(_) => addr.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut Config), offence: &str) {
+        let mut config = Config::default();
+        change(&mut config);
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains(offence), "{message}");
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn what_can_not_work_is_refused() {
+        refused(|c| c.cluster.shards = 0, "cluster.shards");
+        refused(|c| c.cluster.replication_factor = 2, "replication_factor");
+        refused(|c| c.cluster.join = vec!["node-b".into()], "cluster.join");
+        refused(|c| c.peer.tls_cert = "a.pem".into(), "peer.tls_cert");
+        refused(|c| c.peer.dead_after = Span::millis(100), "peer.dead_after");
+        refused(|c| c.node.features = vec!["warp".into()], "warp");
+        refused(|c| c.query.timeout = Span::secs(0), "query.timeout");
+        refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
+        refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
+    }
+
+    #[test]
+    fn peers_off_loopback_need_tls_or_insecure() {
+        refused(|c| c.peer.listen = "0.0.0.0:9620".parse().unwrap(), "--insecure");
+        refused(|c| c.peer.advertise = "10.0.0.1:9620".into(), "--insecure");
+        let mut config = Config::default();
+        config.peer.listen = "0.0.0.0:9620".parse().unwrap();
+        config.node.insecure = true;
+        config.validate().unwrap();
+        config.node.insecure = false;
+        for path in [&mut config.peer.tls_cert, &mut config.peer.tls_key, &mut config.peer.tls_ca] {
+            *path = "x.pem".into();
+        }
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn advertised_addresses() {
+        let mut config = Config::default();
+        assert_eq!(config.http_advertise(), "127.0.0.1:9600");
+        assert_eq!(config.peer_advertise(), "127.0.0.1:9620");
+        config.http.advertise = "pharos-a:80".into();
+        assert_eq!(config.http_advertise(), "pharos-a:80");
+    }
+}

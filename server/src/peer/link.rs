@@ -1,0 +1,283 @@
+//! The outgoing side: one task per peer that dials on demand, sends calls and matches answers.
+//!
+//! States of a link: idle (no connection; the next call dials), connecting (calls queue up), connected, and resting
+//! after a failed dial, when calls fail at once instead of queueing behind a peer that is not there. The rest doubles
+//! from 50 ms to half a second: short, because a restarted peer is needed back in its Raft groups.
+//!
+//! When a connection ends, every call that waits on it fails as `Broken`: it may have been carried out. Calls that were
+//! still queued are kept for the next connection.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::env::NetError;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{LastSeen, MAX_BATCH, write_frames};
+use super::frame::{self, Frame, FrameError, FrameReader, Kind, VERSION};
+use super::tls::Stream;
+use super::{PeerOptions, PeerStats, Shared};
+
+/// Calls that may wait for the connection, whatever their length.
+const MAX_QUEUED: usize = 8192;
+const REST_MIN: Duration = Duration::from_millis(50);
+const REST_MAX: Duration = Duration::from_millis(500);
+
+type Reply = oneshot::Sender<Result<Bytes, NetError>>;
+
+struct Call {
+    body: Bytes,
+    reply: Reply,
+}
+
+/// A handle to the task of one peer.
+#[derive(Clone)]
+pub(super) struct Link {
+    addr: Arc<str>,
+    queue: mpsc::Sender<Call>,
+    queued_bytes: Arc<AtomicUsize>,
+    max_bytes: usize,
+}
+
+impl Link {
+    /// Starts the task. `dial` is where to connect to, `addr` the peer's advertised address.
+    pub fn start(shared: Arc<Shared>, addr: &str, dial: String) -> Self {
+        let (queue, calls) = mpsc::channel(MAX_QUEUED);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let link = Self {
+            addr: addr.into(),
+            queue,
+            queued_bytes: Arc::clone(&queued_bytes),
+            max_bytes: shared.options.max_in_flight_bytes,
+        };
+        let task = Task { addr: addr.into(), dial, queued_bytes, shared: Arc::clone(&shared), rest: Duration::ZERO };
+        let stop = shared.stop.clone();
+        shared.io.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => (),
+                () = task.run(calls) => (),
+            }
+        });
+        link
+    }
+
+    /// Sends a call and waits for its answer.
+    pub async fn call(&self, body: Bytes, limit: Duration) -> Result<Bytes, NetError> {
+        let len = body.len();
+        if self.queued_bytes.fetch_add(len, Ordering::Relaxed) > self.max_bytes {
+            self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            return Err(self.unreachable("too much is queued for it"));
+        }
+        let (reply, answer) = oneshot::channel();
+        if let Err(error) = self.queue.try_send(Call { body, reply }) {
+            self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            return Err(match error {
+                mpsc::error::TrySendError::Full(_) => self.unreachable("too many calls are queued for it"),
+                mpsc::error::TrySendError::Closed(_) => NetError::Closed,
+            });
+        }
+        match timeout(limit, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(NetError::Closed),
+            Err(_) => Err(NetError::Timeout { addr: self.addr.to_string(), timeout: limit }),
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> NetError {
+        NetError::Unreachable { addr: self.addr.to_string(), reason: reason.to_owned() }
+    }
+}
+
+struct Task {
+    addr: Arc<str>,
+    dial: String,
+    queued_bytes: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+    rest: Duration,
+}
+
+impl Task {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        while let Some(first) = calls.recv().await {
+            if first.reply.is_closed() {
+                self.forget(first.body.len());
+                continue;
+            }
+            match self.connect().await {
+                Ok(stream) => {
+                    self.rest = Duration::ZERO;
+                    let end = self.converse(stream, first, &mut calls).await;
+                    self.stats().dropped_connections.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(peer = %self.addr, reason = %end, "connection to a peer ended");
+                }
+                Err(error) => {
+                    tracing::debug!(peer = %self.addr, %error, "cannot connect to a peer");
+                    self.stats().failed_dials.fetch_add(1, Ordering::Relaxed);
+                    self.refuse_for_a_while(first, &mut calls, &error).await;
+                }
+            }
+        }
+    }
+
+    fn options(&self) -> &PeerOptions {
+        &self.shared.options
+    }
+
+    fn stats(&self) -> &PeerStats {
+        &self.shared.stats
+    }
+
+    fn forget(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Fails what is queued and what comes until the rest is over.
+    async fn refuse_for_a_while(&mut self, first: Call, calls: &mut mpsc::Receiver<Call>, error: &FrameError) {
+        self.rest = (self.rest * 2).clamp(REST_MIN, REST_MAX);
+        let over = Instant::now() + self.rest;
+        let mut next = Some(first);
+        while let Some(call) = next {
+            self.forget(call.body.len());
+            let reason = error.to_string();
+            let _ = call.reply.send(Err(NetError::Unreachable { addr: self.addr.to_string(), reason }));
+            next = tokio::time::timeout_at(over, calls.recv()).await.unwrap_or(None);
+        }
+    }
+
+    async fn connect(&self) -> Result<Stream, FrameError> {
+        let attempt = async {
+            let tcp = TcpStream::connect(&self.dial).await?;
+            tcp.set_nodelay(true)?;
+            let mut stream = match &self.options().tls {
+                // The certificate must name the advertised host, also when a chaos proxy is dialled.
+                Some(tls) => tls.connect(&self.addr, tcp).await?,
+                None => Stream::Plain(tcp),
+            };
+            stream.write_all(&frame::greeting(VERSION, VERSION)).await?;
+            stream.flush().await?;
+            let (low, high) = frame::read_greeting(&mut stream).await?;
+            if (low, high) != (VERSION, VERSION) {
+                return Err(FrameError::Version { low, high });
+            }
+            Ok(stream)
+        };
+        let limit = self.options().dead_after;
+        timeout(limit, attempt).await.unwrap_or(Err(FrameError::Silent(limit)))
+    }
+
+    /// Sends calls and takes answers until the connection ends.
+    async fn converse(&self, stream: Stream, first: Call, calls: &mut mpsc::Receiver<Call>) -> FrameError {
+        let (mut input, mut output) = tokio::io::split(stream);
+        let waiting = Waiting::default();
+        let seen = LastSeen::now();
+        let ping = Notify::new();
+
+        let read = async {
+            let mut reader = FrameReader::default();
+            loop {
+                let arrived = |bytes| {
+                    seen.touch();
+                    self.stats().received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                };
+                let frame = match reader.next(&mut input, arrived).await {
+                    Ok(frame) => frame,
+                    Err(error) => return error,
+                };
+                let answer = match frame.kind {
+                    Kind::Response => Ok(frame.body),
+                    Kind::Refused => Err(NetError::Unreachable {
+                        addr: self.addr.to_string(),
+                        reason: String::from_utf8_lossy(&frame.body).into_owned(),
+                    }),
+                    Kind::Pong => continue,
+                    Kind::Request | Kind::Ping => return FrameError::Kind { code: 0 },
+                };
+                waiting.answer(frame.id, answer);
+            }
+        };
+        let write = async {
+            let mut batch = vec![first];
+            let mut frames: Vec<Frame> = Vec::new();
+            let mut next_id: u64 = 1;
+            loop {
+                let mut bytes = 0;
+                for call in batch.drain(..) {
+                    bytes += call.body.len();
+                    // Whoever gave up already gets no request sent on its behalf.
+                    if !call.reply.is_closed() {
+                        waiting.add(next_id, call.reply);
+                        frames.push(Frame { kind: Kind::Request, id: next_id, body: call.body });
+                        next_id += 1;
+                    }
+                }
+                let written = write_frames(&mut output, &frames).await;
+                self.forget(bytes);
+                match written {
+                    Ok(written) => {
+                        self.stats().sent_bytes.fetch_add(written as u64, Ordering::Relaxed);
+                        self.stats().sent_frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+                        self.stats().writes.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => return error,
+                }
+                frames.clear();
+                tokio::select! {
+                    biased;
+                    count = calls.recv_many(&mut batch, MAX_BATCH) => if count == 0 {
+                        return FrameError::Stopping;
+                    },
+                    () = ping.notified() => {
+                        waiting.sweep();
+                        frames.push(Frame { kind: Kind::Ping, id: 0, body: Bytes::new() });
+                    }
+                }
+            }
+        };
+        let silence = seen.silence(self.options().dead_after, self.options().keep_alive, || ping.notify_one());
+        let end = tokio::select! {
+            end = read => end,
+            end = write => end,
+            end = silence => end,
+        };
+        waiting.fail(|| NetError::Broken { addr: self.addr.to_string(), reason: end.to_string() });
+        end
+    }
+}
+
+/// Calls that were sent and have no answer yet.
+#[derive(Default)]
+struct Waiting(Mutex<HashMap<u64, Reply>>);
+
+impl Waiting {
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<u64, Reply>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, id: u64, reply: Reply) {
+        self.with(|map| map.insert(id, reply));
+    }
+
+    fn answer(&self, id: u64, answer: Result<Bytes, NetError>) {
+        if let Some(reply) = self.with(|map| map.remove(&id)) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Forgets calls whose caller gave up.
+    fn sweep(&self) {
+        self.with(|map| map.retain(|_, reply| !reply.is_closed()));
+    }
+
+    fn fail(&self, error: impl Fn() -> NetError) {
+        for (_, reply) in self.with(std::mem::take) {
+            let _ = reply.send(Err(error()));
+        }
+    }
+}
