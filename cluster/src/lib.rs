@@ -2,5 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod env;
+pub mod meta;
+pub mod network;
+pub mod placement;
+pub mod read;
+pub mod status;
 pub mod types;

@@ -1,38 +1,115 @@
 //! Harness of the black-box tests: starts real nodes and real peers on loopback and judges what they answer.
 //!
-//! What lives here: [`cluster`] (node processes that are killed, wiped and restarted), [`client`] (remote write and
-//! the query API as any client would speak them), [`oracle`] (uniquely numbered samples and what became of them),
-//! [`peers`] (Prometheus and node_exporter from the distribution). What does not: anything that looks inside a node.
-//!
-//! A test waits for conditions with a generous guard ([`eventually`]); it never asserts how long something took.
+//! Nodes, clients and the ledger of numbered samples are those of `chaos`, which gives them to users too; this crate
+//! adds what tests need: [`Cluster`], whose every step panics with the nodes' logs when it fails, and [`peers`], the
+//! programs of others. A test waits for conditions with a generous guard and never asserts how long something took.
 
 #![forbid(unsafe_code)]
 
-pub mod client;
-pub mod cluster;
-pub mod oracle;
 pub mod peers;
 
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 
-/// How long a condition may take before a test gives up. Far above what any healthy run needs.
-pub const GUARD: Duration = Duration::from_secs(120);
+use chaos::ledger::Ledger;
+use chaos::process::{ClusterOptions, LocalCluster};
+use tempfile::TempDir;
+
+/// Path of the `pharos` binary: `PHAROS_BIN`, else beside the test binaries.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PHAROS_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a running test has a path");
+    let path = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps").join("pharos");
+    assert!(path.exists(), "{} is missing: run `cargo build -p server` first", path.display());
+    path
+}
 
 /// Polls until `condition` yields a value; panics with its last refusal when the guard runs out.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> anyhow::Result<T>) -> T {
-    let deadline = Instant::now() + GUARD;
-    loop {
-        match condition() {
-            Ok(value) => return value,
-            Err(reason) if Instant::now() > deadline => panic!("gave up waiting: {what}: {reason:#}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> anyhow::Result<T>) -> T {
+    chaos::process::wait_for(what, condition).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+/// A cluster of real processes in a temporary directory.
+pub struct Cluster {
+    // Before the directory: the processes end first.
+    inner: LocalCluster,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes and waits until every shard is fully replicated.
+    pub fn start(nodes: usize, shards: u16) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let options = ClusterOptions {
+            binary: binary(),
+            dir: dir.path().to_owned(),
+            nodes,
+            shards,
+            arguments: Vec::new(),
+        };
+        let log = dir.path().to_owned();
+        let inner = LocalCluster::start(options).unwrap_or_else(|e| {
+            for number in 1..=nodes {
+                let text =
+                    std::fs::read_to_string(log.join(format!("node-{number}.log"))).unwrap_or_default();
+                eprintln!("--- node {number}\n{text}");
+            }
+            panic!("the cluster did not start: {e:#}")
+        });
+        Self { inner, _dir: dir }
+    }
+
+    /// Kills a node by its index.
+    pub fn kill(&mut self, index: usize) {
+        self.inner.nodes[index].kill().expect("a child can be killed");
+    }
+
+    /// Starts a stopped node by its index and waits until it is ready.
+    pub fn restart(&mut self, index: usize) {
+        self.inner.nodes[index].start().expect("the binary starts");
+        self.inner.nodes[index].wait_ready().unwrap_or_else(|e| panic!("{e:#}"));
+    }
+
+    /// Reads the ledger back through every running node and panics at the first violation.
+    pub fn judge(&mut self, ledger: &Ledger) {
+        for node in &mut self.inner.nodes {
+            if node.is_running() {
+                let client = node.client();
+                eventually("the node answers queries", || client.query("vector(1)", chaos::ledger::now_ms()));
+                let judgement =
+                    ledger.judge(&client).unwrap_or_else(|e| panic!("node {}: {e:#}", node.number));
+                assert!(judgement.acknowledged > 0, "something was acknowledged");
+            }
+        }
+    }
+
+    /// Flushes and panics unless all replicas of each shard come to one digest.
+    pub fn assert_equal_digests(&self) {
+        self.inner.wait_equal_digests().unwrap_or_else(|e| panic!("{e:#}"));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.inner.nodes {
+                eprintln!("--- last lines of node {}\n{}", node.number, node.log_tail());
+            }
         }
     }
 }
 
-/// A loopback port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
+impl Deref for Cluster {
+    type Target = LocalCluster;
+    fn deref(&self) -> &LocalCluster {
+        &self.inner
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut LocalCluster {
+        &mut self.inner
+    }
 }

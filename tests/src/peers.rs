@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::client::Client;
-use crate::free_port;
+use chaos::client::Client;
+use chaos::process::free_port;
 
 /// Whether programs that a test needs are installed. Where they are not, the reason is printed and the test skips;
 /// in CI (`CI=true`) their absence is a failure.
@@ -58,7 +58,7 @@ impl Drop for Peer {
 
 /// Starts node_exporter.
 pub fn node_exporter(dir: &Path) -> Peer {
-    let port = free_port();
+    let port = free_port().expect("loopback has free ports");
     let mut command = Command::new("prometheus-node-exporter");
     command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
     Peer::spawn(command, port, &dir.join("node_exporter.log"))
@@ -66,7 +66,7 @@ pub fn node_exporter(dir: &Path) -> Peer {
 
 /// Starts a Prometheus that scrapes itself and `target` every second and writes to `remote_write`.
 pub fn prometheus(dir: &Path, target: u16, remote_write: &str) -> Peer {
-    let port = free_port();
+    let port = free_port().expect("loopback has free ports");
     let config = format!(
         "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: prometheus\n    static_configs:\n      - targets: ['127.0.0.1:{port}']\n  - job_name: node\n    static_configs:\n      - targets: ['127.0.0.1:{target}']\nremote_write:\n  - url: {remote_write}\n    queue_config:\n      batch_send_deadline: 500ms\n"
     );

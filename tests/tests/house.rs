@@ -30,12 +30,16 @@ fn crates_depend_only_along_the_arrows() {
         ("server", &["protocol", "storage", "cluster", "query", "chaos"][..]),
     ]);
     for (name, allowed) in &allowed {
-        let text = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("each crate has a manifest");
+        let text =
+            std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("each crate has a manifest");
         let manifest: BTreeMap<String, BTreeMap<String, toml_value::Value>> = toml_value::parse(&text);
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
             for dependency in manifest.get(section).into_iter().flat_map(|s| s.keys()) {
                 let ours = root().join(dependency).join("Cargo.toml").exists();
-                assert!(!ours || allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+                assert!(
+                    !ours || allowed.contains(&dependency.as_str()),
+                    "{name} must not depend on {dependency}"
+                );
             }
         }
     }

@@ -1,12 +1,13 @@
-//! Nodes come, move their replicas and lose their disks while writes go on.
+//! Nodes come, take replicas and lose their disks while writes go on.
 
-use tests::cluster::{Cluster, binary};
-use tests::eventually;
-use tests::oracle::Writers;
+use anyhow::Context;
+use chaos::ledger::{WriterOptions, Writers};
+use tests::{Cluster, binary, eventually};
 
-fn acked(writers: &Writers, count: u64) {
+fn wait_for_acks(writers: &Writers, count: u64) {
+    let target = writers.ledger().acked() + count;
     eventually("samples are acknowledged", || {
-        anyhow::ensure!(writers.ledger.acked() >= count, "{}", writers.ledger.acked());
+        anyhow::ensure!(writers.ledger().acked() >= target, "{}", writers.ledger().acked());
         Ok(())
     });
 }
@@ -14,48 +15,34 @@ fn acked(writers: &Writers, count: u64) {
 #[test]
 fn a_wiped_node_is_rebuilt_from_segments() {
     let mut cluster = Cluster::start(3, 4);
-    let writers = Writers::start(&cluster.urls(), 2, 20);
-    acked(&writers, 1000);
+    let writers = Writers::start(&cluster.urls(), &WriterOptions { series: 4, ..WriterOptions::default() });
+    wait_for_acks(&writers, 2000);
     cluster.assert_equal_digests();
-    let before = writers.ledger.acked();
-    let old_id = node_id(&cluster, 2);
-    cluster.nodes[2].kill();
-    cluster.nodes[2].wipe();
-    acked(&writers, before + 500);
-    cluster.nodes[2].start();
-    cluster.wait_ready();
+    let old_id = cluster.nodes[2].id().expect("a running node has an id");
+    cluster.kill(2);
+    cluster.nodes[2].wipe().expect("the directory is removed");
+    wait_for_acks(&writers, 1000);
+    cluster.restart(2);
     eventually("the node is a new member", || {
-        let id = node_id(&cluster, 2);
-        anyhow::ensure!(id != old_id, "still {id:?}");
+        anyhow::ensure!(cluster.nodes[2].id()? != old_id, "still {old_id}");
         Ok(())
     });
-    cluster.wait_replicated(3);
-    let start_ms = writers.start_ms();
+    cluster.wait_replicated(3).expect("every shard is whole again");
     let ledger = writers.stop();
-    for node in &cluster.nodes {
-        ledger.judge(&node.client(), start_ms).unwrap_or_else(|e| panic!("node {}: {e:#}", node.number));
-    }
+    assert_eq!(ledger.failed(), 0, "no write failed meanwhile");
     cluster.assert_equal_digests();
-    assert!(
-        std::fs::read_dir(cluster.nodes[2].dir().join("shards")).expect("the node holds shards").count() >= 4,
-        "the wiped node holds segments again"
-    );
-}
-
-fn node_id(cluster: &Cluster, index: usize) -> Option<u64> {
-    cluster.nodes[index].status().ok()?["node"].as_u64()
+    cluster.judge(&ledger);
 }
 
 #[test]
 fn a_fourth_node_takes_a_replica_while_writes_go_on() {
     let mut cluster = Cluster::start(3, 4);
-    let writers = Writers::start(&cluster.urls(), 2, 20);
-    acked(&writers, 500);
-    cluster.add_node();
-    cluster.wait_ready();
-    let (from, to) = (node_id(&cluster, 1).expect("an id"), eventually("the new node has an id", || {
-        node_id(&cluster, 3).ok_or_else(|| anyhow::anyhow!("none"))
-    }));
+    let writers = Writers::start(&cluster.urls(), &WriterOptions { series: 4, ..WriterOptions::default() });
+    wait_for_acks(&writers, 1000);
+    cluster.add_node().expect("a fourth node starts");
+    cluster.wait_ready().expect("it is ready");
+    let ids: Vec<u64> = cluster.nodes.iter().map(|n| n.id().expect("an id")).collect();
+    let (from, to) = (ids[1], ids[3]);
     let status = std::process::Command::new(binary())
         .args(["cluster", "move", "--url", &cluster.nodes[0].url()])
         .args(["--shard", "1", "--from", &from.to_string(), "--to", &to.to_string()])
@@ -63,21 +50,15 @@ fn a_fourth_node_takes_a_replica_while_writes_go_on() {
         .expect("the command runs");
     assert!(status.success(), "the move is accepted");
     eventually("the replica lives on the new node", || {
-        let status = cluster.nodes[0].status()?;
-        let shard = status["shards"].as_array().and_then(|s| s.iter().find(|s| s["id"] == 1)).cloned();
-        let voters = shard.map(|s| s["voters"].to_string()).unwrap_or_default();
-        let mut ids: Vec<u64> = serde_json::from_str(&voters)?;
-        ids.sort_unstable();
-        anyhow::ensure!(ids.contains(&to) && !ids.contains(&from) && ids.len() == 3, "{ids:?}");
+        let status = cluster.status()?;
+        let shards = status["shards"].as_array().context("shards")?;
+        let voters = &shards.iter().find(|s| s["id"] == 1).context("shard 1")?["voters"];
+        let voters: Vec<u64> = serde_json::from_value(voters.clone())?;
+        anyhow::ensure!(voters.contains(&to) && !voters.contains(&from) && voters.len() == 3, "{voters:?}");
         Ok(())
     });
-    let start_ms = writers.start_ms();
-    let before = writers.ledger.acked();
-    acked(&writers, before + 500);
-    let failed = writers.failed.clone();
+    wait_for_acks(&writers, 1000);
     let ledger = writers.stop();
-    assert_eq!(failed.load(std::sync::atomic::Ordering::Relaxed), 0, "no write failed during the move");
-    for node in &cluster.nodes {
-        ledger.judge(&node.client(), start_ms).unwrap_or_else(|e| panic!("node {}: {e:#}", node.number));
-    }
+    assert_eq!(ledger.failed(), 0, "no write failed during the move");
+    cluster.judge(&ledger);
 }

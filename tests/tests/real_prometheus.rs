@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tests::client::Client;
-use tests::cluster::Cluster;
-use tests::oracle::now_ms;
+use chaos::client::Client;
+use chaos::ledger::now_ms;
+use tests::Cluster;
 use tests::{eventually, peers};
 
 /// Evaluated off the scrape instants, so that Prometheus 2.42's ranges, closed on the left, give what 3.x gives.
@@ -56,7 +56,10 @@ fn answers_are_prometheus_answers() {
             for (labels, value) in &expected {
                 let other = found[labels];
                 let close = (other - value).abs() <= 1e-9 * value.abs().max(other.abs());
-                assert!(close || (other.is_nan() && value.is_nan()), "{query} {labels}: {other}, not {value}");
+                assert!(
+                    close || (other.is_nan() && value.is_nan()),
+                    "{query} {labels}: {other}, not {value}"
+                );
             }
         }
     }
@@ -66,7 +69,9 @@ fn answers_are_prometheus_answers() {
 fn off_the_scrapes(reference: &Client, at: i64) -> i64 {
     let stamps = reference.query("timestamp(up)", at).expect("up is there");
     let phases: Vec<i64> = stamps.values().map(|s| ((s * 1000.0).round() as i64).rem_euclid(1000)).collect();
-    let clear = |phase: i64| phases.iter().all(|p| (phase - p).rem_euclid(1000).min((p - phase).rem_euclid(1000)) > 20);
+    let clear = |phase: i64| {
+        phases.iter().all(|p| (phase - p).rem_euclid(1000).min((p - phase).rem_euclid(1000)) > 20)
+    };
     let phase = (0..1000).find(|&p| clear(p)).expect("two scrape phases leave room");
     at - at.rem_euclid(1000) - Duration::from_secs(1).as_millis() as i64 + phase
 }

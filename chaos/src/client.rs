@@ -80,6 +80,13 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    /// Whether the status is a 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
 /// Speaks to one node.
 #[derive(Clone)]
 pub struct Client {
@@ -136,7 +143,7 @@ impl Client {
     /// Writes series; anything but a 2xx is an error.
     pub fn write(&self, series: &[Series]) -> anyhow::Result<()> {
         let answer = self.post_write(&encode_write(series))?;
-        if !(200..300).contains(&answer.status) {
+        if !answer.is_success() {
             bail!("write answered {}: {}", answer.status, answer.body);
         }
         Ok(())
@@ -145,8 +152,8 @@ impl Client {
     /// The `data` of a successful API answer.
     pub fn api(&self, path_and_query: &str) -> anyhow::Result<Value> {
         let answer = self.get(path_and_query)?;
-        let json: Value =
-            serde_json::from_str(&answer.body).with_context(|| format!("{path_and_query}: {}", answer.body))?;
+        let json: Value = serde_json::from_str(&answer.body)
+            .with_context(|| format!("{path_and_query}: {}", answer.body))?;
         if answer.status != 200 || json["status"] != "success" {
             bail!("{path_and_query} answered {}: {}", answer.status, answer.body);
         }

@@ -1,0 +1,364 @@
+//! Real node processes on loopback that may be killed, wiped and restarted: a cluster as the chaos scenarios, the
+//! benchmarks and the black-box tests use it.
+//!
+//! Every process is a child of this one and is ended with it. Directories lie under one that the caller owns.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// How long a condition may take before waiting for it is given up. Far above what any healthy run needs.
+pub const GUARD: Duration = Duration::from_secs(120);
+
+/// Polls until `condition` yields a value; the error is its last refusal when the guard runs out.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + GUARD;
+    loop {
+        match condition() {
+            Ok(value) => return Ok(value),
+            Err(reason) if Instant::now() > deadline => {
+                return Err(reason.context(format!("waiting for: {what}")));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(25)),
+        }
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// What all nodes of a cluster share.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The `pharos` binary.
+    pub binary: PathBuf,
+    /// Directory for data and logs; must exist.
+    pub dir: PathBuf,
+    /// Number of nodes at the start.
+    pub nodes: usize,
+    /// Number of shards.
+    pub shards: u16,
+    /// Further arguments for `pharos server`.
+    pub arguments: Vec<String>,
+}
+
+/// One node: its process, ports and directory.
+pub struct Node {
+    /// Position in the cluster, from 1. Not the id that the cluster gave it.
+    pub number: usize,
+    /// HTTP port.
+    pub http: u16,
+    /// Port for peers.
+    pub peer: u16,
+    join: Option<u16>,
+    options: ClusterOptions,
+    process: Option<Child>,
+}
+
+impl Node {
+    /// Base URL of its HTTP server.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// A client of the node.
+    pub fn client(&self) -> Client {
+        Client::new(self.url())
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> PathBuf {
+        self.options.dir.join(format!("node-{}", self.number))
+    }
+
+    /// The file that collects what the node prints.
+    pub fn log(&self) -> PathBuf {
+        self.options.dir.join(format!("node-{}.log", self.number))
+    }
+
+    /// Starts the process on whatever its directory holds.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "node {} runs already", self.number);
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = Command::new(&self.options.binary);
+        command
+            .arg("server")
+            .arg("--data-dir")
+            .arg(self.dir())
+            .args(["--http-addr", &format!("127.0.0.1:{}", self.http)])
+            .args(["--peer-addr", &format!("127.0.0.1:{}", self.peer)])
+            .args(["--shards", &self.options.shards.to_string()])
+            .args(&self.options.arguments);
+        if let Some(port) = self.join {
+            command.args(["--join", &format!("127.0.0.1:{port}")]);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("starting {}", self.options.binary.display()))?;
+        self.process = Some(child);
+        Ok(())
+    }
+
+    /// Process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Ends the process without warning: SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits for it. Returns its exit code, `None` when a signal ended it.
+    pub fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
+        let Some(mut process) = self.process.take() else { return Ok(None) };
+        let asked = Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
+        ensure!(asked.success(), "SIGTERM did not reach node {}", self.number);
+        Ok(process.wait()?.code())
+    }
+
+    /// Whether the process is alive.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)))
+    }
+
+    /// Removes the directory of a stopped node: its disk is lost.
+    pub fn wipe(&mut self) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "only a stopped node loses its disk");
+        Ok(std::fs::remove_dir_all(self.dir())?)
+    }
+
+    /// `/cluster/status` as this node sees it.
+    pub fn status(&self) -> anyhow::Result<Value> {
+        let client = Client::with_timeout(self.url(), Duration::from_secs(2));
+        let answer = client.get("/cluster/status")?;
+        ensure!(answer.status == 200, "status answered {}: {}", answer.status, answer.body);
+        Ok(serde_json::from_str(&answer.body)?)
+    }
+
+    /// Id that the cluster gave the node.
+    pub fn id(&self) -> anyhow::Result<u64> {
+        self.status()?["node"].as_u64().context("a node knows its id")
+    }
+
+    /// Waits until the node says that it is ready.
+    pub fn wait_ready(&self) -> anyhow::Result<()> {
+        wait_for(&format!("node {} is ready", self.number), || {
+            let answer = Client::with_timeout(self.url(), Duration::from_secs(2)).get("/-/ready")?;
+            ensure!(answer.status == 200, "{}", answer.body);
+            Ok(())
+        })
+    }
+
+    /// The last lines that the node printed.
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Nothing can be done about a child that is already gone.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A cluster of real processes.
+pub struct LocalCluster {
+    /// The nodes in order of their first start.
+    pub nodes: Vec<Node>,
+    options: ClusterOptions,
+}
+
+impl LocalCluster {
+    /// Starts a cluster and waits until all nodes are ready and every shard is fully replicated.
+    pub fn start(options: ClusterOptions) -> anyhow::Result<Self> {
+        let mut cluster = Self { nodes: Vec::new(), options };
+        for _ in 0..cluster.options.nodes {
+            cluster.add_node()?;
+        }
+        cluster.wait_ready()?;
+        cluster.wait_replicated(cluster.nodes.len().min(3))?;
+        Ok(cluster)
+    }
+
+    /// Starts one more node that joins by the first; the first must be ready.
+    pub fn add_node(&mut self) -> anyhow::Result<usize> {
+        let join = match self.nodes.first() {
+            None => None,
+            Some(first) => {
+                first.wait_ready()?;
+                Some(first.peer)
+            }
+        };
+        let number = self.nodes.len() + 1;
+        let (http, peer) = (free_port()?, free_port()?);
+        let mut node = Node { number, http, peer, join, options: self.options.clone(), process: None };
+        node.start()?;
+        self.nodes.push(node);
+        Ok(number)
+    }
+
+    /// Base URLs of all nodes.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::url).collect()
+    }
+
+    /// Waits until every running node says that it is ready.
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            if node.is_running() {
+                node.wait_ready()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Status as the first node that answers sees it.
+    pub fn status(&self) -> anyhow::Result<Value> {
+        let running = self.nodes.iter().filter(|n| n.process.is_some());
+        running.map(Node::status).find(Result::is_ok).context("no node answers")?
+    }
+
+    /// Waits until every shard has `replicas` voters, a leader and no learner.
+    pub fn wait_replicated(&self, replicas: usize) -> anyhow::Result<()> {
+        wait_for("every shard is replicated", || {
+            let status = self.status()?;
+            let shards = status["shards"].as_array().context("shards")?;
+            ensure!(shards.len() == usize::from(self.options.shards), "{} shards", shards.len());
+            for shard in shards {
+                let count = |key: &str| shard[key].as_array().map_or(0, Vec::len);
+                ensure!(count("voters") == replicas && count("learners") == 0, "{shard}");
+                ensure!(shard["leader"].is_u64(), "{shard}");
+            }
+            Ok(())
+        })
+    }
+
+    /// Index in [`LocalCluster::nodes`] of the node that leads a shard.
+    pub fn leader_of(&self, shard: u64) -> anyhow::Result<usize> {
+        wait_for("the shard has a leader", || {
+            let status = self.status()?;
+            let rows = status["shards"].as_array().context("shards")?;
+            let row = rows.iter().find(|s| s["id"] == shard).context("the shard exists")?;
+            let leader = row["leader"].as_u64().context("a leader is known")?;
+            self.index_of(&status, leader)
+        })
+    }
+
+    /// Id of the shard that holds the most samples, and the index of its leader's node.
+    pub fn busiest_shard(&self) -> anyhow::Result<(u64, usize)> {
+        let status = self.status()?;
+        let rows = status["shards"].as_array().context("shards")?;
+        let busiest = rows.iter().max_by_key(|s| s["applied"].as_u64()).context("there is a shard")?;
+        let id = busiest["id"].as_u64().context("a shard has an id")?;
+        Ok((id, self.leader_of(id)?))
+    }
+
+    fn index_of(&self, status: &Value, id: u64) -> anyhow::Result<usize> {
+        let members = status["nodes"].as_array().context("nodes")?;
+        let member = members.iter().find(|n| n["id"] == id).with_context(|| format!("{id} is no member"))?;
+        let addr = member["addr"].as_str().context("a member has an address")?;
+        let position = self.nodes.iter().position(|n| addr.ends_with(&format!(":{}", n.peer)));
+        position.with_context(|| format!("{addr} is none of ours"))
+    }
+
+    /// Flushes all shards and waits until all replicas of each shard show one digest.
+    pub fn wait_equal_digests(&self) -> anyhow::Result<()> {
+        let running: Vec<&Node> = self.nodes.iter().filter(|n| n.process.is_some()).collect();
+        wait_for("all replicas show one digest", || {
+            let first = running.first().context("a node runs")?;
+            let answer = first.client().post("/api/v1/admin/flush", &[], &[])?;
+            ensure!(answer.is_success(), "flush: {} {}", answer.status, answer.body);
+            let mut digests: std::collections::BTreeMap<u64, Vec<String>> = Default::default();
+            for node in &running {
+                for replica in node.status()?["local"].as_array().context("local replicas")? {
+                    let shard = replica["shard"].as_u64().context("a replica names its shard")?;
+                    digests.entry(shard).or_default().push(replica["digest"].to_string());
+                }
+            }
+            ensure!(
+                digests.len() == usize::from(self.options.shards),
+                "{} shards show digests",
+                digests.len()
+            );
+            for (shard, replicas) in &digests {
+                ensure!(replicas.windows(2).all(|w| w[0] == w[1]), "shard {shard}: {replicas:?}");
+                ensure!(replicas.len() == running.len().min(3), "shard {shard}: {replicas:?}");
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Path of the running program, for programs that start themselves as nodes.
+pub fn own_binary() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?)
+}
+
+/// Bytes of all files below a directory.
+pub fn disk_bytes(dir: &Path) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        let meta = match entry.metadata() {
+            Ok(meta) => meta,
+            Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(other) => return Err(other.into()),
+        };
+        sum += if meta.is_dir() { disk_bytes(&entry.path())? } else { meta.len() };
+    }
+    Ok(sum)
+}
+
+/// CPU time and peak memory of a process, as the kernel accounts them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time in seconds.
+    pub cpu_seconds: f64,
+    /// Peak resident memory in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+impl Usage {
+    /// Reads `/proc` for a process.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is the program's name in parentheses and may hold anything.
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().context("stat has a name")?.split_whitespace().collect();
+        let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()?
+            + fields.get(12).context("stime")?.parse::<u64>()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("VmHWM")?;
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+        // Linux reports in units of 1/100 s to user space on every architecture that it runs on here.
+        Ok(Self { cpu_seconds: ticks as f64 / 100.0, peak_rss_bytes: kib * 1024 })
+    }
+}
+
+/// Refuses a directory that is not empty, so that a run never mixes with another's data.
+pub fn require_empty(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    if std::fs::read_dir(dir)?.next().is_some() {
+        bail!("{} is not empty", dir.display());
+    }
+    Ok(())
+}

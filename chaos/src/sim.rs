@@ -1,0 +1,20 @@
+//! The simulator: whole nodes in one thread, on virtual time, under one seed.
+//!
+//! ```text
+//!             seed
+//!               |  one stream of random numbers per concern (sim::random)
+//!   +-----------+-------------+---------------+----------------+
+//!   executor    net           disks           fault scheduler  clients + oracle
+//!   (ready      (delay, loss, (sync latency,  (crash, cut,     (uniquely numbered
+//!    queue)      cuts, twice)  torn writes)    skew, move ...)   samples, judged)
+//! ```
+//!
+//! Everything random comes from the seed, so a seed is a complete bug report: the same seed gives the same run, and
+//! [`runtime::SimRuntime::trace_hash`] proves it. Each concern draws from its own stream, so that a change in one does
+//! not reshuffle the others.
+
+pub mod executor;
+pub mod net;
+pub mod random;
+pub mod runtime;
+pub mod watch;

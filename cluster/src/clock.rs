@@ -1,0 +1,170 @@
+//! Cluster time: a clock that no single node can turn.
+//!
+//! Entries carry a time that windows, retention and "too far in the future" are judged by. It comes from the leader's
+//! wall clock, but held within [`BAND_MS`] of the median of what the members' clocks say, as pings report them, and it
+//! never goes back inside a shard. A node whose own clock disagrees with that median by more than
+//! [`DISAGREEMENT_MS`] says so: it must not judge clients' timestamps (503, not 400).
+//!
+//! A peer's offset is its clock minus the middle of our send and receive times. The middle is wrong by at most half a
+//! round trip, which is far below the band. Readings older than [`STALE_MS`] of our own clock are forgotten, so that a
+//! node alone falls back to its own clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use protocol::ids::{NodeId, ShardId};
+
+/// How far from the median the local clock may be before it is held.
+pub const BAND_MS: i64 = 500;
+/// From which offset a node's clock counts as wrong.
+pub const DISAGREEMENT_MS: i64 = 10_000;
+/// How long a reading of a peer's clock is believed.
+pub const STALE_MS: i64 = 30_000;
+
+/// Cluster time as one node knows it.
+#[derive(Debug, Default)]
+pub struct ClusterClock {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Peer's clock minus ours, and when we learned it by our clock.
+    offsets: BTreeMap<NodeId, (i64, i64)>,
+    /// The last time given to or seen in an entry, per shard.
+    stamped: BTreeMap<ShardId, i64>,
+}
+
+impl ClusterClock {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a peer's clock, read between `sent_ms` and `received_ms` of ours.
+    pub fn heard(&self, peer: NodeId, peer_ms: i64, sent_ms: i64, received_ms: i64) {
+        let middle = sent_ms.saturating_add(received_ms.saturating_sub(sent_ms) / 2);
+        self.lock().offsets.insert(peer, (peer_ms.saturating_sub(middle), received_ms));
+    }
+
+    /// Forgets a peer that left.
+    pub fn forget(&self, peer: NodeId) {
+        self.lock().offsets.remove(&peer);
+    }
+
+    /// The median of the members' clocks relative to ours, ours (0) included. With an even count the one nearer to 0,
+    /// so that one peer alone never moves us.
+    pub fn median_offset_ms(&self, local_ms: i64) -> i64 {
+        self.lock().median(local_ms)
+    }
+
+    /// Offset of one peer's clock to ours, if known.
+    pub fn offset_ms(&self, peer: NodeId) -> Option<i64> {
+        self.lock().offsets.get(&peer).map(|&(offset, _)| offset)
+    }
+
+    /// Whether this node's clock is too far from the others' to judge by.
+    pub fn disagrees(&self, local_ms: i64) -> bool {
+        self.median_offset_ms(local_ms).abs() > DISAGREEMENT_MS
+    }
+
+    /// Cluster time now, given the local clock.
+    pub fn now_ms(&self, local_ms: i64) -> i64 {
+        self.lock().now(local_ms)
+    }
+
+    /// The time for the next entry of a shard: cluster time, but never before the shard's last.
+    pub fn stamp(&self, shard: ShardId, local_ms: i64) -> i64 {
+        let mut inner = self.lock();
+        let now = inner.now(local_ms);
+        let last = inner.stamped.entry(shard).or_insert(now);
+        *last = now.max(*last);
+        *last
+    }
+
+    /// Takes in the time of an entry that was applied, so that a new leader continues from there.
+    pub fn seen(&self, shard: ShardId, entry_ms: i64) {
+        let mut inner = self.lock();
+        let last = inner.stamped.entry(shard).or_insert(entry_ms);
+        *last = entry_ms.max(*last);
+    }
+}
+
+impl Inner {
+    fn median(&self, local_ms: i64) -> i64 {
+        let mut offsets: Vec<i64> = self
+            .offsets
+            .values()
+            .filter(|&&(_, at)| local_ms.saturating_sub(at).abs() <= STALE_MS)
+            .map(|&(offset, _)| offset)
+            .collect();
+        offsets.push(0);
+        offsets.sort_unstable();
+        let upper = offsets[offsets.len() / 2];
+        let lower = offsets[(offsets.len() - 1) / 2];
+        if upper.abs() < lower.abs() { upper } else { lower }
+    }
+
+    fn now(&self, local_ms: i64) -> i64 {
+        let median = local_ms.saturating_add(self.median(local_ms));
+        local_ms.clamp(median.saturating_sub(BAND_MS), median.saturating_add(BAND_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: i64 = 1_000_000_000;
+
+    fn clock(offsets: &[i64]) -> ClusterClock {
+        let clock = ClusterClock::default();
+        for (i, &offset) in offsets.iter().enumerate() {
+            clock.heard(NodeId(i as u64 + 2), LOCAL + offset, LOCAL, LOCAL);
+        }
+        clock
+    }
+
+    #[test]
+    fn a_wrong_clock_is_held_near_the_others() {
+        let hour = 3_600_000;
+        let wrong = clock(&[-hour, -hour]);
+        assert_eq!(wrong.now_ms(LOCAL), LOCAL - hour + BAND_MS);
+        assert!(wrong.disagrees(LOCAL));
+        let right = clock(&[hour, 10]);
+        assert_eq!(right.now_ms(LOCAL), LOCAL);
+        assert!(!right.disagrees(LOCAL));
+    }
+
+    #[test]
+    fn one_peer_alone_moves_nothing() {
+        assert_eq!(clock(&[86_400_000]).now_ms(LOCAL), LOCAL);
+        assert_eq!(clock(&[-86_400_000]).now_ms(LOCAL), LOCAL);
+    }
+
+    #[test]
+    fn stale_readings_are_forgotten() {
+        let clock = clock(&[-60_000, -60_000]);
+        let later = LOCAL + STALE_MS + 1;
+        assert_eq!(clock.now_ms(later), later);
+    }
+
+    #[test]
+    fn the_middle_of_the_round_trip_is_compared() {
+        let clock = ClusterClock::default();
+        clock.heard(NodeId(2), LOCAL + 40, LOCAL, LOCAL + 80);
+        assert_eq!(clock.offset_ms(NodeId(2)), Some(0));
+    }
+
+    #[test]
+    fn time_never_goes_back_in_a_shard() {
+        let clock = ClusterClock::default();
+        let shard = ShardId(1);
+        assert_eq!(clock.stamp(shard, 100), 100);
+        assert_eq!(clock.stamp(shard, 50), 100);
+        clock.seen(shard, 500);
+        assert_eq!(clock.stamp(shard, 200), 500);
+        assert_eq!(clock.stamp(ShardId(2), 200), 200);
+        clock.seen(shard, 10);
+        assert_eq!(clock.stamp(shard, 600), 600);
+    }
+}

@@ -1,0 +1,257 @@
+use protocol::ids::ClusterSecret;
+
+use super::*;
+use crate::meta::MetaCommand;
+
+fn r(node: u64) -> ReplicaId {
+    ReplicaId::new(NodeId(node), 1)
+}
+
+fn ids(nodes: &[u64]) -> BTreeSet<ReplicaId> {
+    nodes.iter().map(|&n| r(n)).collect()
+}
+
+fn nodes(list: &[u64]) -> BTreeSet<NodeId> {
+    list.iter().map(|&n| NodeId(n)).collect()
+}
+
+fn state(count: u64, shards: u16) -> MetaState {
+    let mut state = MetaState::default();
+    state.apply(&MetaCommand::Bootstrap {
+        cluster_id: "c".into(),
+        secret: ClusterSecret([0; 32]),
+        shards,
+        replication_factor: 3,
+        addr: "a1".into(),
+        incarnation: 1,
+    });
+    for n in 2..=count {
+        state.apply(&MetaCommand::AddNode { addr: format!("a{n}"), incarnation: n });
+        state.apply(&MetaCommand::SetMemberState { node: NodeId(n), state: MemberState::Active });
+    }
+    state
+}
+
+fn leader(shard: u16, node: u64, voters: &[u64]) -> GroupPulse {
+    GroupPulse {
+        group: ShardId(shard),
+        replica: r(node),
+        role: Role::Leader,
+        leader: Some(r(node)),
+        term: 1,
+        last_log: 100,
+        applied: 100,
+        voters: ids(voters).into_iter().collect(),
+        learners: vec![],
+        joint: false,
+        matched: voters.iter().map(|&n| (r(n), 100)).collect(),
+        bytes: 0,
+    }
+}
+
+/// Plays the steps as if every change succeeded at once, and says how many rounds that took.
+fn settle(state: &mut MetaState, view: &mut View) -> usize {
+    for round in 0..1000 {
+        let steps = plan(state, view);
+        if steps.is_empty() {
+            return round;
+        }
+        for step in steps {
+            match step {
+                Step::SetReplicas { shard, version, nodes } => {
+                    state.apply(&MetaCommand::SetReplicas { shard, version, nodes });
+                    let wanted: Vec<ReplicaId> = state.shards[&shard].replica_ids().collect();
+                    let leader = view.leaders.get_mut(&shard).unwrap();
+                    leader.matched = wanted.iter().map(|&r| (r, 100)).collect();
+                    if !wanted.contains(&leader.replica) {
+                        leader.replica = wanted[0];
+                    }
+                    leader.voters = wanted;
+                }
+                Step::Transfer { shard, to, .. } => view.leaders.get_mut(&shard).unwrap().replica = to,
+            }
+        }
+    }
+    panic!("never settles");
+}
+
+fn cluster(count: u64, shards: u16) -> (MetaState, View) {
+    let mut state = state(count, shards);
+    let mut view = View { reachable: (1..=count).map(NodeId).collect(), ..View::default() };
+    view.leaders = (1..=shards).map(|s| (ShardId(s), leader(s, 1, &[1]))).collect();
+    settle(&mut state, &mut view);
+    (state, view)
+}
+
+fn per_node(state: &MetaState) -> Vec<usize> {
+    state.active().map(|n| state.shards.values().filter(|s| s.replicas.contains_key(&n)).count()).collect()
+}
+
+fn leads(view: &View) -> BTreeMap<NodeId, usize> {
+    let mut counts = BTreeMap::new();
+    for pulse in view.leaders.values() {
+        *counts.entry(pulse.replica.node()).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[test]
+fn three_nodes_get_three_replicas_and_share_the_lead() {
+    let (state, view) = cluster(3, 16);
+    assert!(state.shards.values().all(|s| s.replicas.len() == 3));
+    let leads = leads(&view);
+    assert!(leads.values().all(|&n| (5..=6).contains(&n)), "{leads:?}");
+}
+
+#[test]
+fn a_fourth_node_takes_its_share() {
+    let (mut state, mut view) = cluster(3, 16);
+    state.apply(&MetaCommand::AddNode { addr: "a4".into(), incarnation: 4 });
+    state.apply(&MetaCommand::SetMemberState { node: NodeId(4), state: MemberState::Active });
+    view.reachable.insert(NodeId(4));
+    settle(&mut state, &mut view);
+    assert_eq!(per_node(&state), [12, 12, 12, 12]);
+}
+
+#[test]
+fn a_wiped_node_is_replaced_by_itself_under_a_new_name() {
+    let (mut state, mut view) = cluster(3, 4);
+    state.apply(&MetaCommand::AddNode { addr: "a3".into(), incarnation: 33 });
+    state.apply(&MetaCommand::SetMemberState { node: NodeId(4), state: MemberState::Active });
+    view.reachable = nodes(&[1, 2, 4]);
+    settle(&mut state, &mut view);
+    assert!(state.shards.values().all(|s| s.replicas.keys().copied().collect::<BTreeSet<_>>() == nodes(&[1, 2, 4])));
+}
+
+#[test]
+fn draining_exchanges_replicas_but_drops_none_that_nobody_takes() {
+    let (mut state, mut view) = cluster(4, 8);
+    state.apply(&MetaCommand::SetMemberState { node: NodeId(2), state: MemberState::Draining });
+    settle(&mut state, &mut view);
+    assert!(state.shards.values().all(|s| s.replicas.len() == 3 && !s.replicas.contains_key(&NodeId(2))));
+
+    let (mut state, mut view) = cluster(3, 8);
+    state.apply(&MetaCommand::SetMemberState { node: NodeId(2), state: MemberState::Draining });
+    settle(&mut state, &mut view);
+    // Two active nodes: two replicas are what the cluster can promise.
+    assert!(state.shards.values().all(|s| s.replicas.len() == 2 && !s.replicas.contains_key(&NodeId(2))));
+    assert!(!leads(&view).contains_key(&NodeId(2)));
+}
+
+#[test]
+fn few_large_shards_move_at_a_time() {
+    let mut state = state(3, 16);
+    let mut view = View { reachable: nodes(&[1, 2, 3]), ..View::default() };
+    for s in 1..=16 {
+        let mut pulse = leader(s, 1, &[1]);
+        pulse.bytes = 1 << 30;
+        view.leaders.insert(ShardId(s), pulse);
+    }
+    assert_eq!(plan(&state, &view).len(), MAX_MOVES);
+    for step in plan(&state, &view) {
+        let Step::SetReplicas { shard, version, nodes } = step else { panic!("a transfer") };
+        state.apply(&MetaCommand::SetReplicas { shard, version, nodes });
+    }
+    assert_eq!(plan(&state, &view), [], "the first ones are still on their way");
+}
+
+#[test]
+fn a_shard_without_a_leader_is_left_alone() {
+    let mut state = state(3, 2);
+    let view = View { reachable: nodes(&[1, 2, 3]), ..View::default() };
+    assert_eq!(plan(&state, &view), []);
+    settle(&mut state, &mut view.clone());
+}
+
+#[test]
+fn leadership_goes_only_to_the_reachable_and_caught_up() {
+    let (state, mut view) = cluster(3, 4);
+    for s in 1..=4 {
+        let mut pulse = leader(s, 1, &[1, 2, 3]);
+        pulse.matched.insert(r(2), 10);
+        view.leaders.insert(ShardId(s), pulse);
+    }
+    view.reachable = nodes(&[1, 2]);
+    assert_eq!(plan(&state, &view), [], "2 lags, 3 is silent");
+    view.reachable = nodes(&[1, 2, 3]);
+    assert!(matches!(plan(&state, &view)[..], [Step::Transfer { to, .. }] if to == r(3)));
+}
+
+#[test]
+fn a_group_grows_by_learners_that_catch_up() {
+    let reachable = nodes(&[1, 2, 3]);
+    let mut pulse = leader(1, 1, &[1]);
+    let wanted = ids(&[1, 2, 3]);
+    let next = |p: &GroupPulse| reconcile(p, &wanted, &BTreeSet::new(), &reachable);
+    assert_eq!(next(&pulse), Some(Change::AddLearner(r(2))));
+    pulse.learners = vec![r(2)];
+    assert_eq!(next(&pulse), Some(Change::AddLearner(r(3))));
+    pulse.learners = vec![r(2), r(3)];
+    assert_eq!(next(&pulse), None, "they are empty yet");
+    pulse.matched.insert(r(2), 100);
+    assert_eq!(next(&pulse), None, "one more is coming");
+    pulse.matched.insert(r(3), 50);
+    assert_eq!(next(&pulse), Some(Change::SetVoters(wanted.clone())));
+    pulse.joint = true;
+    assert_eq!(next(&pulse), Some(Change::LeaveJoint));
+}
+
+#[test]
+fn a_silent_newcomer_does_not_hold_up_the_others() {
+    let mut pulse = leader(1, 1, &[1]);
+    pulse.learners = vec![r(2), r(3)];
+    pulse.matched.insert(r(2), 100);
+    let next = reconcile(&pulse, &ids(&[1, 2, 3]), &BTreeSet::new(), &nodes(&[1, 2]));
+    assert_eq!(next, Some(Change::SetVoters(ids(&[1, 2]))));
+}
+
+#[test]
+fn a_voter_that_leaves_stays_until_its_successor_is_ready() {
+    let mut pulse = leader(1, 1, &[1, 2, 3]);
+    pulse.learners = vec![r(4)];
+    let wanted = ids(&[1, 2, 4]);
+    assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2, 4])), None);
+    assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2])), None, "nor is the group shrunk");
+    pulse.matched.insert(r(4), 100);
+    let next = reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2, 4]));
+    assert_eq!(next, Some(Change::SetVoters(wanted)));
+}
+
+#[test]
+fn a_leader_that_is_not_wanted_hands_over_first() {
+    let mut pulse = leader(1, 1, &[1, 2, 3]);
+    pulse.learners = vec![r(4)];
+    pulse.matched.insert(r(4), 100);
+    let reachable = nodes(&[1, 2, 3, 4]);
+    let next = reconcile(&pulse, &ids(&[2, 3, 4]), &BTreeSet::new(), &reachable);
+    assert_eq!(next, Some(Change::HandOver(r(2))));
+    // The only voter lets its successor in first.
+    let mut alone = leader(1, 1, &[1]);
+    alone.learners = vec![r(2)];
+    alone.matched.insert(r(2), 100);
+    let next = reconcile(&alone, &ids(&[2]), &BTreeSet::new(), &reachable);
+    assert_eq!(next, Some(Change::SetVoters(ids(&[1, 2]))));
+}
+
+#[test]
+fn learners_that_nobody_wants_are_thrown_out() {
+    let mut pulse = leader(1, 1, &[1]);
+    pulse.learners = vec![r(5)];
+    let next = reconcile(&pulse, &ids(&[1]), &BTreeSet::new(), &nodes(&[1, 5]));
+    assert_eq!(next, Some(Change::RemoveLearners(ids(&[5]))));
+}
+
+#[test]
+fn the_meta_group_has_three_voters_or_five() {
+    let voters = |count: u64, voting: &[u64], reachable: &[u64]| {
+        let (voters, learners) = meta_members(&state(count, 1), &ids(voting), &nodes(reachable));
+        let plain = |set: BTreeSet<ReplicaId>| set.into_iter().map(|r| r.node().0).collect::<Vec<_>>();
+        (plain(voters), plain(learners))
+    };
+    assert_eq!(voters(1, &[1], &[1]), (vec![1], vec![]));
+    assert_eq!(voters(2, &[1], &[1, 2]), (vec![1, 2], vec![]));
+    assert_eq!(voters(4, &[1, 2, 3], &[1, 2, 3, 4]), (vec![1, 2, 3], vec![4]));
+    assert_eq!(voters(4, &[1, 2, 3], &[1, 3, 4]), (vec![1, 3, 4], vec![2]), "a silent voter loses its seat");
+    assert_eq!(voters(3, &[1, 2, 3], &[1, 3]), (vec![1, 2, 3], vec![]), "unless nobody can take it");
+    assert_eq!(voters(7, &[1, 2, 3], &[1, 2, 3, 4, 5, 6, 7]).0, [1, 2, 3, 4, 5]);
+}
