@@ -8,5 +8,7 @@ pub mod meta;
 pub mod network;
 pub mod placement;
 pub mod read;
+pub mod router;
+pub mod shard_map;
 pub mod status;
 pub mod types;

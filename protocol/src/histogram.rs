@@ -1,4 +1,12 @@
 //! Native histograms, as Prometheus defines them: exponential schemas -4 to 8, and -53 for custom bounds.
+//!
+//! [`Histogram`] is the value; [`encode`] and [`decode`] turn it into the compact blob that batches, memtables and
+//! segments carry, bit for bit ([`check`] is a decode that keeps nothing); [`Histogram::validate`] says whether a
+//! client's histogram makes sense.
+
+mod codec;
+
+pub use codec::{HistogramError, check, decode, encode};
 
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -54,4 +62,65 @@ pub struct Histogram {
     pub negative_buckets: Vec<f64>,
     /// Upper bounds of custom buckets, ascending, without +Inf; empty for exponential schemas.
     pub custom_values: Vec<f64>,
+}
+
+impl Histogram {
+    /// Whether the bounds are the client's own.
+    pub fn has_custom_bounds(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+    }
+
+    /// Checks what the byte format does not: that the schema is known, the layout possible and the counts add up.
+    pub fn validate(&self) -> Result<(), HistogramError> {
+        if self.has_custom_bounds() {
+            self.validate_custom_bounds()?;
+        } else if !(-4..=8).contains(&self.schema) {
+            return Err(HistogramError::UnknownSchema(self.schema));
+        } else if !self.custom_values.is_empty() {
+            return Err(HistogramError::UnexpectedCustomBounds(self.schema));
+        }
+        codec::check_spans(&self.positive_spans, self.positive_buckets.len())?;
+        codec::check_spans(&self.negative_spans, self.negative_buckets.len())?;
+
+        let buckets = self.positive_buckets.iter().chain(&self.negative_buckets);
+        // The comparisons let NaN pass: a float histogram may hold it, as any float sample may.
+        if let Some(&count) =
+            buckets.clone().chain([&self.zero_count, &self.count]).find(|&&count| count < 0.0)
+        {
+            return Err(HistogramError::NegativeCount(count));
+        }
+        // Float counts need not add up exactly, as Prometheus has it. Above 2^53 integers held as floats do not either.
+        if self.is_integer && self.count < (1u64 << 53) as f64 {
+            let in_buckets = self.zero_count + buckets.sum::<f64>();
+            let matches = if self.sum.is_nan() { in_buckets <= self.count } else { in_buckets == self.count };
+            if !matches {
+                return Err(HistogramError::CountMismatch { count: self.count, in_buckets });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_custom_bounds(&self) -> Result<(), HistogramError> {
+        if self.zero_count != 0.0 || self.zero_threshold != 0.0 {
+            return Err(HistogramError::CustomWithOthers("a zero bucket"));
+        }
+        if !self.negative_spans.is_empty() || !self.negative_buckets.is_empty() {
+            return Err(HistogramError::CustomWithOthers("negative buckets"));
+        }
+        let ascending = self.custom_values.windows(2).all(|pair| pair[0] < pair[1]);
+        let last_is_finite = self.custom_values.last().is_none_or(|&last| last < f64::INFINITY);
+        if !ascending || !last_is_finite {
+            return Err(HistogramError::CustomBoundsOrder);
+        }
+        let reached: i64 =
+            self.positive_spans.iter().map(|span| i64::from(span.offset) + i64::from(span.length)).sum();
+        let first_is_negative = self.positive_spans.first().is_some_and(|span| span.offset < 0);
+        if first_is_negative || reached > self.custom_values.len() as i64 + 1 {
+            return Err(HistogramError::CustomBoundsCount {
+                buckets: reached,
+                bounds: self.custom_values.len(),
+            });
+        }
+        Ok(())
+    }
 }

@@ -57,6 +57,12 @@ impl Labels {
 
     /// Takes bytes that claim to be canonical, checking all of the form.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, LabelsError> {
+        Self::check_canonical(bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// Checks that bytes are canonical, without keeping them.
+    pub fn check_canonical(bytes: &[u8]) -> Result<(), LabelsError> {
         let mut input = bytes;
         let mut previous: Option<&[u8]> = None;
         while !input.is_empty() {
@@ -72,7 +78,7 @@ impl Labels {
             }
             previous = Some(name);
         }
-        Ok(Self(bytes.into()))
+        Ok(())
     }
 
     /// The canonical bytes.

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod command;
 pub mod error;
 pub mod histogram;

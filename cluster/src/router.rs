@@ -1,0 +1,3 @@
+//! Finds the shards of a request and gets it to them.
+
+pub mod shard_writer;
