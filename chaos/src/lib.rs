@@ -1,7 +1,7 @@
 //! The chaos system: the simulator, faults for real processes, workloads, the oracle, scenarios and reports.
 //!
 //! What lives here: [`sim`] (whole nodes in one thread under one seed); [`process`] (real nodes on loopback),
-//! [`client`] and [`ledger`] (numbered samples over HTTP and what became of them), which scenarios, benchmarks and the
+//! [`client`] and [`ledger`] (numbered samples over HTTP and what became of them), which [`scenario`]s, benchmarks and the
 //! black-box tests share; [`bench`] with its [`workload`] and the cheap [`http`] connection that it measures with. What does not: anything a node needs to run.
 //! `server` exposes this library as `pharos chaos` and `pharos bench`; CI and users run the same code.
 
@@ -12,5 +12,6 @@ pub mod client;
 pub mod http;
 pub mod ledger;
 pub mod process;
+pub mod scenario;
 pub mod sim;
 pub mod workload;
