@@ -14,6 +14,7 @@
 //! not reshuffle the others.
 
 pub mod executor;
+pub mod machine;
 pub mod net;
 pub mod random;
 pub mod runtime;

@@ -12,7 +12,7 @@
 //!
 //! Each place has a clock of its own rate, so that leases and timeouts meet drifting clocks.
 //!
-//! Invariants: no borrow of the state is held while a future is polled or dropped (both call back into here); every
+//! Invariants: the state's lock is not held while a future is polled or dropped (both call back into here); every
 //! decision goes into the trace hash.
 
 use std::cell::RefCell;
@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write as _;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -148,15 +147,15 @@ struct State {
 
 /// One simulated world.
 pub(crate) struct Executor {
-    state: RefCell<State>,
+    state: Mutex<State>,
     ready: Arc<Ready>,
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Executor>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Executor>>> = const { RefCell::new(None) };
 }
 
-struct Enter(Option<Rc<Executor>>);
+struct Enter(Option<Arc<Executor>>);
 
 impl Drop for Enter {
     fn drop(&mut self) {
@@ -164,7 +163,7 @@ impl Drop for Enter {
     }
 }
 
-fn current() -> Rc<Executor> {
+fn current() -> Arc<Executor> {
     CURRENT
         .with(|current| current.borrow().clone())
         .expect("the simulator's clock, tasks and timers exist only inside SimRuntime::block_on")
@@ -176,7 +175,7 @@ fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
         let executor = current
             .as_ref()
             .expect("the simulator's clock, tasks and timers exist only inside SimRuntime::block_on");
-        let mut state = executor.state.borrow_mut();
+        let mut state = executor.lock();
         f(&mut state)
     })
 }
@@ -211,7 +210,7 @@ impl State {
 }
 
 impl Executor {
-    pub(crate) fn new(seed: u64) -> Rc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         let mut state = State {
             now: EPOCH_NANOS,
             seed,
@@ -231,27 +230,31 @@ impl Executor {
             trace: false,
         };
         state.place(Place::WORLD);
-        Rc::new(Self { state: RefCell::new(state), ready: Arc::new(Ready(Mutex::new(Vec::new()))) })
+        Arc::new(Self { state: Mutex::new(state), ready: Arc::new(Ready(Mutex::new(Vec::new()))) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn hash(&self) -> u64 {
-        self.state.borrow().hash
+        self.lock().hash
     }
 
     pub(crate) fn polls(&self) -> u64 {
-        self.state.borrow().polls
+        self.lock().polls
     }
 
     pub(crate) fn set_trace(&self, on: bool) {
-        self.state.borrow_mut().trace = on;
+        self.lock().trace = on;
     }
 
-    fn enter(self: &Rc<Self>) -> Enter {
+    fn enter(self: &Arc<Self>) -> Enter {
         Enter(CURRENT.with(|current| current.borrow_mut().replace(self.clone())))
     }
 
     /// Runs `future` until it is done, polling tasks and moving time as needed.
-    pub(crate) fn block_on<F: Future>(self: &Rc<Self>, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(self: &Arc<Self>, future: F) -> F::Output {
         let _enter = self.enter();
         let mut future = std::pin::pin!(future);
         let main =
@@ -283,14 +286,14 @@ impl Executor {
             0 => None,
             1 => ready.pop(),
             len => {
-                let at = self.state.borrow_mut().scheduler.random_range(0..len);
+                let at = self.lock().scheduler.random_range(0..len);
                 Some(ready.swap_remove(at))
             }
         }
     }
 
     fn begin(&self, place: Place, number: u64) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.lock();
         state.current = place;
         state.current_task = number;
         state.polls += 1;
@@ -307,7 +310,7 @@ impl Executor {
 
     fn poll(&self, id: TaskId) {
         let taken = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.lock();
             match state.tasks.get_mut(id.slot as usize).and_then(Option::as_mut) {
                 Some(task) if task.number == id.number => {
                     task.waker.queued.store(false, Ordering::Relaxed);
@@ -320,7 +323,7 @@ impl Executor {
         let Some((mut future, waker, place)) = taken else { return };
         self.begin(place, id.number);
         let polled = future.as_mut().poll(&mut Context::from_waker(&Waker::from(waker)));
-        let mut state = self.state.borrow_mut();
+        let mut state = self.lock();
         match polled {
             Poll::Pending => {
                 if let Some(task) = state.tasks[id.slot as usize].as_mut().filter(|t| t.number == id.number) {
@@ -335,13 +338,13 @@ impl Executor {
         }
         drop(state);
         drop(future);
-        self.state.borrow_mut().current = Place::WORLD;
+        self.lock().current = Place::WORLD;
     }
 
     /// Moves the clock to the earliest timer and wakes all that are due then.
     fn jump(&self) {
         let wakers: Vec<Waker> = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.lock();
             let Some((&(deadline, _), _)) = state.timers.first_key_value() else {
                 panic!(
                     "the simulated world stands still: the main future waits, nothing can run, no timer is set"
@@ -363,7 +366,7 @@ impl Executor {
     fn bury(&self) {
         loop {
             let dead: Vec<Task> = {
-                let mut state = self.state.borrow_mut();
+                let mut state = self.lock();
                 let Some(place) = state.doomed.pop() else { return };
                 state.current = place;
                 let mut dead = Vec::new();
@@ -375,18 +378,18 @@ impl Executor {
                 }
                 dead
             };
-            // Outside of the borrow: destructors cancel timers, close channels and may try to spawn.
+            // Outside of the lock: destructors cancel timers, close channels and may try to spawn.
             drop(dead);
-            self.state.borrow_mut().current = Place::WORLD;
+            self.lock().current = Place::WORLD;
         }
     }
 
     /// Drops all tasks.
-    pub(crate) fn clear(self: &Rc<Self>) {
+    pub(crate) fn clear(self: &Arc<Self>) {
         let _enter = self.enter();
-        let count = self.state.borrow().places.len() as u32;
+        let count = self.lock().places.len() as u32;
         for place in (0..count).map(Place) {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.lock();
             state.place(place).alive = false;
             state.doomed.push(place);
         }
@@ -398,7 +401,7 @@ impl Executor {
 pub(crate) fn spawn_boxed(place: Place, future: TaskFuture) {
     let executor = current();
     let waker = {
-        let mut state = executor.state.borrow_mut();
+        let mut state = executor.lock();
         if !state.place(place).alive {
             drop(state);
             drop(future);
@@ -516,7 +519,7 @@ pub(crate) fn cancel_timer(timer: (u64, u64)) {
         if let Ok(current) = current.try_borrow()
             && let Some(executor) = current.as_ref()
         {
-            executor.state.borrow_mut().timers.remove(&timer);
+            executor.lock().timers.remove(&timer);
         }
     });
 }

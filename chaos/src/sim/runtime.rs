@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ type ResultSlot = <Channels as AsyncRuntime>::Oneshot;
 
 /// A simulated world: tasks, time and randomness under one seed.
 pub struct SimRuntime {
-    executor: Rc<Executor>,
+    executor: Arc<Executor>,
 }
 
 impl SimRuntime {
