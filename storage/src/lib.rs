@@ -9,6 +9,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod encoding;
 pub mod fs;
 mod mmap;
+pub mod segment;
 mod sys;
