@@ -1,7 +1,30 @@
 //! From query text to answers: PromQL parser, planner and evaluator, fragments for the shards, limits.
 //!
-//! Read first: [`source`], which says what the engine asks of the rest of the system.
+//! What lives here: everything that knows PromQL, and the data model of its results. What does not: storage,
+//! network, HTTP. The engine asks for data through the traits of [`source`], which `server` implements.
+//!
+//! ```text
+//! text ─promql::parser─► tree ─plan─► tree, durations resolved, step-invariant parts marked
+//!   coordinator: engine walks the tree; what a shard can do alone (selectors, functions over single series, partial
+//!                aggregates) goes out as fragments, all at once; the rest is evaluated on the answers
+//!   shard:       fragment::run evaluates its part series by series, streaming into the answer's columns
+//! ```
+//!
+//! Invariants: the same evaluator runs at the shards and at the coordinator; answers do not depend on the number of
+//! shards (bit for bit but for sums, which agree to 1e-12); a query that misses a shard fails.
+//!
+//! Read first: [`source`], then [`promql::ast`], [`value`].
 
 #![forbid(unsafe_code)]
 
+pub mod annotations;
+mod calendar;
+pub mod error;
+pub mod features;
+pub mod format;
+pub mod histogram;
+mod kahan;
+pub mod promql;
+pub mod result;
 pub mod source;
+pub mod value;

@@ -1,0 +1,119 @@
+//! Why a query failed, in Prometheus' words where Prometheus has any.
+
+use protocol::error::ErrorKind;
+
+use crate::promql::parser::ParseError;
+use crate::source::SourceError;
+
+/// A failed query.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueryError {
+    /// The text is no PromQL, or its types do not fit.
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    /// A parameter of the request is wrong.
+    #[error("{0}")]
+    BadParameter(String),
+    /// The expression can not be evaluated on the data it met.
+    #[error("{0}")]
+    Execution(String),
+    /// More samples than the query may load.
+    #[error(
+        "query processing would load too many samples into memory in query execution: \
+         more than the limit of {limit} (query.max_samples)"
+    )]
+    TooManySamples {
+        /// The limit.
+        limit: u64,
+    },
+    /// More points per series than a range query may ask for.
+    #[error(
+        "exceeded maximum resolution of {limit} points per timeseries: {points} were asked for. \
+         Try decreasing the query resolution (?step=XX)"
+    )]
+    TooManyPoints {
+        /// Points asked for.
+        points: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More memory than the query may hold.
+    #[error("query needs more memory than its budget of {limit} bytes (query.max_memory)")]
+    TooMuchMemory {
+        /// The budget.
+        limit: u64,
+    },
+    /// The deadline passed.
+    #[error("query timed out in {0}")]
+    Timeout(String),
+    /// The caller went away or asked to stop.
+    #[error("query was canceled in {0}")]
+    Canceled(String),
+    /// Storage, network or a shard failed.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// A fragment or an answer is not understood.
+    #[error("fragment: {0}")]
+    Protocol(String),
+}
+
+impl QueryError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => ErrorKind::InvalidInput,
+            Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => {
+                ErrorKind::LimitExceeded
+            }
+            Self::Timeout(_) => ErrorKind::Timeout,
+            Self::Canceled(_) => ErrorKind::Canceled,
+            Self::Source(error) => error.kind,
+            Self::Protocol(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// The `errorType` of the Prometheus API.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => "bad_data",
+            Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => "execution",
+            Self::Timeout(_) => "timeout",
+            Self::Canceled(_) => "canceled",
+            Self::Source(error) => match error.kind {
+                ErrorKind::Timeout => "timeout",
+                ErrorKind::Canceled => "canceled",
+                ErrorKind::Unavailable | ErrorKind::ResourceExhausted => "unavailable",
+                _ => "internal",
+            },
+            Self::Protocol(_) => "internal",
+        }
+    }
+
+    /// Number of the variant in fragment answers, with what the variant holds.
+    pub(crate) fn to_wire(&self) -> (u32, String) {
+        let text = self.to_string();
+        match self {
+            Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => (1, text),
+            Self::Execution(_) => (2, text),
+            Self::TooManySamples { limit } => (3, limit.to_string()),
+            Self::TooMuchMemory { limit } => (4, limit.to_string()),
+            Self::Timeout(at) => (5, at.clone()),
+            Self::Canceled(at) => (6, at.clone()),
+            Self::Source(_) | Self::Protocol(_) => (7, text),
+        }
+    }
+
+    /// The other way of [`Self::to_wire`].
+    pub(crate) fn from_wire(kind: u32, text: String) -> Self {
+        let number = || text.parse().unwrap_or(0);
+        match kind {
+            1 => Self::BadParameter(text),
+            2 => Self::Execution(text),
+            3 => Self::TooManySamples { limit: number() },
+            4 => Self::TooMuchMemory { limit: number() },
+            5 => Self::Timeout(text),
+            6 => Self::Canceled(text),
+            _ => Self::Source(SourceError::new(ErrorKind::Internal, text)),
+        }
+    }
+}
