@@ -57,7 +57,7 @@ impl Default for NodeSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSection {
-    pub listen: SocketAddr,
+    pub addr: SocketAddr,
     pub advertise: String,
     pub header_timeout: Span,
     pub body_timeout: Span,
@@ -69,7 +69,7 @@ pub struct HttpSection {
 impl Default for HttpSection {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 9600)),
+            addr: SocketAddr::from(([0, 0, 0, 0], 9600)),
             advertise: String::new(),
             header_timeout: Span::secs(10),
             body_timeout: Span::secs(30),
@@ -84,7 +84,7 @@ impl Default for HttpSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerSection {
-    pub listen: SocketAddr,
+    pub addr: SocketAddr,
     pub advertise: String,
     pub tls_cert: String,
     pub tls_key: String,
@@ -97,7 +97,7 @@ pub struct PeerSection {
 impl Default for PeerSection {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9620)),
+            addr: SocketAddr::from(([127, 0, 0, 1], 9620)),
             advertise: String::new(),
             tls_cert: String::new(),
             tls_key: String::new(),
@@ -244,15 +244,23 @@ impl Config {
             return invalid("node.data_dir", "must name a directory".into());
         }
         if let Some(unknown) = self.node.features.iter().find(|f| !FEATURES.contains(&f.as_str())) {
-            return invalid("node.features", format!("there is no feature {unknown:?}; known are {FEATURES:?}"));
+            return invalid(
+                "node.features",
+                format!("there is no feature {unknown:?}; known are {FEATURES:?}"),
+            );
         }
         if !(1..=512).contains(&self.cluster.shards) {
             return invalid("cluster.shards", format!("{} is outside 1 to 512", self.cluster.shards));
         }
         if !matches!(self.cluster.replication_factor, 1 | 3 | 5) {
-            return invalid("cluster.replication_factor", "must be 1, 3 or 5: an even number survives no more".into());
+            return invalid(
+                "cluster.replication_factor",
+                "must be 1, 3 or 5: an even number survives no more".into(),
+            );
         }
-        for (key, addr) in [("http.advertise", &self.http.advertise), ("peer.advertise", &self.peer.advertise)] {
+        for (key, addr) in
+            [("http.advertise", &self.http.advertise), ("peer.advertise", &self.peer.advertise)]
+        {
             if !addr.is_empty() && !is_host_port(addr) {
                 return invalid(key, format!("{addr:?} is not host:port"));
             }
@@ -262,14 +270,20 @@ impl Config {
         }
         let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
         if tls.iter().any(|path| !path.is_empty()) && tls.iter().any(|path| path.is_empty()) {
-            return invalid("peer.tls_cert", "tls_cert, tls_key and tls_ca are set together or not at all".into());
+            return invalid(
+                "peer.tls_cert",
+                "tls_cert, tls_key and tls_ca are set together or not at all".into(),
+            );
         }
         if self.peer.dead_after.0 < self.peer.keep_alive.0 * 2 || self.peer.keep_alive.0.is_zero() {
-            return invalid("peer.dead_after", "must be at least twice peer.keep_alive, which must not be 0".into());
+            return invalid(
+                "peer.dead_after",
+                "must be at least twice peer.keep_alive, which must not be 0".into(),
+            );
         }
         if !self.node.insecure && !self.has_peer_tls() {
             let advertised = self.peer_advertise();
-            if !self.peer.listen.ip().is_loopback() || !is_loopback(&advertised) {
+            if !self.peer.addr.ip().is_loopback() || !is_loopback(&advertised) {
                 return Err(ConfigError::InsecurePeers { addr: advertised });
             }
         }
@@ -303,12 +317,12 @@ impl Config {
 
     /// The address under which the other nodes reach this one.
     pub fn peer_advertise(&self) -> String {
-        advertised(&self.peer.advertise, self.peer.listen)
+        advertised(&self.peer.advertise, self.peer.addr)
     }
 
     /// The address under which clients reach this node; the `instance` label of its own metrics.
     pub fn http_advertise(&self) -> String {
-        advertised(&self.http.advertise, self.http.listen)
+        advertised(&self.http.advertise, self.http.addr)
     }
 }
 
@@ -320,7 +334,8 @@ fn advertised(explicit: &str, listen: SocketAddr) -> String {
 }
 
 fn is_host_port(addr: &str) -> bool {
-    addr.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0))
+    addr.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0))
 }
 
 /// Whether an address certainly stays on this machine.
@@ -363,10 +378,10 @@ mod tests {
 
     #[test]
     fn peers_off_loopback_need_tls_or_insecure() {
-        refused(|c| c.peer.listen = "0.0.0.0:9620".parse().unwrap(), "--insecure");
+        refused(|c| c.peer.addr = "0.0.0.0:9620".parse().unwrap(), "--insecure");
         refused(|c| c.peer.advertise = "10.0.0.1:9620".into(), "--insecure");
         let mut config = Config::default();
-        config.peer.listen = "0.0.0.0:9620".parse().unwrap();
+        config.peer.addr = "0.0.0.0:9620".parse().unwrap();
         config.node.insecure = true;
         config.validate().unwrap();
         config.node.insecure = false;

@@ -17,9 +17,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod auth;
 pub mod config;
 pub mod error;
 pub mod peer;
 pub mod runtime;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;

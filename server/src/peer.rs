@@ -119,7 +119,10 @@ impl PeerNet {
         let dial = map.get(&to.id.to_string()).or_else(|| map.get(&to.addr)).unwrap_or(&to.addr);
         let key = format!("{dial}|{}", to.addr);
         let mut links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.entry(key).or_insert_with(|| Link::start(Arc::clone(&self.shared), &to.addr, dial.clone())).clone()
+        links
+            .entry(key)
+            .or_insert_with(|| Link::start(Arc::clone(&self.shared), &to.addr, dial.clone()))
+            .clone()
     }
 }
 

@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Apply and scan have threads of their own, so that neither a merge delays an acknowledgement nor a long query a
-//! flush.
+//! flush. [`TokioEnv`] is the production side of `cluster`'s seam; the simulator's is `chaos::sim`.
 //!
 //! A step that panics has broken an invariant of ours: the node aborts. So does it when a log sync fails: what is on
 //! disk is unknown then, and only a restart's replay can tell (a retried sync lies, see the error conventions).
 
+pub mod env;
 pub mod pool;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cluster::env::StepKind;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+pub use env::{ABORT_EXIT_CODE, TokioEnv};
 use pool::Pool;
 
 /// Number of cores that this process may use.

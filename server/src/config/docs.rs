@@ -18,7 +18,7 @@ commas.
 
 ```yaml
 http:
-  listen: 0.0.0.0:9600
+  addr: 0.0.0.0:9600
 storage:
   retention: 90d
 cluster:
@@ -35,7 +35,9 @@ pub fn page() -> String {
         let (this, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if this != section {
             section = this;
-            page.push_str(&format!("\n## {section}\n\n| key | default | variable | meaning |\n|---|---|---|---|\n"));
+            page.push_str(&format!(
+                "\n## {section}\n\n| key | default | variable | meaning |\n|---|---|---|---|\n"
+            ));
         }
         let default = tree.pointer(&format!("/{}", key.path.replace('.', "/"))).unwrap_or(&Value::Null);
         let default = match default {

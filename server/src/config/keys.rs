@@ -15,10 +15,13 @@ const fn key(path: &'static str, doc: &'static str) -> Key {
 /// All keys, in the order of the tree.
 pub const KEYS: &[Key] = &[
     key("node.data_dir", "Directory of this node: identity, log, shards. One process at a time uses it."),
-    key("node.insecure", "Allows peers to talk in plain text off the loopback interface. Only for closed networks."),
+    key(
+        "node.insecure",
+        "Allows peers to talk in plain text off the loopback interface. Only for closed networks.",
+    ),
     key("node.features", "Names of unsettled features to switch on (`--enable-feature`)."),
     key("node.shutdown_timeout", "How long a stop may take to hand leaderships over and finish requests."),
-    key("http.listen", "Address for clients: the HTTP API."),
+    key("http.addr", "Address for clients: the HTTP API."),
     key(
         "http.advertise",
         "`host:port` under which clients reach this node; the `instance` label of its own metrics. \
@@ -27,17 +30,32 @@ pub const KEYS: &[Key] = &[
     key("http.header_timeout", "A client that has not sent its request's head within this time is dropped."),
     key("http.body_timeout", "A request whose body has not arrived within this time is answered 408."),
     key("http.max_connections", "Open client connections; more wait in the kernel's queue."),
-    key("http.max_concurrent_requests", "Requests in work at once; more are answered 503 with `Retry-After`."),
+    key(
+        "http.max_concurrent_requests",
+        "Requests in work at once; more are answered 503 with `Retry-After`.",
+    ),
     key("http.max_form_body", "Largest form body of a query."),
-    key("peer.listen", "Address for the other nodes. Off loopback it needs TLS or `node.insecure`."),
-    key("peer.advertise", "`host:port` under which the other nodes reach this one. Empty: the listen address."),
+    key("peer.addr", "Address for the other nodes. Off loopback it needs TLS or `node.insecure`."),
+    key(
+        "peer.advertise",
+        "`host:port` under which the other nodes reach this one. Empty: the listen address.",
+    ),
     key("peer.tls_cert", "PEM file with this node's certificate chain. Peers authenticate each other by it."),
     key("peer.tls_key", "PEM file with this node's private key."),
     key("peer.tls_ca", "PEM file with the certificate authority of the cluster."),
     key("peer.keep_alive", "Interval of pings on a connection to a peer."),
-    key("peer.dead_after", "A connection on which nothing arrived for this long is dropped and dialled anew."),
-    key("peer.max_in_flight", "Bytes queued to one peer, and bytes of one peer's requests in work; more are refused."),
-    key("cluster.join", "Peer addresses of members to ask for admission (`--join`). Empty: found a new cluster."),
+    key(
+        "peer.dead_after",
+        "A connection on which nothing arrived for this long is dropped and dialled anew.",
+    ),
+    key(
+        "peer.max_in_flight",
+        "Bytes queued to one peer, and bytes of one peer's requests in work; more are refused.",
+    ),
+    key(
+        "cluster.join",
+        "Peer addresses of members to ask for admission (`--join`). Empty: found a new cluster.",
+    ),
     key("cluster.shards", "Number of shards. Fixed when the cluster is founded; ignored when joining."),
     key("cluster.replication_factor", "Replicas of each shard, at most the number of nodes: 1, 3 or 5."),
     key("storage.retention", "How long metrics are kept, or `unlimited`. Partitions are dropped whole."),
@@ -50,7 +68,10 @@ pub const KEYS: &[Key] = &[
     key("ingest.max_label_name", "Length of a label's name."),
     key("ingest.max_label_value", "Length of a label's value."),
     key("ingest.deadline", "How long a write may wait for moved leaders before it is answered 503."),
-    key("ingest.max_in_flight", "Bytes of writes in work on this node; more are answered 503 with `Retry-After`."),
+    key(
+        "ingest.max_in_flight",
+        "Bytes of writes in work on this node; more are answered 503 with `Retry-After`.",
+    ),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
     key("query.lookback", "How far an instant selector looks back for a sample."),
     key("query.max_samples", "Samples a query may hold in memory."),

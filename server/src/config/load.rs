@@ -120,8 +120,8 @@ pub(super) fn variable(path: &str) -> String {
 }
 
 fn read_file(path: &Path) -> Result<Value, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let syntax = |reason: String| ConfigError::Syntax { path: path.to_owned(), reason };
     let value: Value = match path.extension().and_then(|e| e.to_str()) {
         Some("yaml" | "yml") => serde_norway::from_str(&text).map_err(|e| syntax(e.to_string()))?,
@@ -189,7 +189,8 @@ fn coerce(default: &Value, path: &str, value: Value, origin: &str) -> Result<Val
             _ => return Err(wrong("true or false", &Value::String(text))),
         },
         (Value::Number(_), Value::String(text)) => {
-            let number: u64 = text.trim().parse().map_err(|_| wrong("a number", &Value::String(text.clone())))?;
+            let number: u64 =
+                text.trim().parse().map_err(|_| wrong("a number", &Value::String(text.clone())))?;
             Value::from(number)
         }
         (Value::Array(_), Value::String(text)) => {
@@ -201,7 +202,9 @@ fn coerce(default: &Value, path: &str, value: Value, origin: &str) -> Result<Val
         | (Value::Bool(_), value @ Value::Bool(_))
         | (Value::Number(_), value @ Value::Number(_))
         | (Value::Array(_), value @ Value::Array(_)) => value,
-        (Value::String(_), other) => return Err(wrong("text (with a unit, if it is a size or a time)", &other)),
+        (Value::String(_), other) => {
+            return Err(wrong("text (with a unit, if it is a size or a time)", &other));
+        }
         (Value::Bool(_), other) => return Err(wrong("true or false", &other)),
         (Value::Number(_), other) => return Err(wrong("a number", &other)),
         (_, other) => return Err(wrong("a list", &other)),
@@ -253,7 +256,8 @@ mod tests {
 
     #[test]
     fn later_sources_win_key_by_key() {
-        let (_dir, path) = file("c.yaml", "query:\n  timeout: 10s\n  max_memory: 1GiB\nhttp:\n  listen: 127.0.0.1:1\n");
+        let (_dir, path) =
+            file("c.yaml", "query:\n  timeout: 10s\n  max_memory: 1GiB\nhttp:\n  addr: 127.0.0.1:1\n");
         let config = Sources {
             file: Some(path),
             environment: env(&[
@@ -262,7 +266,7 @@ mod tests {
                 ("PHAROS_CLUSTER_SHARDS", "4"),
                 ("PHAROS_TESTDATA", "/x"),
             ]),
-            flags: vec![("cluster.shards", Value::from("8")), ("http.listen", Value::from("127.0.0.1:2"))],
+            flags: vec![("cluster.shards", Value::from("8")), ("http.addr", Value::from("127.0.0.1:2"))],
         }
         .load()
         .unwrap();
@@ -270,7 +274,7 @@ mod tests {
         assert_eq!(config.query.max_memory, ByteSize(1 << 30));
         assert_eq!(config.cluster.join, ["a:1", "b:2"]);
         assert_eq!(config.cluster.shards, 8);
-        assert_eq!(config.http.listen.port(), 2);
+        assert_eq!(config.http.addr.port(), 2);
         assert_eq!(config.ingest, Config::default().ingest);
     }
 

@@ -132,7 +132,8 @@ impl FromStr for Span {
     type Err = UnitError;
 
     fn from_str(input: &str) -> Result<Self, UnitError> {
-        let syntax = || UnitError::Syntax { input: input.to_owned(), what: "duration", units: DURATION_UNITS };
+        let syntax =
+            || UnitError::Syntax { input: input.to_owned(), what: "duration", units: DURATION_UNITS };
         let too_large = || UnitError::TooLarge { input: input.to_owned() };
         let mut rest = input.trim();
         if rest == "0" {
@@ -256,7 +257,8 @@ mod tests {
         size("0", 0, "0B");
         size("1500B", 1500, "1500B");
         size("3000B", 3000, "3KB");
-        for bad in ["", "MiB", "12", "12XB", "-1MiB", "1.5GiB", "99999999999TiB", "99999999999999999999999B"] {
+        for bad in ["", "MiB", "12", "12XB", "-1MiB", "1.5GiB", "99999999999TiB", "99999999999999999999999B"]
+        {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
     }

@@ -81,7 +81,9 @@ pub enum FrameError {
     #[error("the other side does not speak the peer protocol")]
     Magic,
     /// No common version.
-    #[error("the other side speaks versions {low} to {high} of the peer protocol, this node speaks {VERSION}")]
+    #[error(
+        "the other side speaks versions {low} to {high} of the peer protocol, this node speaks {VERSION}"
+    )]
     Version { low: u16, high: u16 },
     /// The length is beyond the limit.
     #[error("a frame of {bytes} bytes is announced, allowed are {MAX_BODY_BYTES}")]
@@ -166,7 +168,8 @@ impl FrameReader {
         let Some((head, _)) = self.buffer.split_first_chunk::<HEAD_BYTES>() else {
             return Ok(Err(HEAD_BYTES - self.buffer.len()));
         };
-        let number = |from: usize| u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]]);
+        let number =
+            |from: usize| u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]]);
         let (len, crc) = (number(0) as usize, number(4));
         let id = u64::from(number(8)) | u64::from(number(12)) << 32;
         let kind = Kind::from_code(head[16]).ok_or(FrameError::Kind { code: head[16] })?;

@@ -56,7 +56,8 @@ impl Link {
             queued_bytes: Arc::clone(&queued_bytes),
             max_bytes: shared.options.max_in_flight_bytes,
         };
-        let task = Task { addr: addr.into(), dial, queued_bytes, shared: Arc::clone(&shared), rest: Duration::ZERO };
+        let task =
+            Task { addr: addr.into(), dial, queued_bytes, shared: Arc::clone(&shared), rest: Duration::ZERO };
         let stop = shared.stop.clone();
         shared.io.spawn(async move {
             tokio::select! {
@@ -139,7 +140,12 @@ impl Task {
     }
 
     /// Fails what is queued and what comes until the rest is over.
-    async fn refuse_for_a_while(&mut self, first: Call, calls: &mut mpsc::Receiver<Call>, error: &FrameError) {
+    async fn refuse_for_a_while(
+        &mut self,
+        first: Call,
+        calls: &mut mpsc::Receiver<Call>,
+        error: &FrameError,
+    ) {
         self.rest = (self.rest * 2).clamp(REST_MIN, REST_MAX);
         let over = Instant::now() + self.rest;
         let mut next = Some(first);
@@ -240,7 +246,8 @@ impl Task {
                 }
             }
         };
-        let silence = seen.silence(self.options().dead_after, self.options().keep_alive, || ping.notify_one());
+        let silence =
+            seen.silence(self.options().dead_after, self.options().keep_alive, || ping.notify_one());
         let end = tokio::select! {
             end = read => end,
             end = write => end,

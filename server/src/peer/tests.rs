@@ -170,8 +170,11 @@ async fn fake_peer() -> (std::net::SocketAddr, tokio::task::JoinHandle<tokio::ne
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_fell_silent_is_dropped() {
     let (addr, accepted) = fake_peer().await;
-    let quick =
-        PeerOptions { keep_alive: Duration::from_millis(10), dead_after: Duration::from_millis(50), ..options() };
+    let quick = PeerOptions {
+        keep_alive: Duration::from_millis(10),
+        dead_after: Duration::from_millis(50),
+        ..options()
+    };
     let client = net(quick).await;
     // The call itself would wait a minute: it is the silence that ends it.
     let error = client.call(&at(addr), Bytes::from_static(b"x"), LONG).await.unwrap_err();
@@ -255,7 +258,8 @@ impl Authority {
     fn node(&self, host: &str) -> PeerTls {
         let key = rcgen::KeyPair::generate().unwrap();
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
-        let cert = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let cert =
+            rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
         std::fs::write(self.path("node.pem"), cert.pem()).unwrap();
         std::fs::write(self.path("node.key"), key.serialize_pem()).unwrap();
         PeerTls::load(&self.path("node.pem"), &self.path("node.key"), &self.path("ca.pem")).unwrap()
@@ -287,8 +291,10 @@ async fn tls_lets_in_whom_the_authority_knows() {
 fn tls_files_that_are_no_certificates_are_named() {
     let ours = Authority::new();
     let _ = ours.node("x");
-    let error = PeerTls::load(&ours.path("absent.pem"), &ours.path("node.key"), &ours.path("ca.pem")).unwrap_err();
+    let error =
+        PeerTls::load(&ours.path("absent.pem"), &ours.path("node.key"), &ours.path("ca.pem")).unwrap_err();
     assert!(error.to_string().contains("absent.pem"), "{error}");
-    let error = PeerTls::load(&ours.path("node.key"), &ours.path("node.key"), &ours.path("ca.pem")).unwrap_err();
+    let error =
+        PeerTls::load(&ours.path("node.key"), &ours.path("node.key"), &ours.path("ca.pem")).unwrap_err();
     assert!(error.to_string().contains("holds no certificate"), "{error}");
 }

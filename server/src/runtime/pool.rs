@@ -80,7 +80,8 @@ impl Pool {
             Arc::new(Shared { queue: Mutex::new(Queue::default()), ready: Condvar::new(), max_waiting });
         for index in 0..threads.max(1) {
             let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || work(&shared));
+            let thread =
+                std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || work(&shared));
             thread.expect("the system gives threads at start");
         }
         Self { owner: Arc::new(Owner(shared)) }
@@ -88,7 +89,10 @@ impl Pool {
 
     /// Runs a closure on one of the threads. Dropping the future does not stop a closure that has begun; one that has
     /// not begun is skipped.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PoolError> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
         let (reply, result) = oneshot::channel();
         let job = move || {
             if !reply.is_closed() {

@@ -1,0 +1,149 @@
+//! The HTTP surface: state shared by the handlers, layers around them, and one table of routes.
+//!
+//! ```text
+//! serve (connections, head time-out) -> observe (metrics) -> admit (bounded concurrency) -> auth (permission, tenant)
+//!   -> handler -> answer, or ApiError -> the one table of codes
+//! ```
+//!
+//! The listener is up before the node is: until it has joined and opened its shards, health answers, and everything
+//! else says 503. A handler whose client leaves is dropped, and with it what it was waiting for.
+
+pub mod body;
+pub mod cluster;
+pub mod envelope;
+mod health;
+mod openapi;
+mod params;
+pub mod routes;
+pub mod serve;
+mod status;
+pub mod time;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use protocol::error::ErrorKind;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::runtime::now_ms;
+use crate::telemetry::Metrics;
+
+use cluster::Operations;
+pub use openapi::document as openapi_document;
+pub use params::Params;
+
+/// What handlers reach once the node runs.
+pub struct Backend {
+    /// The node, as operators and probes see it.
+    pub operations: Arc<dyn Operations>,
+}
+
+/// State of the HTTP surface.
+pub struct App {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// When the process started.
+    pub started_ms: i64,
+    backend: OnceLock<Backend>,
+    stopping: AtomicBool,
+    requests: Semaphore,
+}
+
+impl App {
+    /// State without a node behind it.
+    pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let requests = Semaphore::new(config.http.max_concurrent_requests as usize);
+        Arc::new(Self {
+            config,
+            metrics,
+            started_ms: now_ms(),
+            backend: OnceLock::new(),
+            stopping: AtomicBool::new(false),
+            requests,
+        })
+    }
+
+    /// Puts the node behind it; once.
+    pub fn connect(&self, backend: Backend) {
+        // There is one node in a process.
+        let _ = self.backend.set(backend);
+    }
+
+    /// The node, once it runs.
+    pub fn backend(&self) -> Result<&Backend, ApiError> {
+        self.backend.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "the node is starting"))
+    }
+
+    /// Tells probes to send no more requests here.
+    pub fn announce_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// The router with its layers.
+pub fn router(app: Arc<App>) -> Router {
+    routes::router()
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        // Bodies are bounded where they are read, each by its own limit (`body::collect`).
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+/// Grafana probes for an alerting API by this very text.
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "404 page not found\n")
+        .into_response()
+}
+
+async fn method_not_allowed() -> Response {
+    ApiError::bad_data("the path does not take this method")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into_response()
+}
+
+/// Whether a path must answer even when the node is full: probes and metrics say that it is.
+fn is_probe(path: &str) -> bool {
+    path.starts_with("/-/") || path == "/metrics"
+}
+
+/// Refuses requests beyond the bound at once: a queue in front of a full node only adds latency.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if is_probe(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let Ok(_permit) = app.requests.try_acquire() else {
+        // 503, not 429: remote-write senders retry every 5xx, and a 429 only when told to.
+        return ApiError::new(ErrorKind::Unavailable, "too many requests are in work on this node")
+            .into_response();
+    };
+    next.run(request).await
+}
+
+/// Counts and times requests by route.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let timer = app.metrics.http.started(&route);
+    let response = next.run(request).await;
+    timer.answered(response.status().as_u16());
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! The table of routes: the router and the OpenAPI document are made from it.
+//!
+//! A row says method, path, permission, what the route is for and what it takes. Adding an endpoint is adding a row;
+//! forgetting its permission or its description is not possible.
+
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, get, post};
+use axum::{Router, middleware};
+
+use super::{App, cluster, health, status};
+use crate::auth::{self, Permission};
+
+/// Methods that a route answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// GET (and HEAD).
+    Get,
+    /// POST.
+    Post,
+    /// Either, with the same parameters: in the query string, or in a form body.
+    GetOrPost,
+}
+
+/// A parameter of a route.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Name, as sent.
+    pub name: &'static str,
+    /// Whether the route refuses to work without it.
+    pub required: bool,
+    /// Whether it may come several times.
+    pub repeated: bool,
+    /// Whether it is part of the path.
+    pub in_path: bool,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+const fn need(name: &'static str, doc: &'static str) -> Param {
+    Param { name, required: true, repeated: false, in_path: false, doc }
+}
+
+const fn may(name: &'static str, doc: &'static str) -> Param {
+    Param { name, required: false, repeated: false, in_path: false, doc }
+}
+
+const fn many(name: &'static str, required: bool, doc: &'static str) -> Param {
+    Param { name, required, repeated: true, in_path: false, doc }
+}
+
+const fn path(name: &'static str, doc: &'static str) -> Param {
+    Param { name, required: true, repeated: false, in_path: true, doc }
+}
+
+/// A row of the table.
+pub struct Route {
+    /// Methods.
+    pub verb: Verb,
+    /// Path, `{name}` for a variable element.
+    pub path: &'static str,
+    /// What it takes.
+    pub permission: Permission,
+    /// One line for people.
+    pub summary: &'static str,
+    /// Parameters.
+    pub params: Vec<Param>,
+    handler: MethodRouter<Arc<App>>,
+}
+
+fn route<H, T, const N: usize>(
+    verb: Verb,
+    path: &'static str,
+    permission: Permission,
+    summary: &'static str,
+    params: [Param; N],
+    handler: H,
+) -> Route
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    let handler = match verb {
+        Verb::Get => get(handler),
+        Verb::Post => post(handler),
+        Verb::GetOrPost => get(handler.clone()).post(handler),
+    };
+    Route { verb, path, permission, summary, params: params.into(), handler }
+}
+
+/// All routes.
+pub fn table() -> Vec<Route> {
+    use Permission::{Administer, Observe, Public};
+    use Verb::{Get, Post};
+    vec![
+        route(
+            Get,
+            "/api/v1/status/buildinfo",
+            Observe,
+            "Version, as Prometheus' clients expect it.",
+            [],
+            status::build_info,
+        ),
+        route(
+            Get,
+            "/api/v1/status/runtimeinfo",
+            Observe,
+            "The process and its retention.",
+            [],
+            status::runtime_info,
+        ),
+        route(Get, "/api/v1/status/flags", Observe, "Effective settings.", [], status::flags),
+        route(Get, "/api/v1/openapi.json", Public, "This document.", [], status::openapi),
+        route(
+            Post,
+            "/api/v1/admin/flush",
+            Administer,
+            "Flushes and merges every shard; answers when all replicas are done.",
+            [],
+            cluster::flush,
+        ),
+        route(
+            Get,
+            "/cluster/status",
+            Observe,
+            "Members, shards, leaders, positions and digests.",
+            [],
+            cluster::status,
+        ),
+        route(
+            Post,
+            "/api/v1/cluster/move",
+            Administer,
+            "Moves a replica of a shard from one node to another.",
+            [
+                need("shard", "The shard."),
+                need("from", "Node that gives it up."),
+                need("to", "Node that gets it."),
+            ],
+            cluster::move_replica,
+        ),
+        route(
+            Post,
+            "/api/v1/cluster/drain",
+            Administer,
+            "Moves every replica off a node.",
+            [need("node", "The node.")],
+            cluster::drain,
+        ),
+        route(
+            Post,
+            "/api/v1/cluster/remove",
+            Administer,
+            "Removes a drained or lost node; its id is never used again.",
+            [need("node", "The node.")],
+            cluster::remove,
+        ),
+        route(Get, "/-/healthy", Public, "200 while the process lives.", [], health::healthy),
+        route(
+            Get,
+            "/-/ready",
+            Public,
+            "200 once the local replicas have caught up, else 503 and why.",
+            [],
+            health::ready,
+        ),
+        route(
+            Get,
+            "/metrics",
+            Observe,
+            "This node's metrics in Prometheus' text format.",
+            [],
+            health::metrics,
+        ),
+    ]
+}
+
+/// The router made from the table.
+pub fn router() -> Router<Arc<App>> {
+    table().into_iter().fold(Router::new(), |router, route| {
+        let layer = middleware::from_fn_with_state(route.permission, auth::layer);
+        router.route(route.path, route.handler.layer(layer))
+    })
+}

@@ -1,0 +1,218 @@
+//! The surface over real sockets, with an imitated node behind it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use protocol::ids::{NodeId, ShardId};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::serve::{HttpServer, ServeOptions};
+use super::*;
+use crate::config::units::Span;
+
+/// A node that can do nothing but say what it was asked.
+struct Imitation {
+    ready: bool,
+}
+
+impl Operations for Imitation {
+    fn readiness(&self) -> Result<(), String> {
+        if self.ready { Ok(()) } else { Err("shard 3 is 17 entries behind".to_owned()) }
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>> {
+        async { Ok(json!({"node": 1})) }.boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        std::future::pending().boxed()
+    }
+
+    fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { Err(ApiError::new(ErrorKind::Conflict, format!("{shard} {from} {to}"))) }.boxed()
+    }
+
+    fn drain(&self, _: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn remove(&self, _: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Err(ApiError::new(ErrorKind::Unavailable, "no leader")) }.boxed()
+    }
+}
+
+struct Surface {
+    app: Arc<App>,
+    server: HttpServer,
+}
+
+async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
+    let mut config = Config::default();
+    change(&mut config);
+    let options = ServeOptions { header_timeout: config.http.header_timeout.0, max_connections: 64 };
+    let app = App::new(Arc::new(config), Arc::new(Metrics::new()));
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = HttpServer::start(addr, router(Arc::clone(&app)), options).await.unwrap();
+    Surface { app, server }
+}
+
+impl Surface {
+    fn connect_node(&self, ready: bool) {
+        self.app.connect(Backend { operations: Arc::new(Imitation { ready }) });
+    }
+
+    /// Sends bytes as they are, and reads until the server closes.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.server.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let answer = self
+            .raw(&format!(
+                "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+            ))
+            .await;
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, "", "").await
+    }
+}
+
+#[tokio::test]
+async fn before_the_node_runs_only_probes_answer() {
+    let surface = surface(|_| ()).await;
+    assert_eq!(surface.get("/-/healthy").await.0, 200);
+    assert_eq!(surface.get("/metrics").await.0, 200);
+    assert_eq!(surface.get("/-/ready").await, (503, "not ready: the node is starting\n".to_owned()));
+    let (status, body) = surface.get("/cluster/status").await;
+    assert_eq!((status, body.contains("unavailable")), (503, true), "{body}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_replicas_and_ends_with_the_stop() {
+    let behind = surface(|_| ()).await;
+    behind.connect_node(false);
+    assert_eq!(behind.get("/-/ready").await, (503, "not ready: shard 3 is 17 entries behind\n".to_owned()));
+    let ready = surface(|_| ()).await;
+    ready.connect_node(true);
+    assert_eq!(ready.get("/-/ready").await.0, 200);
+    ready.app.announce_stop();
+    assert_eq!(ready.get("/-/ready").await.0, 503);
+    assert_eq!(ready.get("/-/healthy").await.0, 200);
+}
+
+#[tokio::test]
+async fn unknown_paths_methods_tenants_and_parameters() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    // Grafana looks for this text.
+    let (status, body) = surface.get("/api/v1/rules/test/test").await;
+    assert_eq!((status, body.contains("page not found")), (404, true));
+    assert_eq!(surface.get("/api/v1/cluster/drain").await.0, 405);
+    let (status, body) = surface.request("GET", "/cluster/status", "X-Scope-OrgID: a/b\r\n", "").await;
+    assert_eq!((status, body.contains("X-Scope-OrgID")), (400, true), "{body}");
+
+    let (status, body) = surface.request("POST", "/api/v1/cluster/drain", "", "").await;
+    assert_eq!((status, body.contains("\\\"node\\\" is missing")), (400, true), "{body}");
+    let (status, body) = surface.request("POST", "/api/v1/cluster/drain?node=one", "", "").await;
+    assert_eq!((status, body.contains("one")), (400, true), "{body}");
+    assert_eq!(surface.request("POST", "/api/v1/cluster/drain?node=1", "", "").await.0, 200);
+    assert_eq!(surface.request("POST", "/api/v1/cluster/remove?node=1", "", "").await.0, 503);
+}
+
+#[tokio::test]
+async fn forms_are_read_like_query_strings() {
+    let surface = surface(|c| c.http.max_form_body = "64B".parse().unwrap()).await;
+    surface.connect_node(true);
+    let form = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
+    let (status, body) = surface.request("POST", "/api/v1/cluster/move?to=3", form, "shard=1&from=2").await;
+    assert_eq!((status, body.contains("1 2 3")), (409, true), "{body}");
+    let (status, _) =
+        surface.request("POST", "/api/v1/cluster/move", "Content-Type: application/json\r\n", "{}").await;
+    assert_eq!(status, 415);
+    assert_eq!(surface.request("POST", "/api/v1/cluster/move", form, &"x".repeat(65)).await.0, 413);
+    assert_eq!(surface.request("POST", "/api/v1/cluster/move", form, "shard=%").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_full_node_refuses_but_answers_probes() {
+    let surface = surface(|c| c.http.max_concurrent_requests = 1).await;
+    surface.connect_node(true);
+    // The imitation's flush never ends.
+    let mut flush = TcpStream::connect(surface.server.addr).await.unwrap();
+    flush
+        .write_all(b"POST /api/v1/admin/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    while surface.app.requests.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = surface.raw("GET /cluster/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    assert_eq!(surface.get("/-/ready").await.0, 200);
+    // The client leaves, and its request with it.
+    drop(flush);
+    while surface.app.requests.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(surface.get("/cluster/status").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_head_or_body_that_never_comes_is_given_up() {
+    let surface = surface(|c| {
+        c.http.header_timeout = Span::millis(50);
+        c.http.body_timeout = Span::millis(50);
+    })
+    .await;
+    surface.connect_node(true);
+    let answer = surface.raw("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n";
+    let request =
+        format!("POST /api/v1/cluster/drain HTTP/1.1\r\nHost: x\r\n{form}Content-Length: 10\r\n\r\nnode");
+    let answer = surface.raw(&request).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_stop_waits_for_requests_in_work() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let mut idle = TcpStream::connect(surface.server.addr).await.unwrap();
+    idle.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // An idle connection does not hold the stop up, and nothing is accepted afterwards.
+    surface.server.stop(Duration::from_secs(60)).await;
+    assert!(TcpStream::connect(surface.server.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn the_description_and_the_version_are_there() {
+    let surface = surface(|_| ()).await;
+    let (status, body) = surface.get("/api/v1/openapi.json").await;
+    let document: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
+    let (_, body) = surface.get("/api/v1/status/buildinfo").await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["data"]["version"], status::PROMETHEUS_VERSION);
+    assert!(answer["data"].get("features").is_none());
+    let (_, body) = surface.get("/api/v1/status/flags").await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["data"]["query.lookback"], "5m");
+}

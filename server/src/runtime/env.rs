@@ -1,0 +1,109 @@
+//! The production environment of a node: `cluster`'s seam on tokio, real disks and TCP.
+//!
+//! The simulator's counterpart is `chaos::sim`. What each method promises is said at the trait; this file only says
+//! where the work goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cluster::env::{Env, StepKind};
+use storage::fs::real::RealFs;
+use tokio::runtime::Handle;
+
+use super::pool::PoolError;
+use super::{StepPools, now_ms};
+use crate::peer::PeerNet;
+
+/// Exit code of a node that stopped because its log or an invariant failed (`EX_SOFTWARE`).
+pub const ABORT_EXIT_CODE: i32 = 70;
+
+/// The production environment of a node.
+#[derive(Clone)]
+pub struct TokioEnv {
+    fs: RealFs,
+    net: PeerNet,
+    pools: StepPools,
+    io: Handle,
+    aborting: Arc<AtomicBool>,
+    on_abort: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl std::fmt::Debug for TokioEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokioEnv").finish_non_exhaustive()
+    }
+}
+
+impl TokioEnv {
+    /// An environment whose abort ends the process.
+    pub fn new(io: Handle, net: PeerNet) -> Self {
+        Self::with_abort(io, net, |_| std::process::exit(ABORT_EXIT_CODE))
+    }
+
+    /// An environment with another end, for tests.
+    pub fn with_abort(io: Handle, net: PeerNet, on_abort: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self {
+            fs: RealFs,
+            net,
+            pools: StepPools::start(),
+            io,
+            aborting: Arc::new(AtomicBool::new(false)),
+            on_abort: Arc::new(on_abort),
+        }
+    }
+
+    /// The pools, for metrics and for work of the server's own.
+    pub fn pools(&self) -> &StepPools {
+        &self.pools
+    }
+
+    /// The runtime of sockets and Raft.
+    pub fn io(&self) -> &Handle {
+        &self.io
+    }
+}
+
+impl Env for TokioEnv {
+    type Runtime = openraft_rt_tokio::TokioRuntime;
+    type Fs = RealFs;
+    type Net = PeerNet;
+
+    fn fs(&self) -> &RealFs {
+        &self.fs
+    }
+
+    fn net(&self) -> &PeerNet {
+        &self.net
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn random_u64(&self) -> u64 {
+        rand::random()
+    }
+
+    async fn run_step<T: Send + 'static>(
+        &self,
+        kind: StepKind,
+        step: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match self.pools.of(kind).run(step).await {
+            Ok(result) => result,
+            Err(PoolError::Panicked(message)) => {
+                self.abort(&format!("a {} step panicked: {message}", kind.as_str()));
+                std::future::pending().await
+            }
+            // The pools close when the process ends; nobody waits for this step any more.
+            Err(PoolError::Closed | PoolError::Full) => std::future::pending().await,
+        }
+    }
+
+    fn abort(&self, reason: &str) {
+        if !self.aborting.swap(true, Ordering::SeqCst) {
+            tracing::error!(reason, "the node stops for good");
+            (self.on_abort)(reason);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What a node says about itself: a log on standard error, metrics on `/metrics`, and the same metrics as samples in
+//! the cluster.
+
+pub mod metrics;
+pub mod process;
+
+pub use metrics::Metrics;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, TelemetrySection};
+
+/// Starts the log. A second start in one process changes nothing.
+pub fn start_log(settings: &TelemetrySection) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&settings.log_level)
+        .map_err(|error| format!("telemetry.log_level: {:?}: {error}", settings.log_level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails when there is a log already.
+    let _ = match settings.log_format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
