@@ -228,7 +228,8 @@ impl<'a> Command<'a> {
 
     /// Takes the bytes of a log entry.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, CommandError> {
-        let (header, mut input) = bytes.split_at_checked(HEADER_BYTES).ok_or(CommandError::Malformed("header"))?;
+        let (header, mut input) =
+            bytes.split_at_checked(HEADER_BYTES).ok_or(CommandError::Malformed("header"))?;
         if header[0] != COMMAND_VERSION {
             return Err(CommandError::Version(header[0]));
         }
@@ -353,7 +354,10 @@ pub fn read_matchers(input: &mut &[u8]) -> Result<Vec<Matcher>, CommandError> {
         Some((name, op, varint::read_prefixed(input).and_then(text)?))
     })?;
     let invalid = |reason: String| CommandError::Invalid { part: PART, reason };
-    parts.into_iter().map(|(name, op, value)| Matcher::new(name, op, value).map_err(|e| invalid(e.to_string()))).collect()
+    parts
+        .into_iter()
+        .map(|(name, op, value)| Matcher::new(name, op, value).map_err(|e| invalid(e.to_string())))
+        .collect()
 }
 
 fn read_u8(input: &mut &[u8], part: &'static str) -> Result<u8, CommandError> {
@@ -445,7 +449,8 @@ mod tests {
 
     #[test]
     fn the_offence_is_named() {
-        let mut bytes = Command { header: CommandHeader::default(), body: CommandBody::Write(vec![]) }.encode().to_vec();
+        let mut bytes =
+            Command { header: CommandHeader::default(), body: CommandBody::Write(vec![]) }.encode().to_vec();
         bytes[0] = 9;
         assert_eq!(Command::decode(&bytes), Err(CommandError::Version(9)));
         bytes[0] = COMMAND_VERSION;

@@ -9,8 +9,21 @@
 
 #![deny(unsafe_code)]
 
+pub mod append;
+pub mod columns;
 pub mod encoding;
+pub mod engine;
+pub mod error;
+mod flush;
 pub mod fs;
+pub mod manifest;
+pub mod memtable;
+mod merge;
+pub mod metadata;
 mod mmap;
+pub mod scan;
 pub mod segment;
+mod segment_file;
+pub mod series_index;
 mod sys;
+pub mod tombstone;

@@ -1,0 +1,150 @@
+//! Applying commands: writes change registry and memtable at once, everything else enters the queue.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::batch::{RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
+use protocol::command::{Command, CommandBody, CommandOutcome};
+use protocol::ids::Ordinal;
+
+use super::LogPosition;
+use super::ops::{Op, PendingOp};
+use super::state::State;
+use crate::metadata::{FamilyMetadata, MAX_FAMILIES};
+use crate::tombstone::Tombstone;
+
+impl State {
+    /// Applies the command of the next entry.
+    pub fn apply(&mut self, at: LogPosition<'_>, command: &[u8]) -> CommandOutcome {
+        self.advance(at);
+        let command = match Command::decode(command) {
+            Ok(command) => command,
+            Err(error) => return CommandOutcome::Rejected(error.to_string()),
+        };
+        self.cluster_time_ms = self.cluster_time_ms.max(command.header.cluster_time_ms);
+        let index = at.index.0;
+        let encoder_epoch = command.header.encoder_epoch;
+        let op = match command.body {
+            CommandBody::Write(sub_batches) => {
+                let outcomes = sub_batches.into_iter().map(|bytes| {
+                    let mut out = Vec::new();
+                    self.apply_sub_batch(bytes).encode(&mut out);
+                    Bytes::from(out)
+                });
+                return CommandOutcome::Write(outcomes.collect());
+            }
+            CommandBody::BeginFlush { new_generation } => {
+                self.freeze(encoder_epoch, new_generation);
+                Op::BeginFlush
+            }
+            CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms } => {
+                self.freeze(encoder_epoch, false);
+                Op::Delete(Tombstone { index, tenant, matchers, start_ms, end_ms })
+            }
+            CommandBody::InstallFlush { job, output } => Op::InstallFlush { job: job.0, output },
+            CommandBody::BeginMerge { inputs } => Op::BeginMerge { inputs, encoder_epoch },
+            CommandBody::InstallMerge { job, output } => Op::InstallMerge { job: job.0, output },
+            CommandBody::DropPartitions(cuts) => Op::DropPartitions(cuts),
+        };
+        // Replay: the manifest reflects this operation. (A cut above is made anew: no file remembers it.)
+        if index > self.manifest.op_index {
+            self.pending.push_back(PendingOp { index, op });
+            self.process_ops();
+        }
+        CommandOutcome::Done
+    }
+
+    fn apply_sub_batch(&mut self, bytes: &[u8]) -> SubBatchOutcome {
+        let batch = match SubBatchView::parse(bytes) {
+            Ok(batch) => batch,
+            Err(error) => {
+                return SubBatchOutcome::Rejected { reason: RejectReason::Malformed(error.to_string()) };
+            }
+        };
+        let generation = self.registry.generation();
+        if batch.uses_ordinals() {
+            if batch.generation() != generation {
+                return SubBatchOutcome::StaleRegistry { generation };
+            }
+            if batch.max_ordinal().is_some_and(|max| max.0 as usize >= self.registry.len()) {
+                let text = "an ordinal is not registered in this generation".to_owned();
+                return SubBatchOutcome::Rejected { reason: RejectReason::Malformed(text) };
+            }
+        }
+        if self.registry.len() + batch.new_series_len() > self.options.max_series {
+            // Counted without looking each one up: a batch of known series may be refused near the limit.
+            let limit = self.options.max_series as u64;
+            return SubBatchOutcome::Rejected { reason: RejectReason::SeriesLimit { limit } };
+        }
+
+        let tenant = batch.tenant();
+        let new_ordinals: Vec<Ordinal> =
+            batch.new_series().map(|s| self.registry.register(tenant, s.id, || s.labels())).collect();
+        let resolve = |series| match series {
+            SeriesRef::Known(ordinal) => ordinal.0,
+            SeriesRef::New(position) => new_ordinals[position as usize].0,
+        };
+
+        let floats = batch.floats();
+        let (mut refs, mut values) = (floats.rows().refs(), floats.values());
+        for (time, rows) in floats.rows().time_runs() {
+            for (series, value) in refs.by_ref().take(rows).zip(values.by_ref()) {
+                self.active.push_float(resolve(series), time, value);
+            }
+        }
+        if floats.rows().has_starts() {
+            for row in floats.iter().filter(|row| row.start_ms != 0) {
+                self.active.push_start_time(resolve(row.series), row.timestamp_ms, row.start_ms);
+            }
+        }
+        for row in batch.histograms().iter() {
+            self.active.push_histogram(resolve(row.series), row.timestamp_ms, row.blob);
+            if row.start_ms != 0 {
+                self.active.push_start_time(resolve(row.series), row.timestamp_ms, row.start_ms);
+            }
+        }
+        for row in batch.exemplars().iter() {
+            self.active.push_exemplar(resolve(row.series), row.timestamp_ms, row.value, row.labels());
+        }
+        if batch.metadata().len() > 0 {
+            self.apply_metadata(&batch);
+        }
+        if self.active_since_ms.is_none() && !self.active.is_empty() {
+            self.active_since_ms = Some(self.cluster_time_ms);
+        }
+        SubBatchOutcome::Applied {
+            generation,
+            new_ordinals,
+            samples: floats.rows().len() as u64,
+            histograms: batch.histograms().rows().len() as u64,
+            exemplars: batch.exemplars().rows().len() as u64,
+        }
+    }
+
+    fn apply_metadata(&mut self, batch: &SubBatchView<'_>) {
+        for item in batch.metadata() {
+            let known = self.metadata.get(batch.tenant()).and_then(|families| families.get(item.family));
+            let same = |k: &FamilyMetadata| {
+                k.metric_type == item.metric_type && k.help == item.help && k.unit == item.unit
+            };
+            if known.is_some_and(same) {
+                continue;
+            }
+            let families: usize = self.metadata.values().map(|families| families.len()).sum();
+            if known.is_none() && families >= MAX_FAMILIES {
+                continue;
+            }
+            // Readers share the map; it is copied when it changes, which is rare after the first minute.
+            let map = Arc::make_mut(&mut self.metadata);
+            map.entry(batch.tenant().clone()).or_default().insert(
+                item.family.to_owned(),
+                FamilyMetadata {
+                    metric_type: item.metric_type,
+                    help: item.help.to_owned(),
+                    unit: item.unit.to_owned(),
+                },
+            );
+            self.metadata_changed = true;
+        }
+    }
+}

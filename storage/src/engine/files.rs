@@ -1,0 +1,305 @@
+//! Which files the store has on disk, which of them may go, and opening a store from them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use protocol::command::ContentHash;
+use protocol::ids::ShardId;
+
+use super::ShardOptions;
+use super::state::{State, ViewParts};
+use crate::error::StorageError;
+use crate::fs::Fs;
+use crate::manifest::{FileKind, FileRef, Manifest};
+use crate::memtable::Memtable;
+use crate::metadata::{MetadataMap, decode_metadata_file};
+use crate::segment_file::SegmentFile;
+use crate::series_index::{Registry, decode_registry_file};
+
+/// Longest registry or metadata file that is read.
+const MAX_SMALL_FILE_BYTES: u64 = 4 << 30;
+
+/// Files on disk beside the manifest.
+#[derive(Debug, Default)]
+pub(super) struct KnownFiles {
+    files: BTreeMap<ContentHash, Known>,
+    /// Files that nothing names any more; they go when nobody reads them.
+    retired: BTreeMap<ContentHash, Fate>,
+}
+
+#[derive(Debug)]
+struct Known {
+    file: FileRef,
+    reader: Weak<SegmentFile>,
+    transfer: Weak<()>,
+}
+
+/// What happens to a retired file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Remove,
+    /// Kept aside: it is the only trace of a replica that made other bytes than its leader.
+    Quarantine,
+}
+
+impl Known {
+    fn is_read(&self) -> bool {
+        self.reader.strong_count() > 0 || self.transfer.strong_count() > 0
+    }
+}
+
+impl KnownFiles {
+    pub fn add(&mut self, file: FileRef) {
+        self.retired.remove(&file.hash);
+        self.files.entry(file.hash).or_insert(Known { file, reader: Weak::new(), transfer: Weak::new() });
+    }
+
+    pub fn add_segment(&mut self, segment: &Arc<SegmentFile>) {
+        self.add(segment.file);
+        if let Some(known) = self.files.get_mut(&segment.file.hash) {
+            known.reader = Arc::downgrade(segment);
+        }
+    }
+
+    pub fn contains(&self, hash: &ContentHash) -> bool {
+        self.files.contains_key(hash)
+    }
+
+    /// Keeps a file on disk as long as the value lives.
+    pub fn pin(&mut self, hash: &ContentHash) -> Option<Arc<()>> {
+        let known = self.files.get_mut(hash)?;
+        let pin = known.transfer.upgrade().unwrap_or_default();
+        known.transfer = Arc::downgrade(&pin);
+        Some(pin)
+    }
+
+    pub fn quarantine(&mut self, hash: &ContentHash) {
+        if self.contains(hash) {
+            self.retired.insert(*hash, Fate::Quarantine);
+        }
+    }
+
+    /// Retires what is not in use, takes back what is.
+    fn retain(&mut self, in_use: &BTreeSet<ContentHash>) {
+        for hash in self.files.keys() {
+            if in_use.contains(hash) {
+                self.retired.remove(hash);
+            } else {
+                self.retired.entry(*hash).or_insert(Fate::Remove);
+            }
+        }
+    }
+
+    pub fn has_removable(&self) -> bool {
+        self.removable().next().is_some()
+    }
+
+    /// Retired files that nobody reads.
+    pub fn removable(&self) -> impl Iterator<Item = (FileRef, Fate)> {
+        let unread = |hash| self.files.get(hash).filter(|known| !known.is_read());
+        self.retired.iter().filter_map(move |(hash, fate)| Some((unread(hash)?.file, *fate)))
+    }
+
+    /// Takes over what a state before knew.
+    pub fn inherit(&mut self, before: Self) {
+        for (hash, known) in before.files {
+            self.files.entry(hash).or_insert(known);
+        }
+        self.retired.extend(before.retired.into_iter().filter(|(_, fate)| *fate == Fate::Quarantine));
+    }
+
+    /// Forgets a file that was removed.
+    pub fn forget(&mut self, hash: &ContentHash) {
+        self.files.remove(hash);
+        self.retired.remove(hash);
+    }
+}
+
+impl State {
+    /// Retires files that no manifest, job or transfer names any more.
+    pub fn retire_files(&mut self) {
+        let manifests =
+            [&self.manifest, &self.durable].into_iter().flat_map(|m| m.files()).map(|file| file.hash);
+        let jobs = self.jobs.values().flat_map(|slot| slot.files()).map(|file| file.hash);
+        let wanted = self.wanted.iter().map(|file| file.hash);
+        let received = self.received.keys().copied();
+        let in_use: BTreeSet<ContentHash> = manifests.chain(jobs).chain(wanted).chain(received).collect();
+        self.files.retain(&in_use);
+    }
+}
+
+/// The directory of content-named files.
+pub(crate) fn files_dir(dir: &Path) -> PathBuf {
+    dir.join("files")
+}
+
+/// The directory of results that differed from the leader's.
+pub(super) fn quarantine_dir(dir: &Path) -> PathBuf {
+    dir.join("quarantine")
+}
+
+/// Where a content-named file lies.
+pub(super) fn file_path(dir: &Path, file: &FileRef) -> PathBuf {
+    files_dir(dir).join(file.name())
+}
+
+/// A name for a file that is being written.
+pub(crate) fn aside_path(dir: &Path, name: &str) -> PathBuf {
+    files_dir(dir).join(format!("{name}.tmp"))
+}
+
+/// Writes a small file under its content's name. Durable on return, the directory's names after
+/// [`Fs::sync_dir`].
+pub(crate) fn write_file(
+    fs: &impl Fs,
+    dir: &Path,
+    aside: &str,
+    bytes: &[u8],
+    kind: FileKind,
+) -> Result<FileRef, StorageError> {
+    use crate::fs::{FsFile, OpenMode};
+    let file = FileRef::of(bytes, kind);
+    let path = aside_path(dir, aside);
+    let write = || {
+        if fs.exists(&path)? {
+            fs.remove_file(&path)?;
+        }
+        let handle = fs.open(&path, OpenMode::CreateNew)?;
+        handle.write_all_at(0, bytes)?;
+        handle.sync_data()?;
+        fs.rename(&path, &file_path(dir, &file))
+    };
+    write().map_err(StorageError::io("write", &path))?;
+    Ok(file)
+}
+
+/// Reads a registry or metadata file and checks it against its name.
+fn read_small(fs: &impl Fs, dir: &Path, file: &FileRef) -> Result<Vec<u8>, StorageError> {
+    let path = file_path(dir, file);
+    let bytes = fs.read(&path, MAX_SMALL_FILE_BYTES).map_err(StorageError::io("read", &path))?;
+    if FileRef::of(&bytes, file.kind) != *file {
+        return Err(StorageError::corrupt(&path, "the content is not what the name says"));
+    }
+    Ok(bytes)
+}
+
+/// What a manifest's files hold, brought into memory.
+pub(super) struct Loaded {
+    pub registry: Registry,
+    pub metadata: MetadataMap,
+    pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
+}
+
+/// Opens all files of a manifest. `opened` are segments that are open already.
+pub(super) fn load(
+    fs: &impl Fs,
+    dir: &Path,
+    manifest: &Manifest,
+    opened: &BTreeMap<ContentHash, Arc<SegmentFile>>,
+) -> Result<Loaded, StorageError> {
+    let mut registry = Registry::new(manifest.generation);
+    for part in &manifest.registry {
+        let bytes = read_small(fs, dir, &part.file)?;
+        let corrupt = |reason| StorageError::corrupt(file_path(dir, &part.file), reason);
+        decode_registry_file(&bytes, &mut registry).map_err(corrupt)?;
+        if registry.len() != (part.first + part.count) as usize {
+            return Err(corrupt("holds another number of series than the manifest says".into()));
+        }
+    }
+    let metadata = match &manifest.metadata {
+        None => MetadataMap::new(),
+        Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
+            .map_err(|reason| StorageError::corrupt(file_path(dir, file), reason))?,
+    };
+    let mut segments = BTreeMap::new();
+    for meta in &manifest.segments {
+        let open = match opened.get(&meta.file.hash) {
+            Some(open) => Arc::clone(open),
+            None => SegmentFile::open(fs, &files_dir(dir), meta.file)?,
+        };
+        segments.insert(meta.file.hash, open);
+    }
+    Ok(Loaded { registry, metadata, segments })
+}
+
+impl State {
+    /// The state that a manifest describes, everything behind it to be replayed.
+    pub fn of_manifest(options: ShardOptions, manifest: Manifest, loaded: Loaded) -> Self {
+        let manifest = Arc::new(manifest);
+        let mut files = KnownFiles::default();
+        manifest.files().into_iter().for_each(|file| files.add(file));
+        loaded.segments.values().for_each(|segment| files.add_segment(segment));
+        let mut state = Self {
+            options,
+            applied: manifest.flushed.clone().unwrap_or_default(),
+            cluster_time_ms: manifest.cluster_time_ms,
+            registry_covered: loaded.registry.len() as u32,
+            registry_files: manifest.registry.len(),
+            registry: loaded.registry,
+            metadata: Arc::new(loaded.metadata),
+            metadata_changed: false,
+            active: Memtable::default(),
+            active_after: manifest.flushed_index(),
+            active_since_ms: None,
+            frozen: VecDeque::new(),
+            durable: Arc::clone(&manifest),
+            dirty: false,
+            persisting: false,
+            segments: loaded.segments,
+            pending: VecDeque::new(),
+            jobs: manifest.merges.iter().map(|m| (m.job.0, super::jobs::JobSlot::Waiting)).collect(),
+            incarnation: 0,
+            files,
+            incoming: BTreeMap::new(),
+            received: BTreeMap::new(),
+            received_segments: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            activity: super::policy::Activity::default(),
+            digest_mismatches: 0,
+            failed_jobs: 0,
+            view_parts: ViewParts::default(),
+            manifest,
+        };
+        state.refresh_view();
+        state
+    }
+}
+
+/// Reads the manifest, opens its files, removes all others.
+pub(super) fn open_state(
+    fs: &impl Fs,
+    dir: &Path,
+    shard: ShardId,
+    options: ShardOptions,
+) -> Result<State, StorageError> {
+    let files = files_dir(dir);
+    fs.create_dir_all(&files).map_err(StorageError::io("creation", &files))?;
+    for parent in [dir, dir.parent().unwrap_or(dir)] {
+        fs.sync_dir(parent).map_err(StorageError::io("sync", parent))?;
+    }
+    let manifest = Manifest::load(fs, dir, shard)?.unwrap_or_else(|| Manifest::empty(shard));
+    let named: BTreeMap<String, FileRef> =
+        manifest.files().into_iter().map(|file| (file.name(), file)).collect();
+    let mut found = BTreeSet::new();
+    for entry in fs.list(&files).map_err(StorageError::io("listing", &files))? {
+        match named.get(&entry.name) {
+            Some(file) if file.len_bytes == entry.len_bytes => {
+                found.insert(entry.name);
+            }
+            Some(file) => {
+                let reason = format!("has {} bytes, the manifest says {}", entry.len_bytes, file.len_bytes);
+                return Err(StorageError::corrupt(files.join(&entry.name), reason));
+            }
+            None => {
+                let path = files.join(&entry.name);
+                fs.remove_file(&path).map_err(StorageError::io("removal", &path))?;
+            }
+        }
+    }
+    if let Some(name) = named.into_keys().find(|name| !found.contains(name)) {
+        return Err(StorageError::MissingFile { name });
+    }
+    let loaded = load(fs, dir, &manifest, &BTreeMap::new())?;
+    Ok(State::of_manifest(options, manifest, loaded))
+}

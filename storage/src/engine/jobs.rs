@@ -1,0 +1,342 @@
+//! Background jobs: what is due, running it, and what its result does.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::files::{Fate, file_path, quarantine_dir};
+use super::state::{Frozen, State};
+use crate::error::StorageError;
+use crate::flush::{self, FlushInput};
+use crate::fs::Fs;
+use crate::manifest::{FileRef, JobOutput, Manifest};
+use crate::merge::{self, MergeInput};
+use crate::scan::SegmentView;
+use crate::segment_file::SegmentFile;
+
+/// Where a flush or merge that was begun stands on this replica.
+#[derive(Debug)]
+pub(super) enum JobSlot {
+    Waiting,
+    Running,
+    Done(JobDone),
+    /// Another replica's result differs from ours and is the one to install. Holds what we have open of it.
+    Foreign(Vec<Arc<SegmentFile>>),
+}
+
+/// The local result of a flush or merge.
+#[derive(Debug)]
+pub(crate) struct JobDone {
+    /// `output` as install commands carry it.
+    pub bytes: Vec<u8>,
+    /// What was made.
+    pub output: JobOutput,
+    /// The new segments, open.
+    pub segments: Vec<Arc<SegmentFile>>,
+    /// Flush only: bit per ordinal of the registry that was written to, and the registry's generation.
+    pub touched: Option<(u64, Vec<u64>)>,
+}
+
+impl JobDone {
+    /// A result of these segments and files.
+    pub fn new(output: JobOutput, segments: Vec<Arc<SegmentFile>>) -> Self {
+        Self { bytes: output.encode(), output, segments, touched: None }
+    }
+}
+
+impl JobSlot {
+    pub fn files(&self) -> Vec<FileRef> {
+        match self {
+            Self::Waiting | Self::Running => Vec::new(),
+            Self::Done(done) => done.output.files().collect(),
+            Self::Foreign(segments) => segments.iter().map(|s| s.file).collect(),
+        }
+    }
+}
+
+/// A piece of background work. It holds all its inputs: run it on any thread.
+pub struct Job<F: Fs> {
+    shared: Arc<Shared<F>>,
+    incarnation: u64,
+    work: Work,
+}
+
+enum Work {
+    Flush(Box<FlushInput>),
+    Merge(Box<MergeInput>),
+    Persist(Arc<Manifest>),
+    Remove(Vec<(FileRef, Fate)>),
+}
+
+/// What a [`Job`] came to, for [`super::ShardStore::finish_job`].
+#[derive(Debug)]
+pub struct JobResult {
+    incarnation: u64,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// A flush or merge.
+    Made(u64, Result<JobDone, StorageError>),
+    Persisted(Arc<Manifest>, Result<(), StorageError>),
+    Removed(Result<(), StorageError>),
+}
+
+impl<F: Fs> std::fmt::Debug for Job<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Job({} of shard {})", self.name(), self.shared.shard)
+    }
+}
+
+impl<F: Fs> Job<F> {
+    /// What it does, for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self.work {
+            Work::Flush(_) => "flush",
+            Work::Merge(_) => "merge",
+            Work::Persist(_) => "persist",
+            Work::Remove(_) => "remove",
+        }
+    }
+
+    /// Does the work: CPU and disk. Nothing of the store changes but files that no manifest names.
+    pub fn run(self) -> JobResult {
+        let Shared { fs, dir, .. } = &*self.shared;
+        let incarnation = self.incarnation;
+        let outcome = match self.work {
+            Work::Flush(input) => {
+                let aside = format!("{incarnation}-flush-{}", input.job);
+                Outcome::Made(input.job, flush::run(fs, dir, &aside, &input))
+            }
+            Work::Merge(input) => {
+                let aside = format!("{incarnation}-merge-{}", input.job);
+                Outcome::Made(input.job, merge::run(fs, dir, &aside, &input))
+            }
+            Work::Persist(manifest) => {
+                let stored = persist(&self.shared, incarnation, &manifest);
+                Outcome::Persisted(manifest, stored)
+            }
+            Work::Remove(files) => Outcome::Removed(remove(&self.shared, &files)),
+        };
+        JobResult { incarnation, outcome }
+    }
+}
+
+/// Stores a manifest, unless a snapshot's took its place: that one is durable already and must stay.
+fn persist<F: Fs>(shared: &Shared<F>, incarnation: u64, manifest: &Manifest) -> Result<(), StorageError> {
+    let _writing = shared.lock_manifest();
+    if shared.lock().incarnation != incarnation {
+        return Ok(());
+    }
+    manifest.store(&shared.fs, &shared.dir)
+}
+
+/// Under the state's lock, so that no job can bring a file back between the check and the removal.
+fn remove<F: Fs>(shared: &Shared<F>, files: &[(FileRef, Fate)]) -> Result<(), StorageError> {
+    for (file, fate) in files {
+        let mut state = shared.lock();
+        if !state.files.removable().any(|(removable, _)| removable.hash == file.hash) {
+            continue;
+        }
+        let path = file_path(&shared.dir, file);
+        // Whatever happens, it is not asked for again: what stays behind is removed when the store is opened.
+        state.files.forget(&file.hash);
+        let result = match fate {
+            Fate::Remove => shared.fs.remove_file(&path),
+            Fate::Quarantine => {
+                let aside = quarantine_dir(&shared.dir);
+                shared
+                    .fs
+                    .create_dir_all(&aside)
+                    .and_then(|()| shared.fs.rename(&path, &aside.join(file.name())))
+            }
+        };
+        result.map_err(StorageError::io("removal", path))?;
+    }
+    Ok(())
+}
+
+/// The next piece of work: first what lets the log be purged, then what frees memory, then what saves reads.
+pub(super) fn next<F: Fs>(shared: &Arc<Shared<F>>) -> Option<Job<F>> {
+    let mut state = shared.lock();
+    let work = state.next_work()?;
+    Some(Job { shared: Arc::clone(shared), incarnation: state.incarnation, work })
+}
+
+impl State {
+    fn next_work(&mut self) -> Option<Work> {
+        if self.dirty && !self.persisting {
+            (self.dirty, self.persisting) = (false, true);
+            return Some(Work::Persist(Arc::clone(&self.manifest)));
+        }
+        let waiting = |job: &u64| matches!(self.jobs.get(job), Some(JobSlot::Waiting));
+        if let Some(frozen) = self.frozen.iter().find(|f| waiting(&f.position.index.0)) {
+            let input = flush_input(frozen);
+            self.jobs.insert(input.job, JobSlot::Running);
+            return Some(Work::Flush(Box::new(input)));
+        }
+        if let Some(merge) = self.manifest.merges.iter().find(|m| waiting(&m.job.0)) {
+            let mut inputs: Vec<SegmentView> = self
+                .manifest
+                .segments
+                .iter()
+                .filter(|s| merge.inputs.contains(&s.file.hash))
+                .map(|meta| SegmentView {
+                    meta: meta.clone(),
+                    file: Arc::clone(self.segment(&meta.file.hash)),
+                })
+                .collect();
+            inputs.sort_by_key(|s| s.meta.log_after);
+            // Deletes begun after the merge are not in it: which there are must not depend on when it runs here.
+            let tombstones = self.manifest.tombstones.iter().filter(|t| t.index < merge.job.0);
+            let input = MergeInput {
+                job: merge.job.0,
+                encoder_epoch: merge.encoder_epoch,
+                inputs,
+                tombstones: tombstones.cloned().collect(),
+            };
+            self.jobs.insert(input.job, JobSlot::Running);
+            return Some(Work::Merge(Box::new(input)));
+        }
+        let removable: Vec<(FileRef, Fate)> = self.files.removable().collect();
+        (!removable.is_empty()).then_some(Work::Remove(removable))
+    }
+
+    /// Whether the local result of a job is what an install names, or what it names was fetched; then its segments
+    /// are open and its slot is gone.
+    pub(super) fn adopt(&mut self, job: u64, bytes: &[u8], output: &JobOutput) -> bool {
+        let opened = match self.jobs.remove(&job) {
+            Some(JobSlot::Done(done)) if done.bytes == bytes => done.segments,
+            Some(JobSlot::Done(done)) => {
+                tracing::error!(job, "this replica made other files than its leader: fetching the leader's");
+                self.digest_mismatches += 1;
+                for file in done.output.files().filter(|file| output.files().all(|theirs| theirs != *file)) {
+                    self.files.quarantine(&file.hash);
+                }
+                self.jobs.insert(job, JobSlot::Foreign(done.segments));
+                self.wanted = output.files().filter(|file| !self.files.contains(&file.hash)).collect();
+                return self.adopt_foreign(job, output);
+            }
+            Some(JobSlot::Foreign(segments)) => {
+                self.jobs.insert(job, JobSlot::Foreign(segments));
+                return self.adopt_foreign(job, output);
+            }
+            Some(slot) => {
+                self.jobs.insert(job, slot);
+                return false;
+            }
+            None => unreachable!("jobs that are under way have a slot"),
+        };
+        self.segments.extend(opened.into_iter().map(|segment| (segment.file.hash, segment)));
+        true
+    }
+
+    fn adopt_foreign(&mut self, job: u64, output: &JobOutput) -> bool {
+        let Some(JobSlot::Foreign(segments)) = self.jobs.get(&job) else { return false };
+        if !self.missing_files().is_empty() {
+            return false;
+        }
+        let mut open = Vec::new();
+        for meta in &output.segments {
+            let hash = meta.file.hash;
+            let received = self.received_segments.get(&hash);
+            let Some(segment) = segments.iter().find(|s| s.file.hash == hash).or(received) else {
+                return false;
+            };
+            open.push((hash, Arc::clone(segment)));
+        }
+        for (hash, segment) in open {
+            self.files.add_segment(&segment);
+            self.segments.insert(hash, segment);
+        }
+        self.jobs.remove(&job);
+        for file in std::mem::take(&mut self.wanted) {
+            self.received.remove(&file.hash);
+            self.received_segments.remove(&file.hash);
+        }
+        true
+    }
+
+    /// Closes segments that the manifest does not name any more; readers may still hold them.
+    pub(super) fn close_segments(&mut self) {
+        let manifest = &self.manifest;
+        self.segments.retain(|hash, _| manifest.segments.iter().any(|s| s.file.hash == *hash));
+    }
+}
+
+fn flush_input(frozen: &Frozen) -> FlushInput {
+    FlushInput {
+        job: frozen.position.index.0,
+        log_after: frozen.log_after,
+        encoder_epoch: frozen.encoder_epoch,
+        table: frozen.table.clone(),
+        registry: frozen.registry.clone(),
+        registry_from: frozen.registry_from,
+        metadata: frozen.metadata.clone(),
+    }
+}
+
+/// Takes a result. See [`super::ShardStore::finish_job`].
+pub(super) fn finish<F: Fs>(
+    shared: &Shared<F>,
+    state: &mut State,
+    result: JobResult,
+) -> Result<(), StorageError> {
+    // A snapshot took the place of the state for which an older job ran.
+    let is_current = result.incarnation == state.incarnation;
+    let outcome = match result.outcome {
+        Outcome::Made(job, made) => {
+            let checked = made.and_then(|done| register_files(shared, state, done));
+            let awaited = is_current && matches!(state.jobs.get(&job), Some(JobSlot::Running));
+            match checked {
+                Ok(done) if awaited => {
+                    state.note_activity(&done);
+                    state.jobs.insert(job, JobSlot::Done(done));
+                    Ok(())
+                }
+                // Its inputs were dropped meanwhile: the files are nobody's.
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    if awaited {
+                        state.jobs.insert(job, JobSlot::Waiting);
+                    }
+                    Err(error)
+                }
+            }
+        }
+        Outcome::Persisted(manifest, stored) => {
+            if is_current {
+                state.persisting = false;
+                match &stored {
+                    Ok(()) => state.durable = manifest,
+                    Err(_) => state.dirty = true,
+                }
+            }
+            stored
+        }
+        Outcome::Removed(result) => result,
+    };
+    if outcome.is_err() {
+        state.failed_jobs += 1;
+    }
+    state.process_ops();
+    outcome
+}
+
+/// Notes a result's files as being on disk, if they still are: one of the same content may have been retired and
+/// removed while the job ran.
+fn register_files<F: Fs>(
+    shared: &Shared<F>,
+    state: &mut State,
+    done: JobDone,
+) -> Result<JobDone, StorageError> {
+    for file in done.output.files() {
+        let path = file_path(&shared.dir, &file);
+        if !shared.fs.exists(&path).map_err(StorageError::io("look-up", path))? {
+            return Err(StorageError::MissingFile { name: file.name() });
+        }
+    }
+    done.output.files().for_each(|file| state.files.add(file));
+    done.segments.iter().for_each(|segment| state.files.add_segment(segment));
+    Ok(done)
+}

@@ -1,0 +1,191 @@
+//! What a shard's leader proposes and when. Pure: it looks at the state and the cluster's time. Replicas need not
+//! agree on any of this, for what is proposed goes through the log.
+
+use std::collections::BTreeMap;
+
+use protocol::command::{CommandBody, ContentHash, RetentionCut};
+use protocol::ids::{LogIndex, ShardId};
+
+use super::jobs::{JobDone, JobSlot};
+use super::ops::{is_expired, merge_inputs};
+use super::state::State;
+use crate::manifest::{Partition, SegmentMeta};
+
+/// When a leader flushes, merges and drops.
+#[derive(Clone, Debug)]
+pub struct FlushPolicy {
+    /// Encoder epoch that the cluster agreed on.
+    pub encoder_epoch: u16,
+    /// Bytes of the active memtable at which it is flushed. Shards stagger: each uses 75 to 100 % of it.
+    pub memtable_bytes: usize,
+    /// Cluster time after which a memtable that is not empty is flushed however small it is.
+    pub max_age_ms: i64,
+    /// Flush what there is, now.
+    pub force_flush: bool,
+    /// Merge each partition into one segment, whatever it costs.
+    pub merge_all: bool,
+    /// Segments of similar size that are merged into one.
+    pub merge_factor: usize,
+    /// Segments of a partition that are not merged further: longer than this.
+    pub max_segment_bytes: u64,
+    /// Merges under way at the same time.
+    pub max_merges: usize,
+    /// Age at which metrics may go; `None` keeps them.
+    pub retention_ms: Option<i64>,
+    /// Age at which a registry generation may be replaced to forget series that nobody writes to.
+    pub generation_ms: i64,
+    /// Forgotten series that make it worthwhile.
+    pub min_forgotten_series: usize,
+}
+
+impl Default for FlushPolicy {
+    fn default() -> Self {
+        Self {
+            encoder_epoch: 1,
+            memtable_bytes: 6 << 20,
+            max_age_ms: 5 * 60 * 1000,
+            force_flush: false,
+            merge_all: false,
+            merge_factor: 6,
+            max_segment_bytes: 512 << 20,
+            max_merges: 1,
+            retention_ms: None,
+            generation_ms: 2 * 60 * 60 * 1000,
+            min_forgotten_series: 20_000,
+        }
+    }
+}
+
+/// Frozen memtables beyond which no further flush is begun: the disk does not keep up.
+const MAX_FROZEN: usize = 2;
+
+/// Which series were written to lately, as far as flushes on this node show. A node that starts or takes over knows
+/// nothing and waits for a whole window.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    since_ms: Option<i64>,
+    touched: Vec<u64>,
+}
+
+impl State {
+    /// Notes which series a flush met.
+    pub fn note_activity(&mut self, done: &JobDone) {
+        let Some((generation, touched)) = &done.touched else { return };
+        if *generation == self.registry.generation() {
+            let known = &mut self.activity.touched;
+            known.resize(known.len().max(touched.len()), 0);
+            known.iter_mut().zip(touched).for_each(|(a, b)| *a |= b);
+            self.activity.since_ms.get_or_insert(self.cluster_time_ms);
+        }
+    }
+
+    /// Series that were not written to in the window, once the window is long enough.
+    fn forgotten_series(&self, policy: &FlushPolicy, now_ms: i64) -> usize {
+        if self.activity.since_ms.is_none_or(|since| now_ms - since < policy.generation_ms) {
+            return 0;
+        }
+        let touched: u32 = self.activity.touched.iter().map(|word| word.count_ones()).sum();
+        (self.activity.touched.len() * 64).min(self.registry.len()).saturating_sub(touched as usize)
+    }
+}
+
+/// The next command, `None` if nothing is due.
+pub(super) fn propose(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
+    install(state)
+        .or_else(|| flush(state, policy, now_ms))
+        .or_else(|| drop_partitions(state, policy, now_ms))
+        .or_else(|| merge(state, policy))
+}
+
+fn install(state: &State) -> Option<CommandBody<'static>> {
+    let done = |job: u64| match state.jobs.get(&job) {
+        Some(JobSlot::Done(done)) if !state.pending.iter().any(|op| op.installs() == Some(job)) => {
+            Some((LogIndex(job), done.bytes.clone()))
+        }
+        _ => None,
+    };
+    if let Some((job, output)) = state.frozen.front().and_then(|f| done(f.position.index.0)) {
+        return Some(CommandBody::InstallFlush { job, output });
+    }
+    let (job, output) = state.manifest.merges.iter().find_map(|m| done(m.job.0))?;
+    Some(CommandBody::InstallMerge { job, output })
+}
+
+fn flush(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
+    if state.active.is_empty() || state.frozen.len() >= MAX_FROZEN {
+        return None;
+    }
+    let forgotten = state.forgotten_series(policy, now_ms);
+    let new_generation = forgotten >= policy.min_forgotten_series && forgotten * 2 >= state.registry.len();
+    let full = state.active.bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
+    let old = state.active_since_ms.is_some_and(|since| now_ms - since >= policy.max_age_ms);
+    (policy.force_flush || full || old).then_some(CommandBody::BeginFlush { new_generation })
+}
+
+/// 75 to 100 % of the size, spread evenly over the shards: numbers that differ by one lie far apart.
+fn staggered(bytes: usize, shard: ShardId) -> usize {
+    let part = usize::from(shard.0).wrapping_mul(7) % 16;
+    bytes / 64 * (48 + part)
+}
+
+fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
+    let before_ms = now_ms.checked_sub(policy.retention_ms?)?;
+    let cut = RetentionCut { signal: 0, class: 0, before_ms };
+    let due = state.manifest.segments.iter().any(|s| is_expired(s, &cut));
+    due.then(|| CommandBody::DropPartitions(vec![cut]))
+}
+
+/// Size-tiered: a run of `merge_factor` neighbours, none of which is much longer than the rest together, so that each
+/// byte is rewritten once per tier. Partitions with the most segments first: they cost reads most.
+fn merge(state: &State, policy: &FlushPolicy) -> Option<CommandBody<'static>> {
+    let manifest = &*state.manifest;
+    if manifest.merges.len() >= policy.max_merges.max(1) {
+        return None;
+    }
+    let mut partitions = BTreeMap::<Partition, Vec<&SegmentMeta>>::new();
+    for segment in &manifest.segments {
+        partitions.entry(segment.partition).or_default().push(segment);
+    }
+    let mut partitions: Vec<_> = partitions.into_iter().collect();
+    partitions.sort_by_key(|(_, segments)| std::cmp::Reverse(segments.len()));
+    for (partition, segments) in &partitions {
+        let candidates: Vec<Vec<ContentHash>> = if partition.is_catch_all() {
+            segments.iter().map(|s| vec![s.file.hash]).collect()
+        } else if policy.merge_all && segments.len() > 1 {
+            // A deleted range may forbid nothing less than one run over all; shorter runs come next time.
+            (2..=segments.len()).rev().map(|n| hashes(&segments[..n])).collect()
+        } else {
+            tiered_run(segments, policy).into_iter().collect()
+        };
+        if let Some(inputs) = candidates.into_iter().find(|inputs| merge_inputs(manifest, inputs).is_some()) {
+            return Some(CommandBody::BeginMerge { inputs });
+        }
+    }
+    // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
+    let cut = manifest.segments.iter().find(|s| {
+        policy.merge_all
+            && manifest
+                .tombstones
+                .iter()
+                .any(|t| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
+            && merge_inputs(manifest, &[s.file.hash]).is_some()
+    })?;
+    Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash] })
+}
+
+fn hashes(segments: &[&SegmentMeta]) -> Vec<ContentHash> {
+    segments.iter().map(|s| s.file.hash).collect()
+}
+
+/// The run of neighbours with the least bytes that is long enough and balanced.
+fn tiered_run(segments: &[&SegmentMeta], policy: &FlushPolicy) -> Option<Vec<ContentHash>> {
+    let factor = policy.merge_factor.max(2);
+    let runs = segments.windows(factor).filter_map(|run| {
+        let sum: u64 = run.iter().map(|s| s.file.len_bytes).sum();
+        let longest = run.iter().map(|s| s.file.len_bytes).max()?;
+        let balanced = longest <= 2 * (sum - longest) && longest <= policy.max_segment_bytes;
+        balanced.then_some((sum, run))
+    });
+    let (_, run) = runs.min_by_key(|(sum, _)| *sum)?;
+    Some(hashes(run))
+}

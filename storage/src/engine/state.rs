@@ -1,0 +1,262 @@
+//! What a shard's store holds in memory, behind one lock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use protocol::command::ContentHash;
+
+use super::files::KnownFiles;
+use super::jobs::JobSlot;
+use super::ops::PendingOp;
+use super::transfer::Incoming;
+use super::{LogPosition, Position, ShardOptions, ShardStats};
+use crate::manifest::{FileRef, Manifest, RegistryFile};
+use crate::memtable::{MemView, Memtable};
+use crate::metadata::MetadataMap;
+use crate::scan::{SegmentView, TableView, View};
+use crate::segment_file::SegmentFile;
+use crate::series_index::{Registry, RegistryView};
+use crate::tombstone::Tombstone;
+
+/// A memtable that a log entry cut off, until its flush is installed. Which there are, and what is in each, is a
+/// function of the log.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    /// The entry that cut it: the flush job's id, and the last entry whose samples are inside.
+    pub position: Position,
+    /// The cut before.
+    pub log_after: u64,
+    /// Cluster time at the cut.
+    pub cluster_time_ms: i64,
+    /// Encoder epoch of the entry that cut it.
+    pub encoder_epoch: u16,
+    /// Registry generation behind the cut.
+    pub next_generation: u64,
+    pub table: MemView,
+    pub bytes: usize,
+    pub registry: RegistryView,
+    /// Whether the flush writes a registry file, and from which ordinal on.
+    pub registry_from: Option<u32>,
+    /// Metadata, if it changed since the cut before.
+    pub metadata: Option<Arc<MetadataMap>>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub options: ShardOptions,
+    /// Last entry applied.
+    pub applied: Position,
+    pub cluster_time_ms: i64,
+
+    pub registry: Registry,
+    /// Ordinals that files cover, once the flushes begun so far are installed.
+    pub registry_covered: u32,
+    /// Registry files, once the flushes begun so far are installed.
+    pub registry_files: usize,
+    pub metadata: Arc<MetadataMap>,
+    pub metadata_changed: bool,
+
+    pub active: Memtable,
+    /// The last cut.
+    pub active_after: u64,
+    /// Cluster time of the first write into the active memtable.
+    pub active_since_ms: Option<i64>,
+    /// Oldest first.
+    pub frozen: VecDeque<Frozen>,
+
+    /// The logical manifest.
+    pub manifest: Arc<Manifest>,
+    /// The one on disk.
+    pub durable: Arc<Manifest>,
+    /// Whether `manifest` has changes that `durable` should get.
+    pub dirty: bool,
+    pub persisting: bool,
+    /// Open segments of `manifest`.
+    pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
+
+    /// Operations in log order that did not take effect yet.
+    pub pending: VecDeque<PendingOp>,
+    /// Flushes and merges begun and not installed, by job.
+    pub jobs: BTreeMap<u64, JobSlot>,
+    /// Counts up when a snapshot replaces the state: results of jobs begun before are void.
+    pub incarnation: u64,
+
+    pub files: KnownFiles,
+    /// Files being received.
+    pub incoming: BTreeMap<ContentHash, Incoming>,
+    /// Files received whole and not named by a manifest yet.
+    pub received: BTreeMap<ContentHash, FileRef>,
+    /// The segments among them, open.
+    pub received_segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
+    /// Files to fetch before the operation at the queue's head can take effect.
+    pub wanted: BTreeSet<FileRef>,
+
+    /// Ordinals that were written to in the current observation window, for the leader's choice of a new generation.
+    pub activity: super::policy::Activity,
+
+    pub digest_mismatches: u64,
+    pub failed_jobs: u64,
+
+    /// Parts of the view that rarely change.
+    pub view_parts: ViewParts,
+}
+
+/// Cached parts of the read view.
+#[derive(Debug, Default)]
+pub(super) struct ViewParts {
+    frozen: Arc<Vec<TableView>>,
+    segments: Arc<Vec<SegmentView>>,
+    tombstones: Arc<Vec<Tombstone>>,
+}
+
+impl State {
+    /// Moves to a log position. Positions come in order, each once.
+    pub fn advance(&mut self, at: LogPosition<'_>) {
+        assert!(at.index > self.applied.index, "entry {} after entry {}", at.index, self.applied.index);
+        self.applied.index = at.index;
+        self.applied.log_id = bytes::Bytes::copy_from_slice(at.log_id);
+    }
+
+    /// Cuts the memtable at the current entry and begins its flush.
+    pub fn freeze(&mut self, encoder_epoch: u16, new_generation: bool) {
+        let registry = self.registry.view();
+        let registered = registry.len() as u32;
+        let registry_from = if new_generation || registered == self.registry_covered {
+            None
+        } else if self.registry_files >= MAX_REGISTRY_FILES {
+            Some(0)
+        } else {
+            Some(self.registry_covered)
+        };
+        match registry_from {
+            Some(0) => self.registry_files = 1,
+            Some(_) => self.registry_files += 1,
+            None => {}
+        }
+        self.registry_covered = registered;
+        if new_generation {
+            self.registry = Registry::new(self.registry.generation() + 1);
+            (self.registry_covered, self.registry_files) = (0, 0);
+            self.activity = super::policy::Activity::default();
+        }
+        let active = std::mem::take(&mut self.active);
+        let metadata = std::mem::take(&mut self.metadata_changed).then(|| Arc::clone(&self.metadata));
+        let job = self.applied.index.0;
+        self.frozen.push_back(Frozen {
+            position: self.applied.clone(),
+            log_after: std::mem::replace(&mut self.active_after, job),
+            cluster_time_ms: self.cluster_time_ms,
+            encoder_epoch,
+            next_generation: self.registry.generation(),
+            table: active.view(),
+            bytes: active.bytes(),
+            registry,
+            registry_from,
+            metadata,
+        });
+        self.active_since_ms = None;
+        self.jobs.insert(job, JobSlot::Waiting);
+        self.refresh_view();
+    }
+
+    /// Registry files after the front flush is installed.
+    pub fn registry_after(
+        frozen: &Frozen,
+        before: &[RegistryFile],
+        written: Option<RegistryFile>,
+    ) -> Vec<RegistryFile> {
+        if frozen.next_generation != frozen.registry.generation() {
+            return Vec::new();
+        }
+        match written {
+            Some(file) if file.first == 0 => vec![file],
+            Some(file) => before.iter().copied().chain([file]).collect(),
+            None => before.to_vec(),
+        }
+    }
+
+    /// What readers see.
+    pub fn view(&self) -> View {
+        View {
+            applied: self.applied.index.0,
+            active: TableView {
+                table: self.active.view(),
+                registry: self.registry.view(),
+                log_last: u64::MAX,
+            },
+            frozen: Arc::clone(&self.view_parts.frozen),
+            segments: Arc::clone(&self.view_parts.segments),
+            tombstones: Arc::clone(&self.view_parts.tombstones),
+            metadata: Arc::clone(&self.metadata),
+        }
+    }
+
+    /// To be called when memtables were cut or installed, or the manifest or the queue's deletes changed.
+    pub fn refresh_view(&mut self) {
+        let frozen = self.frozen.iter().map(|f| TableView {
+            table: f.table.clone(),
+            registry: f.registry.clone(),
+            log_last: f.position.index.0,
+        });
+        self.view_parts.frozen = Arc::new(frozen.collect());
+        let mut segments: Vec<SegmentView> = self
+            .manifest
+            .segments
+            .iter()
+            .map(|meta| SegmentView { meta: meta.clone(), file: Arc::clone(self.segment(&meta.file.hash)) })
+            .collect();
+        // Oldest in the log first: of equal samples the first wins.
+        segments.sort_by_key(|s| (s.meta.log_after, s.meta.partition));
+        self.view_parts.segments = Arc::new(segments);
+        // A delete hides from the moment it is applied, even if its turn in the queue has not come.
+        let waiting = self.pending.iter().filter_map(PendingOp::tombstone);
+        self.view_parts.tombstones =
+            Arc::new(self.manifest.tombstones.iter().chain(waiting).cloned().collect());
+    }
+
+    /// The open file of a segment that the manifest names.
+    pub fn segment(&self, hash: &ContentHash) -> &Arc<SegmentFile> {
+        self.segments.get(hash).expect("segments of the manifest are open")
+    }
+
+    pub fn is_busy(&self) -> bool {
+        !self.pending.is_empty()
+            || !self.jobs.is_empty()
+            || self.persisting
+            || self.dirty
+            || self.files.has_removable()
+    }
+
+    pub fn missing_files(&self) -> Vec<FileRef> {
+        self.wanted.iter().filter(|file| !self.received.contains_key(&file.hash)).copied().collect()
+    }
+
+    pub fn stats(&self) -> ShardStats {
+        let sum = |of: fn(&crate::manifest::SegmentMeta) -> u64| self.manifest.segments.iter().map(of).sum();
+        ShardStats {
+            applied_index: self.applied.index.0,
+            flushed_index: self.durable.flushed_index(),
+            series: self.registry.len() as u64,
+            generation: self.registry.generation(),
+            registry_bytes: (self.registry.bytes() + self.registry.view().live().bytes()) as u64,
+            memtable_bytes: self.active.bytes() as u64,
+            memtable_samples: self.active.samples(),
+            frozen_memtables: self.frozen.len() as u64,
+            frozen_bytes: self.frozen.iter().map(|f| f.bytes as u64).sum(),
+            segments: self.manifest.segments.len() as u64,
+            segment_bytes: sum(|s| s.file.len_bytes),
+            segment_samples: sum(|s| s.samples),
+            merges: self.manifest.merges.len() as u64,
+            tombstones: self.manifest.tombstones.len() as u64,
+            pending_ops: self.pending.len() as u64,
+            duplicates: self.manifest.duplicates,
+            flushed_bytes: self.manifest.flushed_bytes,
+            merged_bytes: self.manifest.merged_bytes,
+            digest_mismatches: self.digest_mismatches,
+            failed_jobs: self.failed_jobs,
+        }
+    }
+}
+
+/// With so many files the next flush that registers series writes all of them anew.
+const MAX_REGISTRY_FILES: usize = 16;

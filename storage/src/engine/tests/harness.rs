@@ -1,0 +1,146 @@
+//! A replica with a log of its own, driven by hand, and the shortest way to say what it should hold.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use protocol::batch::{SeriesRef, SubBatchBuilder, SubBatchOutcome};
+use protocol::command::{CommandOutcome, encode_write};
+use protocol::ids::{ClusterSecret, TenantId};
+
+use super::super::*;
+use crate::fs::mem::MemFs;
+use protocol::labels::Labels;
+
+pub const SECRET: ClusterSecret = ClusterSecret([9; 32]);
+pub const DIR: &str = "/data/shards/1";
+
+pub type Series = BTreeMap<String, Vec<(i64, f64)>>;
+
+pub struct Replica {
+    pub fs: MemFs,
+    pub store: ShardStore<MemFs>,
+    /// Every command applied, in order: entry i is at index i + 1.
+    pub log: Vec<Bytes>,
+    pub time_ms: i64,
+}
+
+pub fn labels(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", "m"), ("s", name)]).expect("valid labels")
+}
+
+pub fn series(expected: &[(&str, &[(i64, f64)])]) -> Series {
+    expected.iter().map(|(name, samples)| (labels(name).to_string(), samples.to_vec())).collect()
+}
+
+/// All samples of the default tenant.
+pub fn read(snapshot: &StoreSnapshot) -> Series {
+    let mut out = Series::new();
+    let mut previous: Option<Labels> = None;
+    snapshot
+        .select(&TenantId::default(), &[], i64::MIN, i64::MAX, &mut |columns| {
+            assert!(previous.as_ref().is_none_or(|p| p < columns.labels), "series come in label order");
+            previous = Some(columns.labels.clone());
+            assert!(columns.times.is_sorted_by(|a, b| a < b));
+            let samples = columns.times.iter().copied().zip(columns.values.iter().copied()).collect();
+            out.insert(columns.labels.to_string(), samples);
+            ControlFlow::Continue(())
+        })
+        .expect("readable segments");
+    out
+}
+
+pub fn sub_batch(samples: &[(&str, i64, f64)]) -> Bytes {
+    let tenant = TenantId::default();
+    let mut builder = SubBatchBuilder::new(tenant.clone(), 0);
+    let mut known = BTreeMap::<&str, SeriesRef>::new();
+    for (name, time, value) in samples {
+        let series = *known.entry(name).or_insert_with(|| {
+            let labels = labels(name);
+            builder.push_new_series(labels.series_id(&SECRET, &tenant), &labels)
+        });
+        builder.push_float(series, *time, *value, 0);
+    }
+    builder.finish()
+}
+
+impl Replica {
+    pub fn new() -> Self {
+        let fs = MemFs::new(1);
+        let store = open(&fs).expect("an empty directory opens");
+        Self { fs, store, log: Vec::new(), time_ms: 0 }
+    }
+
+    fn header(&self) -> CommandHeader {
+        CommandHeader { encoder_epoch: 1, cluster_time_ms: self.time_ms }
+    }
+
+    pub fn apply_bytes(&mut self, command: &[u8]) -> CommandOutcome {
+        self.log.push(Bytes::copy_from_slice(command));
+        apply_entry(&self.store, self.log.len() as u64, command)
+    }
+
+    pub fn apply(&mut self, body: CommandBody<'_>) -> CommandOutcome {
+        let bytes = Command { header: self.header(), body }.encode();
+        self.apply_bytes(&bytes)
+    }
+
+    pub fn write(&mut self, samples: &[(&str, i64, f64)]) -> SubBatchOutcome {
+        let bytes = encode_write(self.header(), &[sub_batch(samples)]);
+        match self.apply_bytes(&bytes) {
+            CommandOutcome::Write(outcomes) => {
+                SubBatchOutcome::decode(&mut &outcomes[0][..]).expect("an outcome")
+            }
+            other => panic!("a write gave {other:?}"),
+        }
+    }
+
+    pub fn begin_flush(&mut self, new_generation: bool) {
+        self.apply(CommandBody::BeginFlush { new_generation });
+    }
+
+    pub fn read(&self) -> Series {
+        read(&self.store.snapshot())
+    }
+
+    /// Runs background jobs until none is due.
+    pub fn run_jobs(&self) {
+        run_jobs(&self.store);
+    }
+
+    /// Runs jobs and installs their results until nothing is outstanding.
+    pub fn settle(&mut self) {
+        let policy =
+            FlushPolicy { memtable_bytes: usize::MAX, max_age_ms: i64::MAX, ..FlushPolicy::default() };
+        self.settle_with(&FlushPolicy { merge_factor: usize::MAX, ..policy });
+    }
+
+    /// Does what the policy says until nothing is due.
+    pub fn settle_with(&mut self, policy: &FlushPolicy) {
+        for _ in 0..10_000 {
+            self.run_jobs();
+            match self.store.propose(policy, self.time_ms) {
+                Some(command) => {
+                    self.apply_bytes(&command.encode());
+                }
+                None => return assert!(!self.store.is_busy(), "nothing is due, yet the store is busy"),
+            }
+        }
+        panic!("the leader never stops proposing");
+    }
+}
+
+pub fn open(fs: &MemFs) -> Result<ShardStore<MemFs>, StorageError> {
+    ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), ShardOptions::default())
+}
+
+pub fn apply_entry(store: &ShardStore<MemFs>, index: u64, command: &[u8]) -> CommandOutcome {
+    let at = LogPosition { index: LogIndex(index), log_id: &index.to_le_bytes() };
+    CommandOutcome::decode(&store.apply(at, command)).expect("an outcome")
+}
+
+pub fn run_jobs(store: &ShardStore<MemFs>) {
+    while let Some(job) = store.next_job() {
+        store.finish_job(job.run()).expect("no faults are planned");
+    }
+}

@@ -1,0 +1,450 @@
+//! Reading: a view of a shard at one applied index, and queries over it.
+//!
+//! ```text
+//! StoreSnapshot ─► per source (segments, frozen memtables, active one; oldest in the log first):
+//!                    matching series with their labels; memtables gather the samples of all of them at once
+//!               ─► all pieces sorted by labels (runs that are sorted already: a merge)
+//!               ─► per series: pieces joined oldest first (equal timestamps: the oldest stays), deletes applied
+//! ```
+//!
+//! Invariants: a series is visited once, in the order of `Labels`; timestamps are strictly ascending and inside the
+//! asked range; staleness markers are samples like others. Nothing here waits for writes or they for it: all is held
+//! by `Arc`s, and segment files stay on disk until the last view that reads them is gone.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::ids::{LogIndex, TenantId};
+use protocol::labels::Labels;
+use protocol::matcher::Matcher;
+
+use crate::columns::Columns;
+use crate::error::StorageError;
+use crate::manifest::SegmentMeta;
+use crate::memtable::{Gathered, MemView, SlotMap};
+use crate::merge::{read_series, read_starts, sort_exemplars};
+use crate::metadata::{FamilyMetadata, MetadataMap};
+use crate::segment::{Exemplar, SegmentCursor, TimeSlice};
+use crate::segment_file::SegmentFile;
+use crate::series_index::RegistryView;
+use crate::tombstone::{Tombstone, apply_tombstones};
+
+/// A memtable and the registry that its ordinals belong to.
+#[derive(Clone, Debug)]
+pub struct TableView {
+    pub(crate) table: MemView,
+    pub(crate) registry: RegistryView,
+    /// Last log entry inside; `u64::MAX` for the active memtable.
+    pub(crate) log_last: u64,
+}
+
+/// A segment of the manifest.
+#[derive(Clone, Debug)]
+pub struct SegmentView {
+    pub(crate) meta: SegmentMeta,
+    pub(crate) file: Arc<SegmentFile>,
+}
+
+/// All that a reader sees.
+#[derive(Debug)]
+pub struct View {
+    pub(crate) applied: u64,
+    pub(crate) active: TableView,
+    /// Oldest first.
+    pub(crate) frozen: Arc<Vec<TableView>>,
+    /// Oldest in the log first.
+    pub(crate) segments: Arc<Vec<SegmentView>>,
+    pub(crate) tombstones: Arc<Vec<Tombstone>>,
+    pub(crate) metadata: Arc<MetadataMap>,
+}
+
+/// A read view of a shard at one applied index. Cheap to make, clone and hold.
+#[derive(Clone, Debug)]
+pub struct StoreSnapshot {
+    view: Arc<View>,
+}
+
+/// Samples of one series inside the asked range.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesColumns<'a> {
+    /// The series' labels.
+    pub labels: &'a Labels,
+    /// Timestamps of `values`, strictly ascending.
+    pub times: &'a [i64],
+    /// The vector that `times` is a part of, where the floats come from one segment: series that were sampled
+    /// together share it, so what is computed per timestamp can be computed once.
+    pub shared_times: Option<&'a TimeSlice>,
+    /// Float samples, staleness markers included.
+    pub values: &'a [f64],
+    /// Start timestamps of the floats (0 = unknown), as many as `times`, or none.
+    pub start_times: &'a [i64],
+    /// Timestamps of `histograms`, strictly ascending, none of them in `times`.
+    pub histogram_times: &'a [i64],
+    /// Native histograms as `protocol::histogram` encodes them.
+    pub histograms: &'a [Bytes],
+    /// Start timestamps of the histograms, as many as `histogram_times`, or none.
+    pub histogram_start_times: &'a [i64],
+}
+
+/// Where a series was found.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Number of the source among the segments, and of the series in it.
+    Segment(usize, u32),
+    /// Number of the memtable, and slot among its gathered series.
+    Table(usize, usize),
+}
+
+struct Piece {
+    labels: Labels,
+    place: Place,
+}
+
+/// A segment being read.
+struct OpenSegment<'a> {
+    cursor: SegmentCursor,
+    tombstones: Vec<&'a Tombstone>,
+}
+
+/// A memtable being read.
+struct OpenTable<'a> {
+    gathered: Gathered,
+    tombstones: Vec<&'a Tombstone>,
+}
+
+impl StoreSnapshot {
+    pub(crate) fn new(view: Arc<View>) -> Self {
+        Self { view }
+    }
+
+    /// Index of the last log entry that the view reflects.
+    pub fn applied_index(&self) -> LogIndex {
+        LogIndex(self.view.applied)
+    }
+
+    /// Visits each series of a tenant that meets all matchers and has a sample in the closed time range, in the
+    /// order of labels. `visit` may end the walk.
+    pub fn select(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let range = (start_ms, end_ms);
+        if start_ms > end_ms {
+            return Ok(());
+        }
+        let (mut segments, mut tables, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            let selection = view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)?;
+            if selection.is_empty() {
+                continue;
+            }
+            let mut open = self.open_segment(view, range);
+            for series in selection.iter() {
+                let place = Place::Segment(segments.len(), series);
+                pieces.push(Piece { labels: open.cursor.labels(series)?, place });
+            }
+            segments.push(open);
+        }
+        for view in self.tables() {
+            let ordinals = view.matching(tenant, matchers);
+            if ordinals.is_empty() {
+                continue;
+            }
+            let gathered =
+                view.table.gather(&SlotMap::new(view.registry.len(), ordinals.iter().copied()), range);
+            for (slot, &ordinal) in ordinals.iter().enumerate() {
+                if gathered.has_samples(slot) {
+                    let place = Place::Table(tables.len(), slot);
+                    pieces.push(Piece { labels: view.registry.labels(ordinal).clone(), place });
+                }
+            }
+            let tombstones = self.tombstones(view.log_last, 0, range);
+            tables.push(OpenTable { gathered, tombstones });
+        }
+        // Stable: pieces of a series stay in the order of their sources. Runs that are sorted already, as most are,
+        // make this a merge.
+        pieces.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let mut reader = SeriesReader {
+            tenant,
+            range,
+            segments,
+            tables,
+            joined: Columns::default(),
+            piece: Columns::default(),
+            shared: None,
+        };
+        for of_series in pieces.chunk_by(|a, b| a.labels == b.labels) {
+            if let Some(columns) = reader.read(of_series)?
+                && visit(columns).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits the labels of each series that matches and may have a sample in the closed time range, in order.
+    pub fn series(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut dyn FnMut(&Labels) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let range = (start_ms, end_ms);
+        let mut found = Vec::new();
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            let mut cursor = view.file.reader.cursor();
+            for series in view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
+                found.push(cursor.labels(series)?);
+            }
+        }
+        for view in self.tables() {
+            found.extend(
+                view.written(tenant, matchers, range).into_iter().map(|o| view.registry.labels(o).clone()),
+            );
+        }
+        found.sort();
+        found.dedup();
+        for labels in &found {
+            if visit(labels).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Label names of the series that match and may have a sample in the closed time range.
+    pub fn label_names(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<BTreeSet<String>, StorageError> {
+        let range = (start_ms, end_ms);
+        let mut names = BTreeSet::new();
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            names.extend(view.file.reader.label_names(tenant.as_str(), matchers, start_ms, end_ms)?);
+        }
+        for view in self.tables() {
+            for ordinal in view.written(tenant, matchers, range) {
+                for (name, _) in view.registry.labels(ordinal) {
+                    if !names.contains(name) {
+                        names.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Values of a label among the series that match and may have a sample in the closed time range.
+    pub fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<BTreeSet<String>, StorageError> {
+        let range = (start_ms, end_ms);
+        let mut values = BTreeSet::new();
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            values.extend(view.file.reader.label_values(
+                tenant.as_str(),
+                name,
+                matchers,
+                start_ms,
+                end_ms,
+            )?);
+        }
+        for view in self.tables() {
+            for ordinal in view.written(tenant, matchers, range) {
+                if let Some(value) = view.registry.labels(ordinal).get(name)
+                    && !values.contains(value)
+                {
+                    values.insert(value.to_owned());
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// What is known of a tenant's metric families, or of one, by name.
+    pub fn metadata(&self, tenant: &TenantId, family: Option<&str>) -> Vec<(&str, &FamilyMetadata)> {
+        let Some(families) = self.view.metadata.get(tenant) else { return Vec::new() };
+        let wanted = families.iter().filter(|(name, _)| family.is_none_or(|family| family == name.as_str()));
+        wanted.map(|(name, known)| (name.as_str(), known)).collect()
+    }
+
+    /// Visits the exemplars of each series that matches and has any in the closed time range, in the order of labels,
+    /// by time; the same exemplar once.
+    pub fn exemplars(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut dyn FnMut(&Labels, &[Exemplar]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let range = (start_ms, end_ms);
+        let mut found: Vec<(Labels, Vec<Exemplar>)> = Vec::new();
+        let hidden = |tombstones: &[&Tombstone], labels: &Labels, e: &Exemplar| {
+            tombstones.iter().any(|t| t.covers(e.time_ms) && t.matches(tenant, labels))
+        };
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            if view.file.reader.summary().exemplars == 0 {
+                continue;
+            }
+            let mut open = self.open_segment(view, range);
+            for series in view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
+                let mut exemplars = Vec::new();
+                open.cursor.exemplars(series, start_ms, end_ms, &mut exemplars)?;
+                if !exemplars.is_empty() {
+                    let labels = open.cursor.labels(series)?;
+                    exemplars.retain(|e| !hidden(&open.tombstones, &labels, e));
+                    found.push((labels, exemplars));
+                }
+            }
+        }
+        for view in self.tables() {
+            let ordinals = view.matching(tenant, matchers);
+            let tombstones = self.tombstones(view.log_last, 0, range);
+            let wanted = SlotMap::new(view.registry.len(), ordinals.iter().copied());
+            for (slot, e) in view.table.exemplars(&wanted, range) {
+                let labels = view.registry.labels(ordinals[slot]);
+                let exemplar = Exemplar { time_ms: e.time, value: e.value, labels: e.labels.clone() };
+                if !hidden(&tombstones, labels, &exemplar) {
+                    found.push((labels.clone(), vec![exemplar]));
+                }
+            }
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for of_series in found.chunk_by(|(a, _), (b, _)| a == b) {
+            let mut exemplars: Vec<Exemplar> =
+                of_series.iter().flat_map(|(_, e)| e.iter().cloned()).collect();
+            sort_exemplars(&mut exemplars);
+            if !exemplars.is_empty() && visit(&of_series[0].0, &exemplars).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Memtables, oldest first.
+    fn tables(&self) -> impl Iterator<Item = &TableView> {
+        self.view.frozen.iter().chain([&self.view.active]).filter(|view| !view.table.is_empty())
+    }
+
+    fn open_segment<'a>(&'a self, view: &'a SegmentView, range: (i64, i64)) -> OpenSegment<'a> {
+        let tombstones = self.tombstones(view.meta.log_last, view.meta.deleted_upto, range);
+        OpenSegment { cursor: view.file.reader.cursor(), tombstones }
+    }
+
+    fn tombstones(&self, log_last: u64, deleted_upto: u64, range: (i64, i64)) -> Vec<&Tombstone> {
+        self.view.tombstones.iter().filter(|t| t.concerns(log_last, deleted_upto, range)).collect()
+    }
+}
+
+impl TableView {
+    /// Ordinals that match, in label order.
+    fn matching(&self, tenant: &TenantId, matchers: &[Matcher]) -> Vec<u32> {
+        match self.registry.tenant_number(tenant) {
+            Some(number) => self.registry.live().matching(&self.registry, number, matchers),
+            None => Vec::new(),
+        }
+    }
+
+    /// Ordinals that match and have a sample in the range, in label order.
+    fn written(&self, tenant: &TenantId, matchers: &[Matcher], range: (i64, i64)) -> Vec<u32> {
+        let mut ordinals = self.matching(tenant, matchers);
+        if !ordinals.is_empty() {
+            let mut written = vec![0u64; self.registry.len().div_ceil(64)];
+            self.table.each_ordinal(range, |o| written[o as usize / 64] |= 1 << (o % 64));
+            ordinals.retain(|&o| written[o as usize / 64] >> (o % 64) & 1 == 1);
+        }
+        ordinals
+    }
+}
+
+/// Joins the pieces of series.
+struct SeriesReader<'a> {
+    tenant: &'a TenantId,
+    range: (i64, i64),
+    segments: Vec<OpenSegment<'a>>,
+    tables: Vec<OpenTable<'a>>,
+    joined: Columns,
+    piece: Columns,
+    /// Timestamps of the floats, where they are a segment's; `joined.times` is empty then.
+    shared: Option<TimeSlice>,
+}
+
+impl SeriesReader<'_> {
+    /// Reads a series from its pieces, oldest first; `None` if it has no sample in the range.
+    fn read<'b>(&'b mut self, pieces: &'b [Piece]) -> Result<Option<SeriesColumns<'b>>, StorageError> {
+        let labels = &pieces[0].labels;
+        self.joined.clear();
+        self.shared = None;
+        if let [Piece { place: Place::Segment(source, series), .. }] = pieces {
+            // The common case of merged data: one segment, whose vector of timestamps is handed on as it is.
+            let open = &mut self.segments[*source];
+            if open.tombstones.is_empty() && open.cursor.reader().summary().histograms == 0 {
+                self.shared =
+                    open.cursor.floats(*series, self.range.0, self.range.1, &mut self.joined.values)?;
+                if let Some(times) = &self.shared {
+                    read_starts(&mut open.cursor, *series, times, &mut self.joined.start_times)?;
+                }
+                return Ok(self.columns(labels));
+            }
+        }
+        for piece in pieces {
+            self.read_piece(labels, piece.place)?;
+            if self.joined.is_empty() {
+                std::mem::swap(&mut self.joined, &mut self.piece);
+            } else {
+                self.joined.absorb(&self.piece);
+            }
+        }
+        Ok(self.columns(labels))
+    }
+
+    fn read_piece(&mut self, labels: &Labels, place: Place) -> Result<(), StorageError> {
+        let tombstones = match place {
+            Place::Segment(source, series) => {
+                let open = &mut self.segments[source];
+                read_series(&mut open.cursor, series, self.range, &mut self.piece)?;
+                &open.tombstones
+            }
+            Place::Table(source, slot) => {
+                let open = &self.tables[source];
+                open.gathered.columns(slot, &mut self.piece);
+                &open.tombstones
+            }
+        };
+        apply_tombstones(tombstones.iter().copied(), self.tenant, labels, &mut self.piece);
+        Ok(())
+    }
+
+    fn columns<'b>(&'b self, labels: &'b Labels) -> Option<SeriesColumns<'b>> {
+        let joined = &self.joined;
+        let times: &[i64] = self.shared.as_deref().unwrap_or(&joined.times);
+        (!times.is_empty() || !joined.histogram_times.is_empty()).then_some(SeriesColumns {
+            labels,
+            times,
+            shared_times: self.shared.as_ref(),
+            values: &joined.values,
+            start_times: &joined.start_times,
+            histogram_times: &joined.histogram_times,
+            histograms: &joined.histograms,
+            histogram_start_times: &joined.histogram_start_times,
+        })
+    }
+}
