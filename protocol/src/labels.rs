@@ -55,6 +55,26 @@ impl Labels {
         builder.finish()
     }
 
+    /// As [`Self::from_pairs`], for text that lies elsewhere already: sorts `pairs` in place and copies once.
+    pub fn from_borrowed(pairs: &mut [(&str, &str)]) -> Result<Self, LabelsError> {
+        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            pairs.sort_unstable();
+        }
+        if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(LabelsError::Duplicate(pair[0].0.to_owned()));
+        }
+        if pairs.first().is_some_and(|(name, _)| name.is_empty()) {
+            return Err(LabelsError::EmptyName);
+        }
+        let len = pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        let mut out = Vec::with_capacity(len);
+        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+            varint::write_prefixed(&mut out, name.as_bytes());
+            varint::write_prefixed(&mut out, value.as_bytes());
+        }
+        Ok(Self(out.into()))
+    }
+
     /// Takes bytes that claim to be canonical, checking all of the form.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, LabelsError> {
         Self::check_canonical(bytes)?;
@@ -310,6 +330,14 @@ mod tests {
             if let Ok(set) = Labels::from_canonical(&bytes) {
                 prop_assert_eq!(set.iter().count(), set.len());
             }
+        }
+
+        #[test]
+        fn borrowed_pairs_make_the_same_set(pairs in proptest::collection::vec(("[a-c]{0,2}", "[a-c]{0,3}"), 0..5)) {
+            let mut borrowed: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            // Which of two offences is told first does not matter.
+            let (ours, theirs) = (Labels::from_borrowed(&mut borrowed).ok(), Labels::from_pairs(pairs.clone()).ok());
+            prop_assert_eq!(ours, theirs);
         }
 
         #[test]

@@ -17,6 +17,8 @@ pub mod histogram;
 pub mod ids;
 pub mod labels;
 pub mod matcher;
+pub mod remote_write;
 pub mod sample;
 pub mod scan;
 pub mod varint;
+pub mod write_batch;

@@ -1,0 +1,161 @@
+//! Reads protobuf's wire format in place, with positions that errors can name.
+
+use super::{DecodeError, Problem};
+
+/// Wire types of protobuf. Groups (3 and 4) were abandoned before remote write existed and are refused.
+pub(super) const VARINT: u8 = 0;
+pub(super) const FIXED64: u8 = 1;
+pub(super) const BYTES: u8 = 2;
+const FIXED32: u8 = 5;
+
+/// A message, or the rest of it. Positions count from the start of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    /// The request, up to the end of this message.
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.position == self.bytes.len()
+    }
+
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    pub fn end(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.position..]
+    }
+
+    #[cold]
+    pub fn error(&self, problem: Problem) -> DecodeError {
+        DecodeError::Malformed { at: self.position, problem, place: String::new() }
+    }
+
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        // A tag or a length is nearly always one byte.
+        if let Some(&byte) = self.bytes.get(self.position)
+            && byte < 0x80
+        {
+            self.position += 1;
+            return Ok(u64::from(byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+        let mut input = self.rest();
+        let value = crate::varint::read_u64(&mut input).ok_or_else(|| self.error(Problem::Varint))?;
+        self.position = self.bytes.len() - input.len();
+        Ok(value)
+    }
+
+    /// The next field's number and wire type.
+    #[inline]
+    pub fn tag(&mut self) -> Result<(u32, u8), DecodeError> {
+        let tag = self.varint()?;
+        match u32::try_from(tag >> 3) {
+            Ok(field) if field != 0 && tag <= u64::from(u32::MAX) => Ok((field, tag as u8 & 7)),
+            _ => Err(self.error(Problem::Field)),
+        }
+    }
+
+    /// A length-delimited field's content, as a message of its own.
+    #[inline]
+    pub fn message(&mut self, wire: u8) -> Result<Reader<'a>, DecodeError> {
+        self.expect(wire, BYTES)?;
+        let len = self.varint()?;
+        let rest = self.bytes.len() - self.position;
+        if len > rest as u64 {
+            return Err(self.error(Problem::Length { announced: len, left: rest }));
+        }
+        let start = self.position;
+        self.position += len as usize;
+        Ok(Reader { bytes: &self.bytes[..self.position], position: start })
+    }
+
+    #[inline]
+    pub fn bytes(&mut self, wire: u8) -> Result<&'a [u8], DecodeError> {
+        Ok(self.message(wire)?.rest())
+    }
+
+    #[inline]
+    pub fn u64(&mut self, wire: u8) -> Result<u64, DecodeError> {
+        self.expect(wire, VARINT)?;
+        self.varint()
+    }
+
+    #[inline]
+    pub fn f64(&mut self, wire: u8) -> Result<f64, DecodeError> {
+        self.expect(wire, FIXED64)?;
+        self.raw_f64()
+    }
+
+    #[inline]
+    fn raw_f64(&mut self) -> Result<f64, DecodeError> {
+        let chunk = self.rest().first_chunk::<8>().ok_or_else(|| self.error(Problem::Cut))?;
+        self.position += 8;
+        Ok(f64::from_le_bytes(*chunk))
+    }
+
+    /// A repeated number, packed or one by one.
+    pub fn each_u64(&mut self, wire: u8, mut take: impl FnMut(u64)) -> Result<(), DecodeError> {
+        if wire == VARINT {
+            take(self.varint()?);
+            return Ok(());
+        }
+        let mut packed = self.message(wire)?;
+        while !packed.is_empty() {
+            take(packed.varint()?);
+        }
+        Ok(())
+    }
+
+    /// A repeated double, packed or one by one.
+    pub fn each_f64(&mut self, wire: u8, mut take: impl FnMut(f64)) -> Result<(), DecodeError> {
+        if wire == FIXED64 {
+            take(self.raw_f64()?);
+            return Ok(());
+        }
+        let mut packed = self.message(wire)?;
+        while !packed.is_empty() {
+            take(packed.raw_f64()?);
+        }
+        Ok(())
+    }
+
+    /// Passes over a field that we do not know.
+    pub fn skip(&mut self, wire: u8) -> Result<(), DecodeError> {
+        match wire {
+            VARINT => self.varint().map(drop),
+            BYTES => self.message(BYTES).map(drop),
+            FIXED64 | FIXED32 => {
+                let len = if wire == FIXED64 { 8 } else { 4 };
+                if self.bytes.len() - self.position < len {
+                    return Err(self.error(Problem::Cut));
+                }
+                self.position += len;
+                Ok(())
+            }
+            other => Err(self.error(Problem::WireType { found: other })),
+        }
+    }
+
+    #[inline]
+    fn expect(&self, found: u8, expected: u8) -> Result<(), DecodeError> {
+        if found == expected { Ok(()) } else { Err(self.error(Problem::WireType { found })) }
+    }
+}
