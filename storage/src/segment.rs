@@ -44,7 +44,7 @@ pub use cursor::{SegmentCursor, TimeSlice};
 pub use header::{Partition, SegmentHeader, Signal, Summary};
 pub use metadata::MetricMetadata;
 pub use order::{compare_series, order_key};
-pub use reader::{SegmentReader, Selection};
+pub use reader::{SegmentReader, SegmentSizes, Selection};
 pub use sink::{FileSink, Sink};
 
 /// Name of a segment: the BLAKE3 hash of its bytes.

@@ -8,6 +8,9 @@ use super::DecodeError;
 /// Most values in a run.
 pub const RUN: usize = 64;
 
+/// Most values that [`unpack_short`] takes.
+pub const SHORT_RUN: usize = 16;
+
 const BUFFER_WORDS: usize = RUN + 1;
 
 /// Bytes that `count` values of `width` bits take.
@@ -54,23 +57,9 @@ pub fn pack(values: &[u64], width: u32, out: &mut Vec<u8>) {
 /// past `count` are unspecified.
 #[inline]
 pub fn unpack(input: &mut &[u8], width: u32, count: usize, out: &mut [u64; RUN]) -> Result<(), DecodeError> {
-    if count > RUN || width > 64 {
-        return Err(DecodeError::Malformed("run length or bit width"));
-    }
-    let (packed, rest) = input.split_at_checked(packed_len(count, width)).ok_or(DecodeError::Truncated)?;
-    *input = rest;
-    let mut words = [0u64; BUFFER_WORDS];
-    let chunks = packed.chunks_exact(8);
-    let tail = chunks.remainder();
-    let whole = packed.len() / 8;
-    for (word, bytes) in words.iter_mut().zip(chunks) {
-        *word = u64::from_le_bytes(bytes.try_into().expect("chunks of 8"));
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        words[whole] = u64::from_le_bytes(last);
-    }
+    let packed = take_packed(input, width, count, RUN)?;
+    let mut words = [0u64; RUN + 1];
+    load_words(packed, &mut words);
     if count == RUN {
         unpack_full(&words, width, out);
     } else {
@@ -79,11 +68,56 @@ pub fn unpack(input: &mut &[u8], width: u32, count: usize, out: &mut [u64; RUN])
     Ok(())
 }
 
-fn unpack_some(words: &[u64; BUFFER_WORDS], width: u32, out: &mut [u64]) {
+/// As [`unpack`], for at most 16 values: clearing buffers for 64 would cost more than the work.
+#[inline]
+pub fn unpack_short(
+    input: &mut &[u8],
+    width: u32,
+    count: usize,
+    out: &mut [u64; SHORT_RUN],
+) -> Result<(), DecodeError> {
+    let packed = take_packed(input, width, count, SHORT_RUN)?;
+    let mut words = [0u64; SHORT_RUN + 1];
+    load_words(packed, &mut words);
+    unpack_some(&words, width, &mut out[..count]);
+    Ok(())
+}
+
+#[inline]
+fn take_packed<'a>(
+    input: &mut &'a [u8],
+    width: u32,
+    count: usize,
+    limit: usize,
+) -> Result<&'a [u8], DecodeError> {
+    if count > limit || width > 64 {
+        return Err(DecodeError::Malformed("run length or bit width"));
+    }
+    let (packed, rest) = input.split_at_checked(packed_len(count, width)).ok_or(DecodeError::Truncated)?;
+    *input = rest;
+    Ok(packed)
+}
+
+#[inline]
+fn load_words(packed: &[u8], words: &mut [u64]) {
+    let chunks = packed.chunks_exact(8);
+    let tail = chunks.remainder();
+    for (word, bytes) in words.iter_mut().zip(chunks) {
+        *word = u64::from_le_bytes(bytes.try_into().expect("chunks of 8"));
+    }
+    if !tail.is_empty() {
+        let mut last = [0; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        words[packed.len() / 8] = u64::from_le_bytes(last);
+    }
+}
+
+/// Works on any width; `WORDS` is a power of two and one more, so that masking keeps every index inside.
+fn unpack_some<const WORDS: usize>(words: &[u64; WORDS], width: u32, out: &mut [u64]) {
     let mask = low_mask(width);
     let mut bit = 0usize;
     for value in out {
-        let (word, shift) = ((bit >> 6) & (RUN - 1), (bit & 63) as u32);
+        let (word, shift) = ((bit >> 6) & (WORDS - 2), (bit & 63) as u32);
         // Two shifts, so that a shift by 64 never happens.
         let high = (words[word + 1] << 1) << (63 - shift);
         *value = ((words[word] >> shift) | high) & mask;
@@ -145,6 +179,11 @@ mod tests {
             prop_assert_eq!(input, &[9][..]);
             let expected: Vec<u64> = values.iter().map(|v| v & low_mask(width)).collect();
             prop_assert_eq!(&out[..values.len()], expected.as_slice());
+            if values.len() <= SHORT_RUN {
+                let (mut input, mut short) = (bytes.as_slice(), [0; SHORT_RUN]);
+                unpack_short(&mut input, width, values.len(), &mut short).unwrap();
+                prop_assert_eq!(&short[..values.len()], expected.as_slice());
+            }
             input = &bytes[..bytes.len().saturating_sub(2)];
             if bytes.len() > 1 {
                 prop_assert_eq!(unpack(&mut input, width, values.len(), &mut out), Err(DecodeError::Truncated));

@@ -17,7 +17,7 @@
 use protocol::varint;
 
 use super::DecodeError;
-use super::bits::{self, RUN, bit_len};
+use super::bits::{self, RUN, SHORT_RUN, bit_len};
 
 const DELTA: u8 = 0x40;
 const PATCHED: u8 = 0x80;
@@ -43,11 +43,17 @@ pub fn decode_blocks(
     previous: i64,
     mut sink: impl FnMut(&[i64]),
 ) -> Result<(), DecodeError> {
+    if (1..=SHORT_RUN).contains(&count) {
+        let mut values = [0i64; SHORT_RUN];
+        decode_block(input, count, previous, &mut values, bits::unpack_short)?;
+        sink(&values[..count]);
+        return Ok(());
+    }
     let (mut left, mut previous) = (count, previous);
     let mut values = [0i64; RUN];
     while left > 0 {
         let len = left.min(RUN);
-        decode_block(input, len, previous, &mut values)?;
+        decode_block(input, len, previous, &mut values, bits::unpack)?;
         previous = values[len - 1];
         sink(&values[..len]);
         left -= len;
@@ -209,18 +215,28 @@ fn write_block(values: &[i64], plan: Plan, kind: u8, base_coded: i64, out: &mut 
     }
 }
 
-#[inline]
-fn decode_block(input: &mut &[u8], len: usize, previous: i64, out: &mut [i64; RUN]) -> Result<(), DecodeError> {
+/// Reads a block of `len` values; `unpack` is the unpacker for the buffer's size.
+#[inline(always)]
+fn decode_block<const CAP: usize>(
+    input: &mut &[u8],
+    len: usize,
+    previous: i64,
+    out: &mut [i64; CAP],
+    unpack: impl Fn(&mut &[u8], u32, usize, &mut [u64; CAP]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     let (&head, rest) = input.split_first().ok_or(DecodeError::Truncated)?;
     *input = rest;
     let code = head & WIDTH_CODE;
     let width = if code == WIDTH_CODE { 64 } else { u32::from(code) };
     let base = varint::unzigzag(varint::read_u64(input).ok_or(DecodeError::Truncated)?);
-    let mut residuals = [0u64; RUN];
+    let mut residuals = [0u64; CAP];
     if head & PATCHED == 0 {
-        bits::unpack(input, width, len, &mut residuals)?;
+        unpack(input, width, len, &mut residuals)?;
     } else {
-        unpack_patched(input, width, len, &mut residuals)?;
+        let (positions, packed) = read_positions(input, width)?;
+        *input = packed;
+        unpack(input, width, len, &mut residuals)?;
+        patch(input, width, positions, &mut residuals[..len])?;
     }
     if head & DELTA == 0 {
         let base = base.wrapping_add(previous);
@@ -237,27 +253,21 @@ fn decode_block(input: &mut &[u8], len: usize, previous: i64, out: &mut [i64; RU
     Ok(())
 }
 
-#[cold]
-#[inline(never)]
-fn unpack_patched(
-    input: &mut &[u8],
-    width: u32,
-    len: usize,
-    residuals: &mut [u64; RUN],
-) -> Result<(), DecodeError> {
+/// The positions of a block's exceptions, and what follows them.
+fn read_positions<'a>(input: &&'a [u8], width: u32) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
     if width == 64 {
         return Err(DecodeError::Malformed("exceptions at full width"));
     }
-    let count = *input.first().ok_or(DecodeError::Truncated)? as usize;
-    let positions = input.get(1..1 + count).ok_or(DecodeError::Truncated)?;
-    *input = &input[1 + count..];
-    bits::unpack(input, width, len, residuals)?;
+    let (&count, rest) = input.split_first().ok_or(DecodeError::Truncated)?;
+    rest.split_at_checked(count as usize).ok_or(DecodeError::Truncated)
+}
+
+/// Puts the high parts of the exceptions over the packed residuals.
+fn patch(input: &mut &[u8], width: u32, positions: &[u8], residuals: &mut [u64]) -> Result<(), DecodeError> {
     for &position in positions {
         let high = varint::unzigzag(varint::read_u64(input).ok_or(DecodeError::Truncated)?);
-        if position as usize >= len {
-            return Err(DecodeError::Malformed("position of an exception"));
-        }
-        residuals[position as usize] |= (high << width) as u64;
+        let residual = residuals.get_mut(position as usize);
+        *residual.ok_or(DecodeError::Malformed("position of an exception"))? |= (high << width) as u64;
     }
     Ok(())
 }

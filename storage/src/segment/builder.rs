@@ -1,7 +1,5 @@
 //! Builds a segment from series that come in order, in one pass, holding little more than what is not yet written.
 
-use std::cmp::Ordering;
-
 use hashbrown::HashMap;
 use protocol::ids::TenantId;
 use protocol::labels::Labels;
@@ -10,7 +8,6 @@ use protocol::varint;
 use super::header::{END_MAGIC, SegmentHeader, Summary};
 use super::labels_index::LabelsIndexWriter;
 use super::metadata::{self, MetadataMap, MetricMetadata};
-use super::order::compare_series;
 use super::rows::{Output, RowsWriter};
 use super::sink::Sink;
 use super::{BuildError, Exemplar, SegmentName, StartTime};
@@ -86,7 +83,7 @@ pub struct SealedSegment<S> {
 
 /// Builds one segment.
 ///
-/// `push` series in strictly ascending order of (tenant, [`compare_series`]), then `finish`.
+/// `push` series in strictly ascending order of (tenant, [`super::compare_series`]), then `finish`.
 pub struct SegmentBuilder<S> {
     header: SegmentHeader,
     effort: Effort,
@@ -94,7 +91,6 @@ pub struct SegmentBuilder<S> {
     summary: Summary,
     labels: LabelsIndexWriter,
     metadata: MetadataMap,
-    last: Option<(TenantId, Labels)>,
     pool: TimePool,
     encoder: FloatEncoder,
     times: RowsWriter,
@@ -123,7 +119,6 @@ impl<S: Sink> SegmentBuilder<S> {
             summary: Summary::default(),
             labels: LabelsIndexWriter::default(),
             metadata: MetadataMap::new(),
-            last: None,
             pool: TimePool::default(),
             encoder: FloatEncoder::default(),
             times: RowsWriter::default(),
@@ -141,10 +136,13 @@ impl<S: Sink> SegmentBuilder<S> {
         labels: &Labels,
         columns: &SeriesInput<'_>,
     ) -> Result<(), BuildError> {
-        self.check(tenant, labels, columns)?;
+        check(labels, columns)?;
         let series = self.summary.series;
-        self.summary.series = series.checked_add(1).ok_or(BuildError::Full("series"))?;
-        self.labels.push(tenant.as_str(), labels);
+        let next = series.checked_add(1).ok_or(BuildError::Full("series"))?;
+        if !self.labels.push(tenant.as_str(), labels) {
+            return Err(BuildError::OutOfOrder { tenant: tenant.to_string(), labels: labels.clone() });
+        }
+        self.summary.series = next;
         // Every series has a row of floats, so that its number finds it without a search.
         let vector = self.vector(columns.float_times)?;
         self.encoder.encode(columns.float_values, self.effort, self.floats.blob());
@@ -167,7 +165,6 @@ impl<S: Sink> SegmentBuilder<S> {
             encode_start_times(columns.start_times, self.start_times.blob());
             self.start_times.end_row(series, 0, &mut self.out)?;
         }
-        self.last = Some((tenant.clone(), labels.clone()));
         Ok(())
     }
 
@@ -230,34 +227,6 @@ impl<S: Sink> SegmentBuilder<S> {
         }
     }
 
-    fn check(&self, tenant: &TenantId, labels: &Labels, columns: &SeriesInput<'_>) -> Result<(), BuildError> {
-        let column = |column| BuildError::Column { column, labels: labels.clone() };
-        if let Some((last_tenant, last)) = &self.last {
-            let order = last_tenant.cmp(tenant).then_with(|| compare_series(last, labels));
-            if order != Ordering::Less {
-                return Err(BuildError::OutOfOrder { tenant: tenant.to_string(), labels: labels.clone() });
-            }
-        }
-        let ascending = |times: &[i64]| times.is_sorted_by(|a, b| a < b);
-        if columns.float_times.len() != columns.float_values.len() || !ascending(columns.float_times) {
-            return Err(column("float"));
-        }
-        if columns.histogram_times.len() != columns.histograms.len() || !ascending(columns.histogram_times) {
-            return Err(column("histogram"));
-        }
-        if !columns.exemplars.is_sorted_by_key(|exemplar| exemplar.time_ms) {
-            return Err(column("exemplar"));
-        }
-        if !columns.start_times.is_sorted_by(|a, b| a.time_ms < b.time_ms) {
-            return Err(column("start time"));
-        }
-        let longest = columns.float_times.len().max(columns.histogram_times.len()).max(columns.exemplars.len());
-        if longest.max(columns.start_times.len()) > times::MAX_TIMES {
-            return Err(BuildError::Full("samples of a series"));
-        }
-        Ok(())
-    }
-
     /// Number plus one of a vector of times, 0 for the empty one; written when it is new.
     fn vector(&mut self, times: &[i64]) -> Result<u32, BuildError> {
         let ([first, .., last] | [first @ last]) = times else { return Ok(0) };
@@ -276,6 +245,28 @@ impl<S: Sink> SegmentBuilder<S> {
             }
         }
     }
+}
+
+fn check(labels: &Labels, columns: &SeriesInput<'_>) -> Result<(), BuildError> {
+    let column = |column| BuildError::Column { column, labels: labels.clone() };
+    let ascending = |times: &[i64]| times.is_sorted_by(|a, b| a < b);
+    if columns.float_times.len() != columns.float_values.len() || !ascending(columns.float_times) {
+        return Err(column("float"));
+    }
+    if columns.histogram_times.len() != columns.histograms.len() || !ascending(columns.histogram_times) {
+        return Err(column("histogram"));
+    }
+    if !columns.exemplars.is_sorted_by_key(|exemplar| exemplar.time_ms) {
+        return Err(column("exemplar"));
+    }
+    if !columns.start_times.is_sorted_by(|a, b| a.time_ms < b.time_ms) {
+        return Err(column("start time"));
+    }
+    let longest = columns.float_times.len().max(columns.histogram_times.len()).max(columns.exemplars.len());
+    if longest.max(columns.start_times.len()) > times::MAX_TIMES {
+        return Err(BuildError::Full("samples of a series"));
+    }
+    Ok(())
 }
 
 fn framed(raw: &[u8], level: i32) -> Vec<u8> {

@@ -57,8 +57,12 @@ pub struct SegmentCursor {
     exemplars: RowBlock,
     start_times: RowBlock,
     times: RowBlock,
-    last_vector: Option<(u32, Arc<[i64]>)>,
+    /// Vectors used lately, by the low bits of their number: neighbouring series take turns with a few.
+    vectors: Vec<Option<(u32, Arc<[i64]>)>>,
 }
+
+/// Vectors that a cursor remembers; a power of two.
+const CURSOR_VECTORS: usize = 512;
 
 /// The decoded columns of a part.
 #[derive(Default)]
@@ -93,7 +97,7 @@ impl SegmentCursor {
             exemplars: RowBlock::default(),
             start_times: RowBlock::default(),
             times: RowBlock::default(),
-            last_vector: None,
+            vectors: Vec::new(),
         }
     }
 
@@ -277,14 +281,18 @@ impl SegmentCursor {
     }
 
     fn vector(&mut self, number: u32) -> Located<Arc<[i64]>> {
-        match &self.last_vector {
-            Some((last, vector)) if *last == number => Ok(vector.clone()),
-            _ => {
-                let vector = self.reader.vector(number, &mut self.times)?;
-                self.last_vector = Some((number, vector.clone()));
-                Ok(vector)
-            }
+        let slot = number as usize % CURSOR_VECTORS;
+        if let Some(Some((known, vector))) = self.vectors.get(slot)
+            && *known == number
+        {
+            return Ok(vector.clone());
         }
+        let vector = self.reader.vector(number, &mut self.times)?;
+        if self.vectors.is_empty() {
+            self.vectors.resize(CURSOR_VECTORS, None);
+        }
+        self.vectors[slot] = Some((number, vector.clone()));
+        Ok(vector)
     }
 
     fn located<T>(&self, series: u32, read: Located<Option<T>>) -> Result<T, SegmentError> {

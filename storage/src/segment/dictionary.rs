@@ -11,11 +11,10 @@ use crate::encoding::DecodeError;
 /// Most bytes that a dictionary may unpack to.
 const MAX_LEN: usize = 1 << 30;
 
-/// Appends sorted, distinct, non-empty values.
-pub(super) fn encode<'a>(values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+/// Appends sorted, distinct, non-empty values, which are UTF-8.
+pub(super) fn encode<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let mut previous: &[u8] = b"";
     for value in values {
-        let value = value.as_bytes();
         let shared = previous.iter().zip(value).take_while(|(a, b)| a == b).count();
         varint::write_u64(out, shared as u64);
         varint::write_prefixed(out, &value[shared..]);
@@ -108,7 +107,7 @@ mod tests {
         #[test]
         fn round_trips(values in proptest::collection::btree_set("[aäb€]{1,6}", 0..50)) {
             let mut bytes = vec![];
-            encode(values.iter().map(String::as_str), &mut bytes);
+            encode(values.iter().map(|value| value.as_bytes()), &mut bytes);
             let dictionary = Dictionary::decode(&bytes, values.len()).unwrap();
             prop_assert_eq!(dictionary.iter().map(str::to_owned).collect::<BTreeSet<_>>(), values.clone());
             for (id, value) in values.iter().enumerate() {

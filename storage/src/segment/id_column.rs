@@ -70,7 +70,8 @@ pub(super) fn encode(ids: &[u32], out: &mut Vec<u8>) {
     varint::write_prefixed(out, &payload);
 }
 
-fn varint_len(value: u64) -> usize {
+/// Bytes that a varint takes.
+pub(super) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 

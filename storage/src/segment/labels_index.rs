@@ -15,7 +15,9 @@
 //! ```
 //! All numbers are varints. The metric's name is a label like any other, but its id stands in the part.
 
+use std::cmp::Ordering;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
@@ -23,7 +25,7 @@ use protocol::labels::{Labels, METRIC_NAME};
 use protocol::varint;
 
 use super::dictionary::{self, Dictionary};
-use super::id_column::{self, IdColumn};
+use super::id_column::{self, IdColumn, varint_len};
 use super::metadata::read_text;
 use super::rows::{Located, Output};
 use super::sink::Sink;
@@ -39,18 +41,28 @@ const FRAME_LEN: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct LabelsIndexWriter {
     tenants: Vec<String>,
-    names: HashMap<Box<str>, u32>,
+    names: HashMap<Box<[u8]>, u32>,
     values: Vec<NameValues>,
     sets: HashMap<Vec<u32>, u32>,
     set_list: Vec<Vec<u32>>,
     parts: Vec<PartValues>,
+    last: LabelPairs,
+    next: LabelPairs,
+    changed: Vec<bool>,
+}
+
+/// A label set taken apart, its bytes copied.
+#[derive(Default)]
+struct LabelPairs {
+    bytes: Vec<u8>,
+    pairs: Vec<(Range<usize>, Range<usize>)>,
 }
 
 /// Distinct values of a name, numbered as they come.
 struct NameValues {
-    name: Box<str>,
-    numbers: HashMap<Box<str>, u32>,
-    list: Vec<Box<str>>,
+    name: Box<[u8]>,
+    numbers: HashMap<Box<[u8]>, u32>,
+    list: Vec<Box<[u8]>>,
 }
 
 struct PartValues {
@@ -58,80 +70,133 @@ struct PartValues {
     set: u32,
     metric: Option<u32>,
     series: usize,
-    columns: Vec<Vec<u32>>,
+    /// Name and ids of each label but the metric's.
+    columns: Vec<(u32, Vec<u32>)>,
+}
+
+/// How a series follows the one before it.
+enum Step {
+    /// Same metric and names; `changed` says which values differ.
+    SameFamily,
+    NewFamily,
+    OutOfOrder,
+}
+
+impl LabelPairs {
+    fn set(&mut self, canonical: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(canonical);
+        self.pairs.clear();
+        let mut end = 0;
+        for (name, value) in order::pairs(canonical) {
+            let prefix = |len: usize| if len < 1 << 7 { 1 } else { varint_len(len as u64) };
+            let name_start = end + prefix(name.len());
+            let name_end = name_start + name.len();
+            let value_start = name_end + prefix(value.len());
+            end = value_start + value.len();
+            self.pairs.push((name_start..name_end, value_start..end));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pairs.iter().map(|(name, value)| (&self.bytes[name.clone()], &self.bytes[value.clone()]))
+    }
+
+    fn plain(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.iter().filter(|(name, _)| *name != METRIC_NAME.as_bytes())
+    }
+
+    fn metric(&self) -> Option<&[u8]> {
+        self.iter().find(|(name, _)| *name == METRIC_NAME.as_bytes()).map(|(_, value)| value)
+    }
+}
+
+/// Compares as [`order::compare_series`] does, with the answer that the writer needs.
+fn step(last: &LabelPairs, next: &LabelPairs, changed: &mut Vec<bool>) -> Step {
+    changed.clear();
+    let mut order = Ordering::Equal;
+    let mut same = last.pairs.len() == next.pairs.len();
+    for ((name, before), (other, value)) in last.iter().zip(next.iter()) {
+        let values = before.cmp(value);
+        if name != other || (name == METRIC_NAME.as_bytes() && values != Ordering::Equal) {
+            same = false;
+            break;
+        }
+        if name != METRIC_NAME.as_bytes() {
+            changed.push(values != Ordering::Equal);
+            order = order.then(values);
+        }
+    }
+    if !same {
+        order = last
+            .metric()
+            .cmp(&next.metric())
+            .then_with(|| last.plain().map(|(name, _)| name).cmp(next.plain().map(|(name, _)| name)));
+    }
+    match (order, same) {
+        (Ordering::Less, true) => Step::SameFamily,
+        (Ordering::Less, false) => Step::NewFamily,
+        _ => Step::OutOfOrder,
+    }
 }
 
 impl LabelsIndexWriter {
-    /// Adds the next series. The caller has checked the order.
-    pub(super) fn push(&mut self, tenant: &str, labels: &Labels) {
-        if self.tenants.last().map(String::as_str) != Some(tenant) {
-            self.tenants.push(tenant.to_owned());
+    /// Adds the next series, unless it does not come after the last: then the answer is `false`.
+    pub(super) fn push(&mut self, tenant: &str, labels: &Labels) -> bool {
+        self.next.set(labels.as_bytes());
+        let step = match self.tenants.last().map(|last| last.as_str().cmp(tenant)) {
+            Some(Ordering::Greater) => Step::OutOfOrder,
+            Some(Ordering::Equal) => step(&self.last, &self.next, &mut self.changed),
+            _ => {
+                self.tenants.push(tenant.to_owned());
+                Step::NewFamily
+            }
+        };
+        match step {
+            Step::OutOfOrder => return false,
+            Step::SameFamily if self.parts.last().is_some_and(|part| part.series < PART_SERIES) => {}
+            _ => {
+                self.begin_part();
+                self.changed.clear();
+                self.changed.resize(self.next.pairs.len(), true);
+            }
         }
-        let tenant = self.tenants.len() as u32 - 1;
-        if !self.push_to_last(tenant, labels) {
-            self.begin_part(tenant, labels);
-            let taken = self.push_to_last(tenant, labels);
-            debug_assert!(taken, "a part takes the series it was begun for");
-        }
-    }
-
-    fn push_to_last(&mut self, tenant: u32, labels: &Labels) -> bool {
         let Some(part) = self.parts.last_mut() else { return false };
-        if part.tenant != tenant || part.series >= PART_SERIES {
-            return false;
-        }
-        let set = &self.set_list[part.set as usize];
-        let mut left = set.iter();
-        for (name, value) in labels {
-            let Some(&number) = left.next() else { return false };
-            let values = &self.values[number as usize];
-            if *values.name != *name {
-                return false;
-            }
-            if name == METRIC_NAME && part.metric.is_none_or(|id| *values.list[id as usize] != *value) {
-                return false;
-            }
-        }
-        if left.next().is_some() {
-            return false;
-        }
-        let metric_name = part.metric.and_then(|_| self.names.get(METRIC_NAME).copied());
-        let plain_names = set.iter().filter(|number| Some(**number) != metric_name);
-        for (((_, value), &number), column) in order::plain(labels).zip(plain_names).zip(&mut part.columns) {
-            let values = &mut self.values[number as usize];
-            // In sorted order most labels keep their value from one series to the next.
-            let id = match column.last() {
-                Some(&id) if *values.list[id as usize] == *value => id,
-                _ => values.number_of(value),
-            };
-            column.push(id);
+        for (((_, value), changed), (name, ids)) in self.next.plain().zip(&self.changed).zip(&mut part.columns) {
+            let last = ids.last().copied();
+            ids.push(match last {
+                Some(id) if !changed => id,
+                last => self.values[*name as usize].number_of(value, last),
+            });
         }
         part.series += 1;
+        std::mem::swap(&mut self.last, &mut self.next);
         true
     }
 
-    fn begin_part(&mut self, tenant: u32, labels: &Labels) {
-        let mut set = Vec::new();
-        for (name, _) in labels {
+    fn begin_part(&mut self) {
+        let (mut set, mut columns, mut metric) = (Vec::new(), Vec::new(), None);
+        for (name, value) in self.next.iter() {
             let next = self.values.len() as u32;
             let number = self.names.get(name).copied().unwrap_or(next);
             if number == next {
                 self.names.insert(name.into(), next);
                 self.values.push(NameValues { name: name.into(), numbers: HashMap::new(), list: Vec::new() });
             }
+            if name == METRIC_NAME.as_bytes() {
+                metric = Some(self.values[number as usize].number_of(value, None));
+            } else {
+                columns.push((number, Vec::new()));
+            }
             set.push(number);
         }
-        let metric = labels.get(METRIC_NAME).map(|name| {
-            let number = self.names[METRIC_NAME];
-            self.values[number as usize].number_of(name)
-        });
         let next = self.set_list.len() as u32;
-        let columns = vec![Vec::new(); set.len() - usize::from(metric.is_some())];
         let number = self.sets.get(&set).copied().unwrap_or(next);
         if number == next {
             self.sets.insert(set.clone(), next);
             self.set_list.push(set);
         }
+        let tenant = self.tenants.len() as u32 - 1;
         self.parts.push(PartValues { tenant, set: number, metric, series: 0, columns });
     }
 
@@ -151,7 +216,7 @@ impl LabelsIndexWriter {
             let (sorted, ranks) = values.sort();
             let start = frames.raw.len();
             dictionary::encode(sorted.iter().map(|id| &*values.list[*id as usize]), &mut frames.raw);
-            varint::write_prefixed(&mut names, values.name.as_bytes());
+            varint::write_prefixed(&mut names, &values.name);
             for number in [sorted.len(), frames.number(), start, frames.raw.len() - start] {
                 varint::write_u64(&mut names, number as u64);
             }
@@ -189,8 +254,8 @@ impl LabelsIndexWriter {
     ) -> io::Result<Vec<u8>> {
         let mut parts = Vec::new();
         varint::write_u64(&mut parts, self.parts.len() as u64);
+        let metric_name = self.names.get(METRIC_NAME.as_bytes()).copied();
         for part in &mut self.parts {
-            let metric_name = self.names.get(METRIC_NAME).copied();
             let metric = match (part.metric, metric_name) {
                 (Some(id), Some(name)) => u64::from(value_ranks[name as usize][id as usize]) + 1,
                 _ => 0,
@@ -200,13 +265,10 @@ impl LabelsIndexWriter {
             }
             varint::write_u64(&mut parts, frames.number() as u64);
             varint::write_u64(&mut parts, frames.raw.len() as u64);
-            let set = &self.set_list[part.set as usize];
-            let plain_names = set.iter().filter(|n| Some(**n) != metric_name);
-            for (&number, column) in plain_names.zip(&mut part.columns) {
-                let ranks = &value_ranks[number as usize];
-                column.iter_mut().for_each(|id| *id = ranks[*id as usize]);
-                id_column::encode(column, &mut frames.raw);
-                *column = Vec::new();
+            for (name, mut ids) in std::mem::take(&mut part.columns) {
+                let ranks = &value_ranks[name as usize];
+                ids.iter_mut().for_each(|id| *id = ranks[*id as usize]);
+                id_column::encode(&ids, &mut frames.raw);
             }
             frames.close_if_full(out)?;
         }
@@ -215,7 +277,13 @@ impl LabelsIndexWriter {
 }
 
 impl NameValues {
-    fn number_of(&mut self, value: &str) -> u32 {
+    /// The number of a value. `last` is the one before it in its column: families mostly share their values and
+    /// their order, so the value after it is the first guess.
+    fn number_of(&mut self, value: &[u8], last: Option<u32>) -> u32 {
+        let guess = last.map_or(0, |last| last + 1);
+        if self.list.get(guess as usize).is_some_and(|known| **known == *value) {
+            return guess;
+        }
         let next = self.list.len() as u32;
         let number = self.numbers.get(value).copied().unwrap_or(next);
         if number == next {
@@ -405,6 +473,11 @@ impl LabelsIndex {
             && self.parts.iter().all(part_holds)
             && self.parts.is_sorted_by_key(|part| part.tenant)
             && self.names.iter().all(|name| name.frame < frames)
+    }
+
+    /// Bytes of all frames.
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.frames.iter().map(|entry| entry.len).sum()
     }
 
     /// The number of a label name.

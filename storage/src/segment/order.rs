@@ -6,14 +6,15 @@
 use std::cmp::Ordering;
 
 use protocol::labels::{Labels, METRIC_NAME};
+use protocol::varint;
 
 /// Compares two series of one tenant as segments order them.
 pub fn compare_series(a: &Labels, b: &Labels) -> Ordering {
     if a == b {
         return Ordering::Equal;
     }
-    a.metric_name()
-        .cmp(b.metric_name())
+    metric(a)
+        .cmp(metric(b))
         .then_with(|| plain(a).map(|(name, _)| name).cmp(plain(b).map(|(name, _)| name)))
         .then_with(|| plain(a).map(|(_, value)| value).cmp(plain(b).map(|(_, value)| value)))
 }
@@ -21,7 +22,7 @@ pub fn compare_series(a: &Labels, b: &Labels) -> Ordering {
 /// Bytes whose order is that of [`compare_series`]: for sorting many series by plain comparison of bytes.
 pub fn order_key(labels: &Labels, out: &mut Vec<u8>) {
     out.clear();
-    push_escaped(labels.metric_name(), out);
+    push_escaped(metric(labels), out);
     for (name, _) in plain(labels) {
         push_escaped(name, out);
     }
@@ -33,8 +34,8 @@ pub fn order_key(labels: &Labels, out: &mut Vec<u8>) {
 }
 
 /// Appends a text and an end that sorts before any continuation of it.
-fn push_escaped(text: &str, out: &mut Vec<u8>) {
-    for part in text.as_bytes().split_inclusive(|byte| *byte == 0) {
+fn push_escaped(text: &[u8], out: &mut Vec<u8>) {
+    for part in text.split_inclusive(|byte| *byte == 0) {
         out.extend_from_slice(part);
         if part.ends_with(&[0]) {
             out.push(0xff);
@@ -43,9 +44,22 @@ fn push_escaped(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0]);
 }
 
+/// Names and values as bytes: in an order by bytes there is no need to look at their UTF-8.
+pub(super) fn pairs(canonical: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut input = canonical;
+    std::iter::from_fn(move || {
+        let name = varint::read_prefixed(&mut input)?;
+        Some((name, varint::read_prefixed(&mut input)?))
+    })
+}
+
 /// The labels without the metric's name.
-pub(super) fn plain(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
-    labels.iter().filter(|(name, _)| *name != METRIC_NAME)
+fn plain(labels: &Labels) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pairs(labels.as_bytes()).filter(|(name, _)| *name != METRIC_NAME.as_bytes())
+}
+
+fn metric(labels: &Labels) -> &[u8] {
+    pairs(labels.as_bytes()).find(|(name, _)| *name == METRIC_NAME.as_bytes()).map_or(b"", |(_, value)| value)
 }
 
 #[cfg(test)]

@@ -48,6 +48,25 @@ struct VectorCache {
     bytes: usize,
 }
 
+/// Where the bytes of a segment went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentSizes {
+    /// Dictionaries and value-id columns.
+    pub labels: u64,
+    /// Timestamp vectors.
+    pub times: u64,
+    /// Float values and the series table.
+    pub floats: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Start times.
+    pub start_times: u64,
+    /// The file.
+    pub whole: u64,
+}
+
 /// Series numbers in ascending order, as ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -294,6 +313,20 @@ impl SegmentReader {
     /// Tenants that have metadata here, sorted.
     pub fn metadata_tenants(&self) -> impl Iterator<Item = &str> {
         self.0.metadata.keys().map(String::as_str)
+    }
+
+    /// Bytes by what they hold; together with header, directories and footer they are the whole file.
+    pub fn sizes(&self) -> SegmentSizes {
+        let inner = &self.0;
+        SegmentSizes {
+            labels: inner.labels.len_bytes(),
+            times: inner.times.len_bytes(),
+            floats: inner.floats.len_bytes(),
+            histograms: inner.histograms.len_bytes(),
+            exemplars: inner.exemplars.len_bytes(),
+            start_times: inner.start_times.len_bytes(),
+            whole: self.len_bytes(),
+        }
     }
 
     /// Checks the whole file against the name it should have: the scrub's question. Reads every byte.

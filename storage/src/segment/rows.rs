@@ -187,6 +187,11 @@ impl RowsReader {
         Ok(Self { what, entries, verified })
     }
 
+    /// Bytes of all blocks.
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| u64::from(entry.len)).sum()
+    }
+
     /// Makes `block` the one that would hold `key`, and gives the row's place in it, if there is such a row.
     pub(super) fn seek(&self, file: &[u8], key: u32, block: &mut RowBlock) -> Located<Option<usize>> {
         let index = match block.index {
