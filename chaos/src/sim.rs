@@ -16,6 +16,8 @@
 pub mod executor;
 pub mod machine;
 pub mod net;
+pub mod oracle;
+pub mod plan;
 pub mod random;
 pub mod runtime;
 pub mod watch;
