@@ -27,3 +27,4 @@ mod segment_file;
 pub mod series_index;
 mod sys;
 pub mod tombstone;
+pub mod wal;
