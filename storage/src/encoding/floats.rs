@@ -44,7 +44,9 @@ const MAX_SCALED: f64 = (1u64 << 51) as f64;
 /// Fewer values than this are not worth a pco header.
 const MIN_FOR_PCO: usize = 48;
 /// Fewer integers than this are not worth the time of a pco trial.
-const MIN_INTS_FOR_PCO: usize = 512;
+const MIN_INTS_FOR_PCO: usize = 1024;
+/// Integers that a pco trial looks at.
+const PCO_PROBE: usize = 512;
 
 /// Encodes value columns; keeps its buffers from one to the next.
 #[derive(Default)]
@@ -155,15 +157,28 @@ impl FloatEncoder {
         let steps = &self.ints[1..];
         ints::encode(steps, 0, out);
         let body_len = out.len() - body_at;
-        if effort == Effort::Thorough && steps.len() >= MIN_INTS_FOR_PCO && body_len * 2 > steps.len() {
+        if effort == Effort::Thorough
+            && steps.len() >= MIN_INTS_FOR_PCO
+            && body_len * 2 > steps.len()
+            && self.pco_pays()
+        {
             self.trial.clear();
-            // A tenth smaller at least: it decodes at half the speed.
-            if pco_compress(steps, 8, None, &mut self.trial) && self.trial.len() * 10 < body_len * 9 {
+            let steps = &self.ints[1..];
+            if pco_compress(steps, 8, None, &mut self.trial) && pays(self.trial.len(), body_len) {
                 out.truncate(body_at);
                 out.extend_from_slice(&self.trial);
                 out[head_at] |= PCO_INTS;
             }
         }
+    }
+
+    /// Whether pco does better on the first integers: it is too slow to be tried on all of each column.
+    fn pco_pays(&mut self) -> bool {
+        let steps = &self.ints[1..=PCO_PROBE];
+        self.trial.clear();
+        ints::encode(steps, 0, &mut self.trial);
+        let plain_len = self.trial.len();
+        pco_compress(steps, 8, None, &mut self.trial) && pays(self.trial.len() - plain_len, plain_len)
     }
 
     fn encode_patterns(&mut self, values: &[f64], out: &mut Vec<u8>) {
@@ -187,6 +202,11 @@ impl FloatEncoder {
             encode_raw(values, out);
         }
     }
+}
+
+/// Whether pco is a tenth smaller at least: it decodes at half the speed.
+fn pays(pco_len: usize, plain_len: usize) -> bool {
+    pco_len * 10 < plain_len * 9
 }
 
 enum Scaled {
@@ -510,6 +530,22 @@ mod tests {
         check(&[9223372036854774784.0, -9223372036854775808.0, 0.0, 1024.0]);
         check(&[1e300; 64]);
         check(&[f64::from_bits(STALE_NAN_BITS ^ 1 << 63), 1.0]);
+    }
+
+    #[test]
+    fn long_integers_may_go_to_pco() {
+        // Few distinct steps in no order: entropy coding beats fixed widths.
+        let values: Vec<f64> = (0u32..4000)
+            .scan((0.0, 1u32), |(sum, state), i| {
+                *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *sum += if state.is_multiple_of(5) { f64::from(*state >> 16) } else { 15_000.0 + f64::from(i % 2) };
+                Some(*sum)
+            })
+            .collect();
+        let (fast, thorough) = (encode(&values, Effort::Fast), encode(&values, Effort::Thorough));
+        assert_eq!((fast[0] & PCO_INTS, thorough[0] & PCO_INTS), (0, PCO_INTS));
+        assert!(thorough.len() * 10 < fast.len() * 9);
+        check(&values);
     }
 
     #[test]

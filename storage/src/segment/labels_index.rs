@@ -16,9 +16,10 @@
 //! All numbers are varints. The metric's name is a label like any other, but its id stands in the part.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hashbrown::HashMap;
 use protocol::labels::{Labels, METRIC_NAME};
@@ -392,7 +393,18 @@ pub(super) struct LabelsIndex {
     pub(super) metric_name: Option<u32>,
     frames: Vec<FrameEntry>,
     dictionaries: Vec<OnceLock<Arc<Dictionary>>>,
+    unpacked: Mutex<FrameCache>,
 }
+
+/// Frames unpacked lately, oldest out first: a dashboard asks for the same few again and again.
+#[derive(Default)]
+struct FrameCache {
+    frames: VecDeque<(u32, Arc<[u8]>)>,
+    bytes: usize,
+}
+
+/// Bytes of unpacked frames that a reader keeps.
+const FRAME_CACHE_BYTES: usize = 1 << 20;
 
 const WHAT: &str = "labels";
 
@@ -453,7 +465,8 @@ impl LabelsIndex {
         let metric_name = names.iter().position(|n| n.name == METRIC_NAME).map(|i| i as u32);
         let metrics = metric_name.map_or(0, |number| names[number as usize].values);
         let dictionaries = names.iter().map(|_| OnceLock::new()).collect();
-        let index = Self { tenants, names, sets, parts, metric_name, frames, dictionaries };
+        let unpacked = Mutex::default();
+        let index = Self { tenants, names, sets, parts, metric_name, frames, dictionaries, unpacked };
         if index.references_hold(metrics) { Ok(index) } else { Err(Corruption::Bounds(WHAT)) }
     }
 
@@ -522,6 +535,26 @@ impl LabelsIndex {
         Ok(slot.get_or_init(|| Arc::new(decoded)).clone())
     }
 
+    /// A frame of columns.
+    fn cached_frame(&self, file: &[u8], number: u32) -> Located<Arc<[u8]>> {
+        let lock = || self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, raw)) = lock().frames.iter().find(|(known, _)| *known == number) {
+            return Ok(raw.clone());
+        }
+        let raw: Arc<[u8]> = self.frame(file, number)?.into();
+        let mut cache = lock();
+        if raw.len() <= FRAME_CACHE_BYTES && !cache.frames.iter().any(|(known, _)| *known == number) {
+            cache.bytes += raw.len();
+            cache.frames.push_back((number, raw.clone()));
+            while cache.bytes > FRAME_CACHE_BYTES
+                && let Some((_, gone)) = cache.frames.pop_front()
+            {
+                cache.bytes -= gone.len();
+            }
+        }
+        Ok(raw)
+    }
+
     /// Unpacks a frame.
     fn frame(&self, file: &[u8], number: u32) -> Located<Vec<u8>> {
         let entry = self.frames[number as usize];
@@ -535,11 +568,11 @@ impl LabelsIndex {
     }
 }
 
-/// Reads the columns of parts; keeps the frame it unpacked last, since neighbours share it.
+/// Reads the columns of parts; keeps the frame it used last, since neighbours share it.
 #[derive(Default)]
 pub(super) struct PartReader {
     frame: Option<u32>,
-    raw: Vec<u8>,
+    raw: Arc<[u8]>,
 }
 
 impl PartReader {
@@ -558,7 +591,7 @@ impl PartReader {
         }
         if self.frame != Some(part.frame) {
             self.frame = None;
-            self.raw = index.frame(file, part.frame)?;
+            self.raw = index.cached_frame(file, part.frame)?;
             self.frame = Some(part.frame);
         }
         let located = |reason| (index.frames[part.frame as usize].offset, reason);

@@ -53,3 +53,25 @@ impl<File: FsFile> Sink for FileSink<File> {
         if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Fs, OpenMode, real::RealFs};
+
+    #[test]
+    fn pieces_of_any_size_arrive_in_order() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("file");
+        let mut sink = FileSink::new(RealFs.open(&path, OpenMode::CreateNew).expect("new file"));
+        let mut expected = vec![];
+        for len in [0, 1, 7, BUFFER_LEN - 9, 1, 3 * BUFFER_LEN, 5] {
+            let piece: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
+            sink.write(&piece).expect("room on disk");
+            expected.extend_from_slice(&piece);
+        }
+        sink.finish().expect("room on disk");
+        let read = RealFs.read(&path, u64::MAX).expect("the file is there");
+        assert!(read == expected);
+    }
+}
