@@ -246,6 +246,7 @@ impl State {
             durable: Arc::clone(&manifest),
             dirty: false,
             persisting: false,
+            removing: false,
             segments: loaded.segments,
             pending: VecDeque::new(),
             jobs: manifest.merges.iter().map(|m| (m.job.0, super::jobs::JobSlot::Waiting)).collect(),

@@ -198,8 +198,12 @@ impl State {
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Merge(Box::new(input)));
         }
+        if self.removing {
+            return None;
+        }
         let removable: Vec<(FileRef, Fate)> = self.files.removable().collect();
-        (!removable.is_empty()).then_some(Work::Remove(removable))
+        self.removing = !removable.is_empty();
+        self.removing.then_some(Work::Remove(removable))
     }
 
     /// Whether the local result of a job is what an install names, or what it names was fetched; then its segments
@@ -314,7 +318,11 @@ pub(super) fn finish<F: Fs>(
             }
             stored
         }
-        Outcome::Removed(result) => result,
+        Outcome::Removed(result) => {
+            // Not bound to an incarnation: a removal looks at each file again before it goes.
+            state.removing = false;
+            result
+        }
     };
     if outcome.is_err() {
         state.failed_jobs += 1;

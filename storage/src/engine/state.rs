@@ -71,6 +71,8 @@ pub(super) struct State {
     /// Whether `manifest` has changes that `durable` should get.
     pub dirty: bool,
     pub persisting: bool,
+    /// Files that nothing names are being removed.
+    pub removing: bool,
     /// Open segments of `manifest`.
     pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
 
