@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod command;
+pub mod commit_token;
 pub mod error;
 pub mod histogram;
 pub mod ids;

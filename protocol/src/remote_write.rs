@@ -13,7 +13,7 @@
 //! ([`DecodeError`]). A series, histogram or exemplar that is well-formed but senseless is left out and counted in the
 //! batch's rejections, and everything else is written.
 //!
-//! Hostile input: a body is at most [`MAX_BODY_BYTES`] long, a declared length is checked before anything is allocated,
+//! Hostile input: a body has a [limit](Limits), a declared length is checked before anything is allocated,
 //! messages nest three deep by construction, and the numbers of series, rows, symbols and buckets are bounded.
 
 mod histogram;
@@ -24,10 +24,31 @@ mod wire;
 pub(crate) use v1::for_each_raw_label;
 
 use crate::error::ErrorKind;
-use crate::write_batch::{FingerprintKey, MAX_ROWS, MAX_SERIES, Rows, WriteBatch};
+use crate::write_batch::{FingerprintKey, LabelLimits, MAX_ROWS, MAX_SERIES, Rows, WriteBatch};
 
-/// Longest decompressed body.
-pub const MAX_BODY_BYTES: usize = 32 << 20;
+/// Longest decompressed body, whatever the settings say.
+pub const MAX_BODY_BYTES: usize = 256 << 20;
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the body when decompressed; [`MAX_BODY_BYTES`] at most.
+    pub max_body_bytes: usize,
+    /// Its labels.
+    pub labels: LabelLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_body_bytes: 32 << 20, labels: LabelLimits::default() }
+    }
+}
+
+impl Limits {
+    fn body_bytes(&self) -> usize {
+        self.max_body_bytes.min(MAX_BODY_BYTES)
+    }
+}
 
 /// Most symbols of a 2.0 request.
 pub const MAX_SYMBOLS: usize = 1 << 20;
@@ -133,14 +154,15 @@ impl DecodeError {
 }
 
 /// Undoes snappy's block format. The declared length is checked before anything is allocated.
-pub fn decompress(compressed: &[u8]) -> Result<Vec<u8>, DecodeError> {
+pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
     let snappy = |error: snap::Error| DecodeError::Snappy(error.to_string());
     if compressed.is_empty() {
         return Err(DecodeError::Snappy("the body is empty".into()));
     }
     let declared = snap::raw::decompress_len(compressed).map_err(snappy)?;
-    if declared > MAX_BODY_BYTES {
-        return Err(DecodeError::TooLong { bytes: declared as u64, limit: MAX_BODY_BYTES });
+    let limit = limits.body_bytes();
+    if declared > limit {
+        return Err(DecodeError::TooLong { bytes: declared as u64, limit });
     }
     if declared > compressed.len() * MAX_SNAPPY_RATIO {
         let len = compressed.len();
@@ -155,20 +177,25 @@ pub fn decompress(compressed: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// Walks a decompressed body.
-pub fn decode(version: Version, body: Vec<u8>, key: &FingerprintKey) -> Result<WriteBatch, DecodeError> {
-    if body.len() > MAX_BODY_BYTES {
-        return Err(DecodeError::TooLong { bytes: body.len() as u64, limit: MAX_BODY_BYTES });
+pub fn decode(
+    version: Version,
+    body: Vec<u8>,
+    key: &FingerprintKey,
+    limits: &Limits,
+) -> Result<WriteBatch, DecodeError> {
+    if body.len() > limits.body_bytes() {
+        return Err(DecodeError::TooLong { bytes: body.len() as u64, limit: limits.body_bytes() });
     }
     let rows = match version {
-        Version::V1 => v1::walk(&body, key)?,
-        Version::V2 => v2::walk(&body, key)?,
+        Version::V1 => v1::walk(&body, key, limits.labels)?,
+        Version::V2 => v2::walk(&body, key, limits.labels)?,
     };
     Ok(rows.finish(body))
 }
 
 /// Most bytes of blobs and label sets that a request may make of itself: references and deltas of one byte can stand for
 /// many.
-const MAX_SCRATCH_BYTES: usize = 2 * MAX_BODY_BYTES;
+const MAX_SCRATCH_BYTES: usize = 64 << 20;
 
 /// Called before a row is taken: keeps the batch within its bounds.
 #[inline]

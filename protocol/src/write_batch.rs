@@ -26,12 +26,22 @@ pub use rejections::{Rejections, RowKind};
 use crate::batch::{Metadata, MetricType};
 use crate::labels::{Labels, LabelsError, METRIC_NAME};
 
-/// Most labels of a series.
-pub const MAX_LABELS: usize = 128;
-/// Longest label name in bytes; metric and unit names too.
-pub const MAX_NAME_BYTES: usize = 1 << 10;
-/// Longest label value in bytes; help texts too.
-pub const MAX_VALUE_BYTES: usize = 16 << 10;
+/// How large labels may be. Metric and unit names are names, help texts are values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelLimits {
+    /// Labels of a series or an exemplar.
+    pub max_labels: usize,
+    /// Bytes of a name.
+    pub max_name_bytes: usize,
+    /// Bytes of a value.
+    pub max_value_bytes: usize,
+}
+
+impl Default for LabelLimits {
+    fn default() -> Self {
+        Self { max_labels: 128, max_name_bytes: 1 << 10, max_value_bytes: 16 << 10 }
+    }
+}
 
 /// Most series of a request, and most rows. They bound what a body of tiny messages can make of our memory.
 pub const MAX_SERIES: usize = 1 << 19;
@@ -48,15 +58,22 @@ pub enum SeriesError {
     #[error("the series has no metric name")]
     NoName,
     /// Too many labels.
-    #[error("the series has {0} labels, allowed are {MAX_LABELS}")]
-    TooManyLabels(usize),
+    #[error("the series has {count} labels, allowed are {limit}")]
+    TooManyLabels {
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A name is too long.
-    #[error("label name {start:?}... has {bytes} bytes, allowed are {MAX_NAME_BYTES}")]
+    #[error("label name {start:?}... has {bytes} bytes, allowed are {limit}")]
     NameTooLong {
         /// How it starts.
         start: String,
         /// Its length.
         bytes: usize,
+        /// How long it may be.
+        limit: usize,
     },
     /// A value is too long.
     #[error("the value of label {name:?} has {bytes} bytes, allowed are {limit}")]
@@ -123,6 +140,7 @@ pub struct WriteBatch {
 #[derive(Debug)]
 pub(crate) struct Rows {
     form: LabelForm,
+    limits: LabelLimits,
     scratch: Vec<u8>,
     symbols: Vec<Piece>,
     series: Vec<SeriesEntry>,
@@ -181,17 +199,18 @@ impl Piece {
 }
 
 impl Rows {
-    pub(crate) fn with_pairs() -> Self {
-        Self::new(LabelForm::Pairs, Vec::new())
+    pub(crate) fn with_pairs(limits: LabelLimits) -> Self {
+        Self::new(LabelForm::Pairs, limits, Vec::new())
     }
 
-    pub(crate) fn with_symbols(symbols: Vec<Piece>) -> Self {
-        Self::new(LabelForm::References, symbols)
+    pub(crate) fn with_symbols(limits: LabelLimits, symbols: Vec<Piece>) -> Self {
+        Self::new(LabelForm::References, limits, symbols)
     }
 
-    fn new(form: LabelForm, symbols: Vec<Piece>) -> Self {
+    fn new(form: LabelForm, limits: LabelLimits, symbols: Vec<Piece>) -> Self {
         Self {
             form,
+            limits,
             scratch: Vec::new(),
             symbols,
             series: Vec::new(),
@@ -212,6 +231,10 @@ impl Rows {
     #[inline]
     pub(crate) fn row_count(&self) -> usize {
         self.samples.len() + self.histograms.len() + self.exemplars.len() + self.metadata.len()
+    }
+
+    pub(crate) fn limits(&self) -> LabelLimits {
+        self.limits
     }
 
     /// Bytes that were rewritten so far.
@@ -457,17 +480,17 @@ impl<'a> Series<'a> {
     /// Reads, checks and sorts the labels: UTF-8, limits, no doubled or empty name, a metric name.
     pub fn labels(&self) -> Result<Labels, SeriesError> {
         let mut pairs = Vec::with_capacity(16);
-        let mut count = 0;
+        let (mut count, limits) = (0, &self.batch.rows.limits);
         self.for_each_raw_pair(|name, value| {
             count += 1;
-            if count <= MAX_LABELS {
+            if count <= limits.max_labels {
                 pairs.push((name, value));
             }
         });
-        if count > MAX_LABELS {
-            return Err(SeriesError::TooManyLabels(count));
+        if count > limits.max_labels {
+            return Err(SeriesError::TooManyLabels { count, limit: limits.max_labels });
         }
-        let labels = labels_from_raw(&pairs)?;
+        let labels = labels_from_raw(&pairs, limits)?;
         match labels.metric_name().is_empty() {
             true => Err(SeriesError::NoName),
             false => Ok(labels),
@@ -526,19 +549,19 @@ impl Description {
 }
 
 /// Makes a label set of raw names and values, in any order, checking all but the metric name.
-pub(crate) fn labels_from_raw(pairs: &[(&[u8], &[u8])]) -> Result<Labels, SeriesError> {
-    if pairs.len() > MAX_LABELS {
-        return Err(SeriesError::TooManyLabels(pairs.len()));
+pub(crate) fn labels_from_raw(pairs: &[(&[u8], &[u8])], limits: &LabelLimits) -> Result<Labels, SeriesError> {
+    if pairs.len() > limits.max_labels {
+        return Err(SeriesError::TooManyLabels { count: pairs.len(), limit: limits.max_labels });
     }
     let mut texts = Vec::with_capacity(pairs.len());
     for &(name, value) in pairs {
-        if name.len() > MAX_NAME_BYTES {
-            let start = String::from_utf8_lossy(&name[..32]).into_owned();
-            return Err(SeriesError::NameTooLong { start, bytes: name.len() });
+        if name.len() > limits.max_name_bytes {
+            let start = String::from_utf8_lossy(&name[..name.len().min(32)]).into_owned();
+            return Err(SeriesError::NameTooLong { start, bytes: name.len(), limit: limits.max_name_bytes });
         }
         let name = std::str::from_utf8(name).map_err(|_| LabelsError::NotUtf8)?;
         // A metric's name is a name, though it stands where values stand.
-        let limit = if name == METRIC_NAME { MAX_NAME_BYTES } else { MAX_VALUE_BYTES };
+        let limit = if name == METRIC_NAME { limits.max_name_bytes } else { limits.max_value_bytes };
         if value.len() > limit {
             return Err(SeriesError::ValueTooLong { name: name.to_owned(), bytes: value.len(), limit });
         }

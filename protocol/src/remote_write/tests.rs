@@ -61,7 +61,7 @@ fn content(batch: &WriteBatch) -> Content {
 }
 
 fn decoded(version: Version, message: &impl Message) -> WriteBatch {
-    decode(version, message.encode_to_vec(), &key()).expect("a valid message")
+    decode(version, message.encode_to_vec(), &key(), &Limits::default()).expect("a valid message")
 }
 
 /// A valid histogram: layout, counts that add up, and what the message must say for it.
@@ -262,23 +262,23 @@ proptest! {
     fn v1_takes_and_refuses_what_prost_does(message in contents(true), at: prop::sample::Index, byte: u8, cut: bool) {
         let bytes = mutated(to_v1(&message).encode_to_vec(), at, byte, cut);
         let theirs = v1::WriteRequest::decode(bytes.as_slice());
-        check_agreement(decode(Version::V1, bytes, &key()), theirs.map(drop));
+        check_agreement(decode(Version::V1, bytes, &key(), &Limits::default()), theirs.map(drop));
     }
 
     #[test]
     fn v2_takes_and_refuses_what_prost_does(message in contents(true), at: prop::sample::Index, byte: u8, cut: bool) {
         let bytes = mutated(to_v2(&message).encode_to_vec(), at, byte, cut);
         let theirs = v2::Request::decode(bytes.as_slice());
-        check_agreement(decode(Version::V2, bytes, &key()), theirs.map(drop));
+        check_agreement(decode(Version::V2, bytes, &key(), &Limits::default()), theirs.map(drop));
     }
 
     #[test]
     fn any_bytes_are_taken_or_refused(bytes: Vec<u8>, v2: bool) {
         let version = if v2 { Version::V2 } else { Version::V1 };
-        if let Ok(body) = decompress(&bytes) {
-            let _ = decode(version, body, &key());
+        if let Ok(body) = decompress(&bytes, &Limits::default()) {
+            let _ = decode(version, body, &key(), &Limits::default());
         }
-        if let Ok(batch) = decode(version, bytes, &key()) {
+        if let Ok(batch) = decode(version, bytes, &key(), &Limits::default()) {
             content(&batch);
         }
     }
@@ -338,7 +338,7 @@ fn equal_labels_have_equal_fingerprints_and_others_differ() {
     assert_ne!(fingerprint(0), fingerprint(1));
 
     let other = FingerprintKey::new(&ClusterSecret([4; 32]));
-    let batch = decode(Version::V1, message.encode_to_vec(), &other).expect("valid");
+    let batch = decode(Version::V1, message.encode_to_vec(), &other, &Limits::default()).expect("valid");
     assert_ne!(batch.series(0).fingerprint(), fingerprint(0));
 }
 
@@ -355,7 +355,7 @@ fn scattered_labels_are_gathered() {
     series.extend(part("job").encode_to_vec());
     let mut body = vec![0x0a];
     crate::varint::write_prefixed(&mut body, &series);
-    let batch = decode(Version::V1, body, &key()).expect("valid");
+    let batch = decode(Version::V1, body, &key(), &Limits::default()).expect("valid");
     assert_eq!(batch.series(0).labels().expect("valid").to_string(), r#"x{job="x"}"#);
     assert_eq!(batch.series(0).samples().len(), 2);
 }
@@ -371,7 +371,7 @@ fn v2_references_may_be_unpacked_or_in_pieces() {
     }
     body.push(0x2a);
     crate::varint::write_prefixed(&mut body, &series);
-    let batch = decode(Version::V2, body, &key()).expect("valid");
+    let batch = decode(Version::V2, body, &key(), &Limits::default()).expect("valid");
     assert_eq!(batch.series(0).labels().expect("valid").to_string(), r#"up{job="x"}"#);
     assert_eq!(batch.series(0).samples()[0].timestamp_ms, 5);
 }

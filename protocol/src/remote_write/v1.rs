@@ -14,12 +14,11 @@ use super::wire::Reader;
 use super::{DecodeError, check_rows, check_series, histogram};
 use crate::batch::MetricType;
 use crate::write_batch::{
-    Description, FingerprintKey, MAX_NAME_BYTES, MAX_VALUE_BYTES, Piece, RowKind, Rows, labels_from_raw,
-    piece,
+    Description, FingerprintKey, LabelLimits, Piece, RowKind, Rows, labels_from_raw, piece,
 };
 
-pub(super) fn walk(body: &[u8], key: &FingerprintKey) -> Result<Rows, DecodeError> {
-    let mut rows = Rows::with_pairs();
+pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, DecodeError> {
+    let mut rows = Rows::with_pairs(limits);
     let mut request = Reader::new(body);
     let mut histograms = histogram::Walker::default();
     let mut position = 0;
@@ -162,7 +161,7 @@ fn walk_exemplar(
             _ => exemplar.skip(wire)?,
         }
     }
-    match labels_from_raw(&pairs) {
+    match labels_from_raw(&pairs, &rows.limits()) {
         Ok(labels) => {
             let labels = rows.keep(|out| out.extend_from_slice(labels.as_bytes()));
             rows.push_exemplar(timestamp, value, labels);
@@ -228,7 +227,7 @@ fn walk_metadata(mut message: Reader<'_>, key: &FingerprintKey, rows: &mut Rows)
             _ => message.skip(wire)?,
         }
     }
-    match check_metadata(family.rest(), help.rest(), unit.rest()) {
+    match check_metadata(family.rest(), help.rest(), unit.rest(), &rows.limits()) {
         Ok(()) => {
             let at = |text: Reader<'_>| piece(text.position(), text.rest().len());
             rows.push_metadata(fingerprint, at(family), metric_type, [at(help), at(unit)]);
@@ -249,11 +248,16 @@ pub(super) fn type_from_wire(code: u64) -> MetricType {
     u8::try_from(code).ok().and_then(MetricType::from_code).unwrap_or_default()
 }
 
-pub(super) fn check_metadata(family: &[u8], help: &[u8], unit: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check_metadata(
+    family: &[u8],
+    help: &[u8],
+    unit: &[u8],
+    limits: &LabelLimits,
+) -> Result<(), &'static str> {
     if family.is_empty() {
         return Err("the name is empty");
     }
-    if family.len() > MAX_NAME_BYTES || unit.len() > MAX_NAME_BYTES || help.len() > MAX_VALUE_BYTES {
+    if family.len().max(unit.len()) > limits.max_name_bytes || help.len() > limits.max_value_bytes {
         return Err("a text is too long");
     }
     match [family, help, unit].into_iter().all(|text| std::str::from_utf8(text).is_ok()) {

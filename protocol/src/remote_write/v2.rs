@@ -18,16 +18,17 @@ use crate::batch::MetricType;
 use crate::labels::METRIC_NAME;
 use crate::varint::write_u64;
 use crate::write_batch::{
-    Description, FingerprintKey, MAX_LABELS, Piece, RowKind, Rows, SeriesError, labels_from_raw, piece,
+    Description, FingerprintKey, LabelLimits, Piece, RowKind, Rows, SeriesError, labels_from_raw, piece,
 };
 
-pub(super) fn walk(body: &[u8], key: &FingerprintKey) -> Result<Rows, DecodeError> {
+pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, DecodeError> {
     let symbols = Symbols::collect(body, key)?;
-    let mut rows = Rows::with_symbols(symbols.pieces.clone());
+    let mut rows = Rows::with_symbols(limits, symbols.pieces.clone());
     let mut walker = SeriesWalker {
         body,
         key,
         symbols,
+        limits,
         refs: Vec::new(),
         hashed: Vec::new(),
         histograms: histogram::Walker::default(),
@@ -108,6 +109,7 @@ struct SeriesWalker<'a> {
     body: &'a [u8],
     key: &'a FingerprintKey,
     symbols: Symbols,
+    limits: LabelLimits,
     /// References of the series at hand.
     refs: Vec<u64>,
     /// Hashes of the symbols that they name.
@@ -132,13 +134,7 @@ impl SeriesWalker<'_> {
             match field {
                 1 => {
                     let before = series;
-                    let refs = &mut self.refs;
-                    let within_limit = |refs: &Vec<u64>| refs.len() <= 2 * MAX_LABELS;
-                    let take = |reference| {
-                        if within_limit(refs) {
-                            refs.push(reference)
-                        }
-                    };
+                    let take = take_within(&mut self.refs, &self.limits);
                     series.each_u64(wire, take).map_err(|e| named(e, "label references"))?;
                     // A run of one packed field can be read in place later.
                     let mut packed = before;
@@ -205,8 +201,9 @@ impl SeriesWalker<'_> {
         if let (1.., 1..) = rows.open_rows() {
             return Err(SeriesError::Mixed);
         }
-        if self.refs.len() > 2 * MAX_LABELS {
-            return Err(SeriesError::TooManyLabels(self.refs.len().div_ceil(2)));
+        let (count, limit) = (self.refs.len().div_ceil(2), self.limits.max_labels);
+        if count > limit {
+            return Err(SeriesError::TooManyLabels { count, limit });
         }
         if self.refs.len() % 2 != 0 {
             return Err(SeriesError::OddReferences(self.refs.len()));
@@ -230,11 +227,7 @@ impl SeriesWalker<'_> {
         while !message.is_empty() {
             let (field, wire) = message.tag()?;
             match field {
-                1 => message.each_u64(wire, |reference| {
-                    if refs.len() <= 2 * MAX_LABELS {
-                        refs.push(reference);
-                    }
-                })?,
+                1 => message.each_u64(wire, take_within(&mut refs, &self.limits))?,
                 2 => value = message.f64(wire)?,
                 3 => timestamp = message.u64(wire)? as i64,
                 _ => message.skip(wire)?,
@@ -247,7 +240,7 @@ impl SeriesWalker<'_> {
                     Ok((self.symbols.get(self.body, pair[0])?, self.symbols.get(self.body, pair[1])?))
                 })
                 .collect::<Result<Vec<_>, _>>()
-                .and_then(|pairs| labels_from_raw(&pairs)),
+                .and_then(|pairs| labels_from_raw(&pairs, &self.limits)),
             _ => Err(SeriesError::OddReferences(refs.len())),
         };
         match labels {
@@ -285,7 +278,12 @@ impl SeriesWalker<'_> {
         let offence = match texts {
             Ok((help, unit)) => {
                 let (help_piece, unit_piece) = (self.symbols.pieces[help], self.symbols.pieces[unit]);
-                match v1::check_metadata(family, help_piece.of(self.body), unit_piece.of(self.body)) {
+                match v1::check_metadata(
+                    family,
+                    help_piece.of(self.body),
+                    unit_piece.of(self.body),
+                    &self.limits,
+                ) {
                     Ok(()) => {
                         let start = metric.as_ptr() as usize - self.body.as_ptr() as usize;
                         let hashes =
@@ -312,17 +310,23 @@ impl SeriesWalker<'_> {
     }
 }
 
+/// Collects references up to one label more than there may be, which is enough to see that there are too many.
+fn take_within(refs: &mut Vec<u64>, limits: &LabelLimits) -> impl FnMut(u64) {
+    let most = limits.max_labels.saturating_mul(2).saturating_add(2);
+    move |reference| {
+        if refs.len() < most {
+            refs.push(reference);
+        }
+    }
+}
+
 /// Names a series in an offence, as far as its message and its references can be read.
 #[cold]
 fn describe(mut series: Reader<'_>, symbols: &Symbols, body: &[u8]) -> String {
     let mut refs = Vec::new();
     while let Ok((field, wire)) = series.tag() {
         let passed = match field {
-            1 => series.each_u64(wire, |reference| {
-                if refs.len() <= 2 * MAX_LABELS {
-                    refs.push(reference);
-                }
-            }),
+            1 => series.each_u64(wire, take_within(&mut refs, &LabelLimits::default())),
             _ => series.skip(wire),
         };
         if passed.is_err() {

@@ -5,7 +5,7 @@ use prost::Message;
 use super::messages::{Count, Histogram, v1, v2};
 use super::*;
 use crate::varint::{write_prefixed, write_u64};
-use crate::write_batch::{MAX_LABELS, SeriesError};
+use crate::write_batch::SeriesError;
 
 fn label(name: &str, value: &str) -> v1::Label {
     v1::Label { name: name.into(), value: value.into() }
@@ -43,7 +43,7 @@ fn labels_are_checked_at_first_contact() {
     check_labels(vec![name(), long], &expected);
     let metric = label("__name__", &"m".repeat(1025));
     check_labels(vec![metric], "the value of label \"__name__\" has 1025 bytes, allowed are 1024");
-    let many: Vec<_> = (0..MAX_LABELS).map(|i| label(&format!("l{i}"), "x")).chain([name()]).collect();
+    let many: Vec<_> = (0..128).map(|i| label(&format!("l{i}"), "x")).chain([name()]).collect();
     check_labels(many, "the series has 129 labels, allowed are 128");
 }
 
@@ -63,7 +63,7 @@ fn a_bad_series_is_described_as_well_as_can_be() {
 }
 
 fn check_snappy(bytes: &[u8], expected: &str) {
-    let error = decompress(bytes).expect_err("no snappy");
+    let error = decompress(bytes, &Limits::default()).expect_err("no snappy");
     assert!(error.to_string().contains(expected), "{error} should say {expected:?}");
 }
 
@@ -86,13 +86,13 @@ fn snappy_that_lies_is_refused_before_anything_is_allocated() {
 
 #[test]
 fn the_best_compressible_body_passes() {
-    let body = vec![0u8; MAX_BODY_BYTES];
+    let body = vec![0u8; 32 << 20];
     let compressed = snap::raw::Encoder::new().compress_vec(&body).expect("short");
-    assert_eq!(decompress(&compressed).map(|body| body.len()), Ok(MAX_BODY_BYTES));
+    assert_eq!(decompress(&compressed, &Limits::default()).map(|body| body.len()), Ok(32 << 20));
 }
 
 fn check_malformed(version: Version, body: &[u8], expected: &str) {
-    let error = decode(version, body.to_vec(), &key()).expect_err("malformed");
+    let error = decode(version, body.to_vec(), &key(), &Limits::default()).expect_err("malformed");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -134,7 +134,7 @@ fn a_message_of_the_other_version_holds_nothing() {
 #[test]
 fn tiny_messages_can_not_make_a_large_batch() {
     let empty_series = [0x0a, 0].repeat(MAX_SERIES + 1);
-    let error = decode(Version::V1, empty_series, &key()).expect_err("too many");
+    let error = decode(Version::V1, empty_series, &key(), &Limits::default()).expect_err("too many");
     assert_eq!(error, DecodeError::TooMany { what: "series", limit: MAX_SERIES });
     for (version, field, row) in [
         (Version::V1, 0x0a, 0x12),
@@ -144,11 +144,11 @@ fn tiny_messages_can_not_make_a_large_batch() {
     ] {
         let mut body = vec![field];
         write_prefixed(&mut body, &[row, 0].repeat(MAX_ROWS + 1));
-        let error = decode(version, body, &key()).expect_err("too many");
+        let error = decode(version, body, &key(), &Limits::default()).expect_err("too many");
         assert_eq!(error, DecodeError::TooMany { what: "rows", limit: MAX_ROWS }, "row {row:#x}");
     }
     let symbols = [0x22, 0].repeat(MAX_SYMBOLS + 1);
-    let error = decode(Version::V2, symbols, &key()).expect_err("too many");
+    let error = decode(Version::V2, symbols, &key(), &Limits::default()).expect_err("too many");
     assert_eq!(error, DecodeError::TooMany { what: "symbols", limit: MAX_SYMBOLS });
 }
 
@@ -160,7 +160,8 @@ fn references_can_not_make_endless_exemplars_of_one_long_symbol() {
     let names = (1..=128).map(|i| format!("l{i}").into_bytes());
     let symbols = [Vec::new()].into_iter().chain(names).chain([vec![b'x'; 16 << 10]]).collect();
     let message = v2::Request { symbols, timeseries: vec![series] };
-    let error = decode(Version::V2, message.encode_to_vec(), &key()).expect_err("too long");
+    let error =
+        decode(Version::V2, message.encode_to_vec(), &key(), &Limits::default()).expect_err("too long");
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
 }
 

@@ -23,9 +23,10 @@ fn check_client(client: &str) -> Option<[usize; 3]> {
     let recordings = recordings(client);
     let mut totals = [0; 3];
     for (path, compressed) in &recordings {
-        let body = decompress(compressed).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let body = decompress(compressed, &Limits::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let theirs = v1::WriteRequest::decode(body.as_slice()).expect("a valid message");
-        let batch = decode(Version::V1, body, &key()).expect("a valid message");
+        let batch = decode(Version::V1, body, &key(), &Limits::default()).expect("a valid message");
         assert!(batch.rejections().is_empty(), "{}: {}", path.display(), batch.rejections());
         assert_eq!(batch.series_len(), theirs.timeseries.len());
         for (index, series) in theirs.timeseries.iter().enumerate() {
