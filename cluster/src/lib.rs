@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod env;
+pub mod log_store;
 pub mod meta;
 pub mod network;
 pub mod placement;

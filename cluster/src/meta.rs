@@ -13,6 +13,4 @@
 
 pub mod state;
 
-pub use state::{
-    Member, MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId, ShardMeta, Settings,
-};
+pub use state::{Member, MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId, Settings, ShardMeta};

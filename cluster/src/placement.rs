@@ -136,7 +136,8 @@ impl Load {
     /// The node with the fewest shards that is not in `not`, those that answer first.
     fn least(&self, not: &BTreeSet<NodeId>, view: &View) -> Option<NodeId> {
         let free = self.0.iter().filter(|(node, _)| !not.contains(node));
-        free.min_by_key(|(node, count)| (!view.reachable.contains(node), **count, **node)).map(|(node, _)| *node)
+        free.min_by_key(|(node, count)| (!view.reachable.contains(node), **count, **node))
+            .map(|(node, _)| *node)
     }
 
     fn add(&mut self, node: NodeId) {
@@ -306,7 +307,9 @@ pub fn reconcile(
         return None;
     }
     if !next.contains(&leader.replica) {
-        let heir = next.iter().find(|r| voting.contains(r) && reachable.contains(&r.node()) && is_caught_up(leader, **r));
+        let heir = next
+            .iter()
+            .find(|r| voting.contains(r) && reachable.contains(&r.node()) && is_caught_up(leader, **r));
         if let Some(heir) = heir {
             return Some(Change::HandOver(*heir));
         }
@@ -332,7 +335,11 @@ pub fn meta_members(
         0..=6 => 3,
         _ => 5,
     };
-    let mut ranked: Vec<NodeId> = present.iter().copied().filter(|n| steady.contains(n) || voting.contains(&ReplicaId::meta(*n))).collect();
+    let mut ranked: Vec<NodeId> = present
+        .iter()
+        .copied()
+        .filter(|n| steady.contains(n) || voting.contains(&ReplicaId::meta(*n)))
+        .collect();
     ranked.sort_by_key(|n| {
         let votes = voting.contains(&ReplicaId::meta(*n));
         (!steady.contains(n), !reachable.contains(n), !votes, *n)

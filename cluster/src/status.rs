@@ -226,7 +226,11 @@ pub struct ClusterStatus {
 
 impl ShardStatus {
     /// Puts a shard together from what the nodes said about it.
-    pub fn gather<'a>(id: ShardId, wanted: Vec<NodeId>, groups: impl Iterator<Item = &'a GroupStatus>) -> Self {
+    pub fn gather<'a>(
+        id: ShardId,
+        wanted: Vec<NodeId>,
+        groups: impl Iterator<Item = &'a GroupStatus>,
+    ) -> Self {
         let groups: Vec<&GroupStatus> = groups.filter(|g| g.pulse.group == id).collect();
         let leader = groups.iter().filter(|g| g.pulse.role == Role::Leader).max_by_key(|g| g.pulse.term);
         let last_log = leader.map_or(0, |g| g.pulse.last_log);

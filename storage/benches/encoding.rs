@@ -175,7 +175,11 @@ fn fleet(count: usize, points: usize, random: &mut Random) -> Vec<Series> {
                 ("job", "node".to_owned()),
                 ("region", format!("region-{}", host % 5)),
             ]);
-            Series { labels: labels.expect("distinct names"), host, values: values(kind_of(rest), points, random) }
+            Series {
+                labels: labels.expect("distinct names"),
+                host,
+                values: values(kind_of(rest), points, random),
+            }
         })
         .collect();
     all.sort_by(|a, b| compare_series(&a.labels, &b.labels));

@@ -436,6 +436,22 @@ impl<F: Fs> Wal<F> {
         Ok(entries)
     }
 
+    /// What [`Wal::read`] gives, if memory holds all of it. Never blocks.
+    pub fn read_cached(
+        &self,
+        group: ShardId,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<WalEntry>>, WalError> {
+        let plan = self.shared.state().plan_read(group, range, max_bytes)?;
+        Ok(plan.cold.is_empty().then_some(plan.cached))
+    }
+
+    /// Whether changes of a group would be accepted now.
+    pub fn check(&self, group: ShardId) -> Result<(), WalError> {
+        self.shared.state().check(group)
+    }
+
     /// To be called from time to time, some 100 ms apart: when nothing was written since the last call, writes a mark,
     /// once. It says that everything before it was synced, so that damage to the last batch is no torn tail.
     pub fn mark_if_idle(&self) -> bool {

@@ -296,7 +296,8 @@ impl MetaState {
                 self.cluster_id.clone_from(cluster_id);
                 self.secret = Some(*secret);
                 self.settings.replication_factor = (*replication_factor).max(1);
-                let member = Member { addr: addr.clone(), state: MemberState::Active, incarnation: *incarnation };
+                let member =
+                    Member { addr: addr.clone(), state: MemberState::Active, incarnation: *incarnation };
                 self.members = BTreeMap::from([(first, member)]);
                 self.next_node_id = 2;
                 let shard = ShardMeta {
@@ -381,7 +382,9 @@ impl MetaState {
         };
         match (member.state, state) {
             (from, to) if from == to => MetaOutcome::Done,
-            (MemberState::Removed, _) => MetaOutcome::refused(format!("node {node} is removed; ids are not reused")),
+            (MemberState::Removed, _) => {
+                MetaOutcome::refused(format!("node {node} is removed; ids are not reused"))
+            }
             (_, MemberState::Joining) => MetaOutcome::refused("a member does not go back to joining"),
             (_, MemberState::Removed) => match holds {
                 Some(shard) => MetaOutcome::refused(format!("node {node} still holds shard {shard}")),
@@ -418,7 +421,10 @@ impl MetaState {
             return MetaOutcome::refused(format!("there is no shard {shard}"));
         };
         if meta.version != version {
-            return MetaOutcome::refused(format!("shard {shard} is at version {}, not {version}", meta.version));
+            return MetaOutcome::refused(format!(
+                "shard {shard} is at version {}, not {version}",
+                meta.version
+            ));
         }
         let mut replicas = BTreeMap::new();
         for &node in nodes {
@@ -529,7 +535,8 @@ mod tests {
     #[test]
     fn stale_placements_are_refused() {
         let mut state = cluster(3);
-        let stale = MetaCommand::SetReplicas { shard: ShardId(1), version: 1, nodes: vec![NodeId(1), NodeId(2)] };
+        let stale =
+            MetaCommand::SetReplicas { shard: ShardId(1), version: 1, nodes: vec![NodeId(1), NodeId(2)] };
         assert_eq!(state.apply(&stale), MetaOutcome::Done);
         assert!(matches!(state.apply(&stale), MetaOutcome::Refused { .. }));
     }

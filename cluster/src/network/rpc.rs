@@ -19,8 +19,8 @@ use bytes::Bytes;
 use protocol::error::ErrorKind;
 use protocol::ids::{NodeId, ShardId};
 use protocol::varint;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::meta::{MetaCommand, MetaOutcome, ReplicaId};
 use crate::read::Consistency;
@@ -521,7 +521,12 @@ impl Request {
                 let shards = read_shards(input)?;
                 let consistency = Consistency::read(input).ok_or(RpcError::Malformed("consistency"))?;
                 let timeout_ms = small(input, "timeout")?;
-                Self::Fragment { shards, consistency, timeout_ms, fragment: shared(frame, input, "fragment")? }
+                Self::Fragment {
+                    shards,
+                    consistency,
+                    timeout_ms,
+                    fragment: shared(frame, input, "fragment")?,
+                }
             }
             MORE => Self::More { id: number(input, "id")?, offset: number(input, "offset")? },
             PING => Self::Ping(Box::new(read_json(input, "ping")?)),
@@ -708,7 +713,8 @@ impl Answer for Paged {
 
 /// Bytes of the answers of several shards.
 pub fn encode_shard_answers(answers: &[ShardAnswer]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(answers.iter().map(|a| a.result.as_ref().map_or(64, Bytes::len) + 16).sum());
+    let mut out =
+        Vec::with_capacity(answers.iter().map(|a| a.result.as_ref().map_or(64, Bytes::len) + 16).sum());
     varint::write_u64(&mut out, answers.len() as u64);
     for answer in answers {
         varint::write_u64(&mut out, u64::from(answer.shard.0));

@@ -120,7 +120,12 @@ fn a_wiped_node_is_replaced_by_itself_under_a_new_name() {
     state.apply(&MetaCommand::SetMemberState { node: NodeId(4), state: MemberState::Active });
     view.reachable = nodes(&[1, 2, 4]);
     settle(&mut state, &mut view);
-    assert!(state.shards.values().all(|s| s.replicas.keys().copied().collect::<BTreeSet<_>>() == nodes(&[1, 2, 4])));
+    assert!(
+        state
+            .shards
+            .values()
+            .all(|s| s.replicas.keys().copied().collect::<BTreeSet<_>>() == nodes(&[1, 2, 4]))
+    );
 }
 
 #[test]
@@ -211,7 +216,11 @@ fn a_voter_that_leaves_stays_until_its_successor_is_ready() {
     pulse.learners = vec![r(4)];
     let wanted = ids(&[1, 2, 4]);
     assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2, 4])), None);
-    assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2])), None, "nor is the group shrunk");
+    assert_eq!(
+        reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2])),
+        None,
+        "nor is the group shrunk"
+    );
     pulse.matched.insert(r(4), 100);
     let next = reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 2, 4]));
     assert_eq!(next, Some(Change::SetVoters(wanted)));

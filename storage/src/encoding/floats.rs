@@ -315,16 +315,24 @@ fn pco_compress<T: pco::data_types::Number>(
 
 /// Reads a pco file of exactly `out.len()` numbers.
 fn pco_decompress<T: pco::data_types::Number>(input: &[u8], out: &mut [T]) -> Result<(), DecodeError> {
-    let progress =
-        pco::standalone::simple_decompress_into(input, out).map_err(|_| DecodeError::Malformed("pco file"))?;
-    if progress.n_processed == out.len() { Ok(()) } else { Err(DecodeError::Malformed("count in a pco file")) }
+    let progress = pco::standalone::simple_decompress_into(input, out)
+        .map_err(|_| DecodeError::Malformed("pco file"))?;
+    if progress.n_processed == out.len() {
+        Ok(())
+    } else {
+        Err(DecodeError::Malformed("count in a pco file"))
+    }
 }
 
 /// Reads a column of `count` values that fills `input`, replacing what `out` holds. The caller vouches for `count`.
 pub fn decode(input: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), DecodeError> {
     out.clear();
     if count == 0 {
-        return if input.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes after the last value")) };
+        return if input.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed("bytes after the last value"))
+        };
     }
     let mut input = input;
     let head = read_u8(&mut input)?;
@@ -412,9 +420,13 @@ fn decode_scaled(
         // One loop for each combination, without what it does not need.
         match (exponent, factor) {
             (0, 1) => blocks_into(input, count, out, |step| v0.wrapping_add(step) as f64)?,
-            (0, _) => blocks_into(input, count, out, |step| v0.wrapping_add(step.wrapping_mul(factor)) as f64)?,
+            (0, _) => {
+                blocks_into(input, count, out, |step| v0.wrapping_add(step.wrapping_mul(factor)) as f64)?
+            }
             (_, 1) => blocks_into(input, count, out, |step| v0.wrapping_add(step) as f64 / power)?,
-            _ => blocks_into(input, count, out, |step| v0.wrapping_add(step.wrapping_mul(factor)) as f64 / power)?,
+            _ => blocks_into(input, count, out, |step| {
+                v0.wrapping_add(step.wrapping_mul(factor)) as f64 / power
+            })?,
         }
     }
     apply_exceptions(exceptions, out)
@@ -455,7 +467,8 @@ fn apply_exceptions(list: &[u8], out: &mut [f64]) -> Result<(), DecodeError> {
         let bits = if code & 1 == 0 { STALE_NAN_BITS } else { read_u64_le(&mut input)? };
         // A gap has at most 63 bits and `next` is at most `out.len()`: no overflow.
         let position = next + (code >> 1);
-        *out.get_mut(position).ok_or(DecodeError::Malformed("position of an exception"))? = f64::from_bits(bits);
+        *out.get_mut(position).ok_or(DecodeError::Malformed("position of an exception"))? =
+            f64::from_bits(bits);
         next = position + 1;
     }
     Ok(())
@@ -524,7 +537,8 @@ mod tests {
 
     #[test]
     fn extremes_survive() {
-        let odd = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0];
+        let odd =
+            [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0];
         check(&odd);
         check(&[9.2e18, -9.2e18, 9.2e18, 4e18]);
         check(&[9223372036854774784.0, -9223372036854775808.0, 0.0, 1024.0]);
@@ -550,8 +564,12 @@ mod tests {
 
     #[test]
     fn full_mantissas_stay_under_raw() {
-        let walk: Vec<f64> =
-            (0..1000).scan(100.0, |v, i| { *v += f64::from(i).sin() * 0.37; Some(*v) }).collect();
+        let walk: Vec<f64> = (0..1000)
+            .scan(100.0, |v, i| {
+                *v += f64::from(i).sin() * 0.37;
+                Some(*v)
+            })
+            .collect();
         assert!(check(&walk).len() < 7 * 1000);
         assert!(check(&walk[..10]).len() < 8 * 10);
     }

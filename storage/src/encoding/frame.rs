@@ -44,7 +44,8 @@ pub fn read(input: &[u8]) -> Result<Vec<u8>, DecodeError> {
     match kind {
         STORED if body.len() == raw_len => Ok(body.to_vec()),
         ZSTD => {
-            let raw = zstd::bulk::decompress(body, raw_len).map_err(|_| DecodeError::Malformed("zstd frame"))?;
+            let raw =
+                zstd::bulk::decompress(body, raw_len).map_err(|_| DecodeError::Malformed("zstd frame"))?;
             if raw.len() == raw_len { Ok(raw) } else { Err(DecodeError::Malformed("frame length")) }
         }
         _ => Err(DecodeError::Malformed("frame kind")),

@@ -321,7 +321,13 @@ mod tests {
         ];
         proptest::collection::vec(step, 0..300).prop_map(|steps| {
             let mut sum = 0i64;
-            steps.into_iter().map(|s| { sum = sum.wrapping_add(s); sum }).collect()
+            steps
+                .into_iter()
+                .map(|s| {
+                    sum = sum.wrapping_add(s);
+                    sum
+                })
+                .collect()
         })
     }
 

@@ -169,8 +169,12 @@ impl SegmentCursor {
             };
             columns.push(PartColumn { name, dictionary, ids });
         }
-        self.part =
-            CurrentPart { number: Some(number), first_series: part.first_series, series: part.series, columns };
+        self.part = CurrentPart {
+            number: Some(number),
+            first_series: part.first_series,
+            series: part.series,
+            columns,
+        };
         Ok(())
     }
 
@@ -231,7 +235,9 @@ impl SegmentCursor {
         out: &mut BlobColumn,
     ) -> Located<Option<TimeSlice>> {
         let inner = self.reader.inner();
-        let Some(row) = inner.histograms.seek(&inner.file, series, &mut self.histograms)? else { return Ok(None) };
+        let Some(row) = inner.histograms.seek(&inner.file, series, &mut self.histograms)? else {
+            return Ok(None);
+        };
         let blob = self.histograms.blob(row);
         let number = self.histograms.reference(row).checked_sub(1);
         let number = number.ok_or((blob.start as u64, Corruption::Bounds("times of histograms")))?;

@@ -14,7 +14,9 @@ pub(super) const HEADER_LEN: usize = 56;
 pub(super) const TRAILER_LEN: usize = 24;
 
 /// What kind of telemetry a segment holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// Metrics.

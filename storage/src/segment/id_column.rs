@@ -177,7 +177,10 @@ fn read_id(input: &mut &[u8], least: u32, limit: u32) -> Result<u32, DecodeError
 
 fn read_difference(input: &mut &[u8], previous: i64) -> Result<u32, DecodeError> {
     let difference = varint::unzigzag(varint::read_u64(input).ok_or(DecodeError::Truncated)?);
-    previous.checked_add(difference).and_then(|id| u32::try_from(id).ok()).ok_or(DecodeError::Malformed("value id"))
+    previous
+        .checked_add(difference)
+        .and_then(|id| u32::try_from(id).ok())
+        .ok_or(DecodeError::Malformed("value id"))
 }
 
 #[cfg(test)]

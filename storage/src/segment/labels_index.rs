@@ -163,7 +163,9 @@ impl LabelsIndexWriter {
             }
         }
         let Some(part) = self.parts.last_mut() else { return false };
-        for (((_, value), changed), (name, ids)) in self.next.plain().zip(&self.changed).zip(&mut part.columns) {
+        for (((_, value), changed), (name, ids)) in
+            self.next.plain().zip(&self.changed).zip(&mut part.columns)
+        {
             let last = ids.last().copied();
             ids.push(match last {
                 Some(id) if !changed => id,
@@ -426,7 +428,11 @@ impl LabelsIndex {
             let len = r.number()?;
             end = offset.checked_add(len).ok_or(DecodeError::Malformed("length of a frame"))?;
             let crc = varint::read_bytes(&mut r.input, 4).ok_or(DecodeError::Truncated)?;
-            Ok(FrameEntry { offset, len, crc: u32::from_le_bytes(crc.try_into().expect("4 bytes were read")) })
+            Ok(FrameEntry {
+                offset,
+                len,
+                crc: u32::from_le_bytes(crc.try_into().expect("4 bytes were read")),
+            })
         })?;
         let names = reader.list(|r| {
             Ok(NameEntry {
@@ -472,7 +478,8 @@ impl LabelsIndex {
 
     fn references_hold(&self, metrics: u32) -> bool {
         let (names, frames) = (self.names.len() as u32, self.frames.len() as u32);
-        let set_holds = |set: &Vec<u32>| set.is_sorted_by(|a, b| a < b) && set.last().is_none_or(|n| *n < names);
+        let set_holds =
+            |set: &Vec<u32>| set.is_sorted_by(|a, b| a < b) && set.last().is_none_or(|n| *n < names);
         let part_holds = |part: &Part| {
             self.tenants.len() as u32 > part.tenant
                 && self.sets.get(part.set as usize).is_some_and(|set| {
@@ -628,7 +635,10 @@ impl SectionReader<'_> {
         u32::try_from(self.number()?).map_err(|_| DecodeError::Malformed("number"))
     }
 
-    fn list_of<T>(&mut self, item: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+    fn list_of<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
         let mut item = item;
         let count = self.number()?;
         // Items take a byte at least, and no memory is reserved ahead of them.
@@ -638,7 +648,10 @@ impl SectionReader<'_> {
         (0..count).map(|_| item(self)).collect()
     }
 
-    fn list<T>(&mut self, item: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, Corruption> {
+    fn list<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, Corruption> {
         self.list_of(item).map_err(column)
     }
 }

@@ -143,7 +143,10 @@ impl SegmentReader {
         let labels = LabelsIndex::open(&raw(SectionKind::Labels)?, file.len(), summary.series)
             .map_err(section(SectionKind::Labels).1)?;
         let metadata = metadata::decode(&raw(SectionKind::Metadata)?).map_err(|source| {
-            section(SectionKind::Metadata).1(Corruption::Column { what: SectionKind::Metadata.what(), source })
+            section(SectionKind::Metadata).1(Corruption::Column {
+                what: SectionKind::Metadata.what(),
+                source,
+            })
         })?;
         let inner = Inner {
             path: path.to_owned(),
@@ -242,7 +245,8 @@ impl SegmentReader {
             Ok(())
         })?;
         let labels = &self.0.labels;
-        let numbers: BTreeSet<u32> = sets.iter().flat_map(|set| &labels.sets[*set as usize]).copied().collect();
+        let numbers: BTreeSet<u32> =
+            sets.iter().flat_map(|set| &labels.sets[*set as usize]).copied().collect();
         Ok(numbers.into_iter().map(|number| labels.names[number as usize].name.clone()).collect())
     }
 
@@ -276,7 +280,8 @@ impl SegmentReader {
                 (Some(id), _) => add(id),
                 (None, mask) => {
                     columns[position].decode(part.series as usize, limit, &mut ids).map_err(in_part)?;
-                    let passing = ids.iter().enumerate().filter(|(row, _)| mask.is_none_or(|mask| mask[*row]));
+                    let passing =
+                        ids.iter().enumerate().filter(|(row, _)| mask.is_none_or(|mask| mask[*row]));
                     passing.for_each(|(_, id)| add(*id));
                 }
             }
@@ -413,7 +418,9 @@ impl SegmentReader {
                 let ids: Vec<u32> = values.into_iter().filter_map(|value| dictionary.find(value)).collect();
                 Passing::only(&ids, dictionary.len())
             }
-            None if matcher.op() == MatchOp::NotEqual && dictionary.find(matcher.value()).is_none() => Passing::All,
+            None if matcher.op() == MatchOp::NotEqual && dictionary.find(matcher.value()).is_none() => {
+                Passing::All
+            }
             None => Passing::of(&dictionary, |value| matcher.matches(value)),
         };
         Ok(Resolved { name: Some(name), passing, absent })

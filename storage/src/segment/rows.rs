@@ -82,7 +82,12 @@ impl RowsWriter {
     }
 
     /// Ends a row of what was appended since the one before, and writes the block when it is full.
-    pub(super) fn end_row<S: Sink>(&mut self, key: u32, reference: u32, out: &mut Output<S>) -> io::Result<()> {
+    pub(super) fn end_row<S: Sink>(
+        &mut self,
+        key: u32,
+        reference: u32,
+        out: &mut Output<S>,
+    ) -> io::Result<()> {
         self.keys.push(i64::from(key));
         self.references.push(i64::from(reference));
         self.lens.push((self.blobs.len() - self.row_start) as i64);

@@ -203,8 +203,13 @@ fn some_columns() -> impl Strategy<Value = Columns> {
             float_values: floats.1,
             histogram_times: histograms.0,
             histograms: histograms.1,
-            exemplars: exemplars.map(|(time_ms, value, labels)| Exemplar { time_ms, value, labels }).collect(),
-            start_times: starts.into_iter().map(|(time_ms, start_ms)| StartTime { time_ms, start_ms }).collect(),
+            exemplars: exemplars
+                .map(|(time_ms, value, labels)| Exemplar { time_ms, value, labels })
+                .collect(),
+            start_times: starts
+                .into_iter()
+                .map(|(time_ms, start_ms)| StartTime { time_ms, start_ms })
+                .collect(),
         }
     })
 }
@@ -231,7 +236,8 @@ fn some_matchers() -> impl Strategy<Value = Vec<Matcher>> {
         Just(MatchOp::Regex),
         Just(MatchOp::NotRegex),
     ];
-    let patterns = prop::sample::select(vec!["", "ma", "p", "qr", "rr", "p|q", "p|", "p.*", ".+", "m[ab]", ".*q.*"]);
+    let patterns =
+        prop::sample::select(vec!["", "ma", "p", "qr", "rr", "p|q", "p|", "p.*", ".+", "m[ab]", ".*q.*"]);
     let matcher = (prop_oneof![Just("__name__".to_owned()), "[Zabzn]"], op, patterns);
     let matcher = matcher.prop_map(|(name, op, value)| Matcher::new(name, op, value).expect("valid pattern"));
     proptest::collection::vec(matcher, 0..3)
@@ -461,7 +467,11 @@ fn many_series_fill_many_blocks_and_parts() {
         ]);
         let times = &times[i as usize % 7][..if i % 1000 == 0 { 40 } else { 3 }];
         let values = times.iter().map(|t| f64::from(i) + (*t as f64) * 0.37).collect();
-        ("default".to_owned(), set, Columns { float_times: times.to_vec(), float_values: values, ..Default::default() })
+        (
+            "default".to_owned(),
+            set,
+            Columns { float_times: times.to_vec(), float_values: values, ..Default::default() },
+        )
     });
     let model = Model::new(series.collect());
     let sealed = model.build(some_header(), Effort::Fast);

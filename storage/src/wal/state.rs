@@ -311,6 +311,11 @@ impl<F: Fs> State<F> {
         }
     }
 
+    pub(super) fn check(&self, group: ShardId) -> Result<(), WalError> {
+        self.accepts()?;
+        self.healthy(group)
+    }
+
     fn check_state_len(group: ShardId, bytes: &Bytes) -> Result<(), WalError> {
         if bytes.len() > MAX_STATE_BYTES / 4 {
             return Err(WalError::TooLarge { group, bytes: bytes.len() });

@@ -100,7 +100,9 @@ fn requests_round_trip_and_no_prefix_passes() {
 fn payloads_share_the_frame() {
     let sub_batch = Bytes::from(vec![7; 1000]);
     let frame = Request::Propose { shard: ShardId(1), timeout_ms: 1, sub_batch }.encode(HEADER);
-    let Request::Propose { sub_batch, .. } = Request::decode(&frame).unwrap().1 else { panic!("another kind") };
+    let Request::Propose { sub_batch, .. } = Request::decode(&frame).unwrap().1 else {
+        panic!("another kind")
+    };
     assert!(frame.as_ptr_range().contains(&sub_batch.as_ptr()));
 }
 
