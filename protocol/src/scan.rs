@@ -127,12 +127,23 @@ pub struct EvaluateRequest {
     /// The span is an aggregation whose running state is wanted instead of its result.
     #[prost(bool, tag = "16")]
     pub partial: bool,
-    /// Instead of a span: select these series and evaluate them as an instant selector.
-    #[prost(message, optional, tag = "17")]
-    pub selector: Option<MatcherSet>,
-    /// Values of scalar parameters per step that only the coordinator could evaluate (quantile of an aggregation).
-    #[prost(double, repeated, tag = "18")]
-    pub parameter: Vec<f64>,
+    /// Scalars inside the span that only the coordinator can evaluate.
+    #[prost(message, repeated, tag = "18")]
+    pub scalars: Vec<BoundScalar>,
+}
+
+/// The values of a scalar part of the query.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BoundScalar {
+    /// Byte span of the part.
+    #[prost(uint32, tag = "1")]
+    pub span_start: u32,
+    /// End of the span.
+    #[prost(uint32, tag = "2")]
+    pub span_end: u32,
+    /// One f64 little-endian per step.
+    #[prost(bytes = "vec", tag = "3")]
+    pub values: Vec<u8>,
 }
 
 /// A native histogram with absolute float buckets.

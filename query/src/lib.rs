@@ -19,12 +19,25 @@
 
 pub mod annotations;
 mod calendar;
+pub mod engine;
 pub mod error;
+pub mod eval;
+pub mod exec;
 pub mod features;
 pub mod format;
+pub mod fragment;
 pub mod histogram;
 mod kahan;
+pub mod plan;
 pub mod promql;
 pub mod result;
 pub mod source;
 pub mod value;
+mod xxh64;
+
+pub use engine::{Engine, EngineOptions, QueryKind, QueryRequest};
+pub use error::QueryError;
+pub use exec::{CancelFlag, Limits};
+pub use features::Features;
+pub use fragment::run_fragment;
+pub use result::QueryResult;

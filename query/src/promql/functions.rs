@@ -1,6 +1,14 @@
 //! The table of PromQL's functions: names, types and documentation, for the parser, the UI and the docs.
 //!
-//! What a function does stands in `eval::functions`; [`FunctionId`] connects the two.
+//! What a function does stands in the modules below, by family, as pure code over samples; [`FunctionId`] connects
+//! the two.
+
+pub mod labels;
+pub mod math;
+pub mod over_time;
+pub mod rate;
+pub mod regression;
+pub mod window;
 
 use super::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 

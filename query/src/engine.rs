@@ -1,0 +1,529 @@
+//! Queries at the coordinator: parse, plan, ask the shards, evaluate, answer.
+//!
+//! ```text
+//! collect ─► jobs (what shards can do alone, see plan::push), in levels: a job whose scalars need data waits for them
+//! each level: equal jobs once, all at the same time ─► Cluster::execute ─► answers, merged in shard order ─► Store
+//! evaluate the tree over the Store
+//! ```
+//!
+//! Evaluation is CPU work inside an async function: callers run queries on their query runtime, not on the one that
+//! serves sockets.
+
+mod collect;
+mod lists;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use prost::Message;
+use protocol::ids::TenantId;
+use protocol::scan::{FragmentAnswer, FragmentBody, FragmentRequest, MatcherSet, SamplesRequest, VERSION};
+
+pub use lists::{ListRequest, SeriesExemplarList};
+
+use self::collect::{Collector, Job};
+use self::store::Store;
+use crate::annotations::Annotations;
+use crate::error::QueryError;
+use crate::eval::range::subquery_grid;
+use crate::eval::{Evaluator, millis};
+use crate::exec::{Budget, CancelFlag, Limits};
+use crate::features::Features;
+use crate::fragment::wire;
+use crate::plan::{QueryTimes, prepare};
+use crate::promql::ast::{At, Edges, Expr, ExprKind, MatrixSelector, Subquery, ValueType};
+use crate::promql::parser::parse;
+use crate::result::{MatrixSeries, QueryResult, ResultValue, Value, VectorSample};
+use crate::source::{Cluster, Consistency, ReadContext};
+use crate::value::{Grid, Sample, Series, is_absent, merge_same_labels, without_metadata};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Settings of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Limits of a query; a request may ask for less time.
+    pub limits: Limits,
+    /// How far an instant selector looks back.
+    pub lookback: Duration,
+    /// Step of subqueries that name none.
+    pub subquery_step: Duration,
+    /// What is switched on for every tenant.
+    pub features: Features,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            lookback: Duration::from_secs(300),
+            subquery_step: Duration::from_secs(60),
+            features: Features::default(),
+        }
+    }
+}
+
+/// When a query is evaluated, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryKind {
+    /// Once.
+    Instant {
+        /// When.
+        time: i64,
+    },
+    /// From `start` to `end`, both included, every `step`.
+    Range {
+        /// First.
+        start: i64,
+        /// Last.
+        end: i64,
+        /// Distance.
+        step: i64,
+    },
+}
+
+/// A query.
+#[derive(Clone, Debug)]
+pub struct QueryRequest {
+    /// The text.
+    pub query: String,
+    /// Whose data.
+    pub tenant: TenantId,
+    /// When.
+    pub kind: QueryKind,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// Instead of the engine's lookback.
+    pub lookback: Option<Duration>,
+    /// Less time than the engine allows.
+    pub timeout: Option<Duration>,
+    /// Instead of the engine's features.
+    pub features: Option<Features>,
+    /// Stops the query.
+    pub cancel: CancelFlag,
+}
+
+impl QueryRequest {
+    /// An instant query of a tenant, with everything else as the engine has it.
+    pub fn instant(tenant: TenantId, query: impl Into<String>, time: i64) -> Self {
+        Self::new(tenant, query.into(), QueryKind::Instant { time })
+    }
+
+    /// A range query of a tenant, with everything else as the engine has it.
+    pub fn range(tenant: TenantId, query: impl Into<String>, start: i64, end: i64, step: i64) -> Self {
+        Self::new(tenant, query.into(), QueryKind::Range { start, end, step })
+    }
+
+    fn new(tenant: TenantId, query: String, kind: QueryKind) -> Self {
+        Self {
+            query,
+            tenant,
+            kind,
+            consistency: Consistency::default(),
+            lookback: None,
+            timeout: None,
+            features: None,
+            cancel: CancelFlag::default(),
+        }
+    }
+}
+
+/// Evaluates queries over a cluster.
+#[derive(Clone)]
+pub struct Engine {
+    cluster: Arc<dyn Cluster>,
+    options: EngineOptions,
+}
+
+/// What a query knows while it runs.
+pub(crate) struct Running<'a> {
+    cluster: &'a dyn Cluster,
+    context: ReadContext,
+    text: &'a str,
+    times: QueryTimes,
+    lookback: i64,
+    subquery_step: i64,
+    features: Features,
+    limits: Limits,
+}
+
+impl Engine {
+    /// An engine over a cluster.
+    pub fn new(cluster: Arc<dyn Cluster>, options: EngineOptions) -> Self {
+        Self { cluster, options }
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Answers a query.
+    pub async fn query(&self, request: &QueryRequest) -> Result<QueryResult> {
+        let (grid, times, is_range) = match request.kind {
+            QueryKind::Instant { time } => {
+                (Grid::single(time, 1), QueryTimes { start: time, end: time, step: 0 }, false)
+            }
+            QueryKind::Range { start, end, step } => {
+                if step < 1 {
+                    let message = "zero or negative query resolution step widths are not accepted. \
+                                   Try a positive integer";
+                    return Err(QueryError::BadParameter(message.to_owned()));
+                }
+                if end < start {
+                    let message = "end timestamp must not be before start time".to_owned();
+                    return Err(QueryError::BadParameter(message));
+                }
+                let points = end.abs_diff(start) / step.unsigned_abs();
+                let limit = self.options.limits.max_points;
+                if points > limit {
+                    return Err(QueryError::TooManyPoints { points, limit });
+                }
+                (Grid::between(start, end, step), QueryTimes { start, end, step }, true)
+            }
+        };
+        let parsed = parse(&request.query)?;
+        let value_type = parsed.value_type();
+        if is_range && !matches!(value_type, ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::BadParameter(format!(
+                "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+                value_type.documented()
+            )));
+        }
+        let timeout =
+            request.timeout.map_or(self.options.limits.timeout, |t| t.min(self.options.limits.timeout));
+        let limits = Limits { timeout, ..self.options.limits };
+        let lookback = request.lookback.filter(|l| !l.is_zero()).unwrap_or(self.options.lookback);
+        let running = Running {
+            cluster: self.cluster.as_ref(),
+            context: ReadContext {
+                tenant: request.tenant.clone(),
+                consistency: request.consistency.clone(),
+                timeout,
+            },
+            text: &request.query,
+            times,
+            lookback: lookback.as_millis().min(i64::MAX as u128 / 4) as i64,
+            subquery_step: (self.options.subquery_step.as_millis() as i64).max(1),
+            features: request.features.unwrap_or(self.options.features),
+            limits,
+        };
+        running.answer(parsed, grid, is_range, request.cancel.clone()).await
+    }
+
+    /// Answers an instant query.
+    pub async fn instant(&self, tenant: &TenantId, query: &str, time: i64) -> Result<QueryResult> {
+        self.query(&QueryRequest::instant(tenant.clone(), query, time)).await
+    }
+
+    /// Answers a range query.
+    pub async fn range(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        start: i64,
+        end: i64,
+        step: i64,
+    ) -> Result<QueryResult> {
+        self.query(&QueryRequest::range(tenant.clone(), query, start, end, step)).await
+    }
+}
+
+impl Running<'_> {
+    async fn answer(
+        &self,
+        parsed: Expr,
+        grid: Grid,
+        is_range: bool,
+        cancel: CancelFlag,
+    ) -> Result<QueryResult> {
+        let value_type = parsed.value_type();
+        let expr = prepare(parsed, &self.times)?;
+        let mut store = Store::new(Budget::new(self.limits, cancel));
+        let value = match value_type {
+            ValueType::String => {
+                let text = expr.string_literal().cloned().unwrap_or_default();
+                ResultValue::String(grid.start, text.lossy())
+            }
+            ValueType::Matrix => ResultValue::Matrix(self.matrix(&expr, grid, &mut store).await?),
+            ValueType::Scalar if !is_range => {
+                self.fetch(&expr, grid, &mut store).await?;
+                let values = self.with_evaluator(&mut store, |e| e.scalar(&expr, grid))?;
+                ResultValue::Scalar(grid.start, values.first().copied().unwrap_or(f64::NAN))
+            }
+            ValueType::Scalar | ValueType::Vector => {
+                self.fetch(&expr, grid, &mut store).await?;
+                let series = self.with_evaluator(&mut store, |e| e.vector(&expr, grid))?;
+                let series = self.without_dropped_names(series)?;
+                if is_range { to_matrix(series, &grid) } else { to_vector(series, grid.start) }
+            }
+        };
+        store.budget.check()?;
+        Ok(QueryResult {
+            value,
+            warnings: store.notes.warnings(self.text),
+            infos: store.notes.infos(self.text),
+            stats: store.stats,
+        })
+    }
+
+    fn with_evaluator<T>(
+        &self,
+        store: &mut Store,
+        run: impl FnOnce(&Evaluator<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let evaluator = Evaluator {
+            data: &*store,
+            times: self.times,
+            lookback: self.lookback,
+            subquery_step: self.subquery_step,
+            features: self.features,
+            budget: &store.budget,
+            notes: Default::default(),
+        };
+        let result = run(&evaluator);
+        let notes = evaluator.notes.into_inner();
+        store.notes.merge(notes);
+        result
+    }
+
+    /// Drops the names that were to go when the query ends.
+    fn without_dropped_names(&self, mut series: Vec<Series>) -> Result<Vec<Series>> {
+        if !self.features.delayed_name_removal {
+            return Ok(series);
+        }
+        for s in series.iter_mut().filter(|s| s.drop_name) {
+            s.labels = without_metadata(&s.labels);
+            s.drop_name = false;
+        }
+        merge_same_labels(series)
+    }
+
+    /// Asks the shards for everything that a tree needs.
+    async fn fetch(&self, expr: &Expr, grid: Grid, store: &mut Store) -> Result<()> {
+        let mut collector = Collector::new(&self.features, self.subquery_step);
+        collector.visit(expr, grid);
+        let jobs = collector.jobs;
+        let levels = jobs.iter().map(|job| job.level + 1).max().unwrap_or(0);
+        for level in 0..levels {
+            store.budget.check()?;
+            let mut requests: Vec<(&Job<'_>, Bytes)> = Vec::new();
+            for job in jobs.iter().filter(|job| job.level == level) {
+                let mut scalars = Vec::new();
+                for scalar in &job.scalars {
+                    let values = self.with_evaluator(store, |e| e.scalar(scalar, job.grid))?;
+                    scalars.push((scalar.span, values));
+                }
+                requests.push((job, self.evaluate_request(job, &scalars, store)));
+            }
+            // Equal parts of a query are asked for once.
+            let twin = |i: usize| (0..i).find(|j| requests[*j].0.is_twin_of(requests[i].0, self.text));
+            let firsts: Vec<usize> = (0..requests.len()).filter(|i| twin(*i).is_none()).collect();
+            let answers = try_join_all(
+                firsts.iter().map(|i| self.execute(requests[*i].1.clone(), store.budget.remaining())),
+            )
+            .await?;
+            let mut by_first: Vec<(usize, Vec<FragmentAnswer>)> = firsts.into_iter().zip(answers).collect();
+            for i in 0..requests.len() {
+                let first = twin(i).unwrap_or(i);
+                let Some((_, answer)) = by_first.iter_mut().find(|(f, _)| *f == first) else { continue };
+                let job = requests[i].0;
+                let shift = i64::from(job.span.start) - i64::from(requests[first].0.span.start);
+                store.take_in(self, job, answer.clone(), shift, first == i)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate_request(
+        &self,
+        job: &Job<'_>,
+        scalars: &[(crate::promql::span::Span, Vec<f64>)],
+        store: &Store,
+    ) -> Bytes {
+        use protocol::scan::{BoundScalar, EvaluateRequest};
+        let features = Features { delayed_name_removal: true, ..self.features };
+        let features = if job.keep_names { features } else { self.features };
+        let scalar = |(span, values): &(crate::promql::span::Span, Vec<f64>)| BoundScalar {
+            span_start: span.start,
+            span_end: span.end,
+            values: wire::float_bytes(values),
+        };
+        let (query, start, end) = match &job.text {
+            Some(text) => (text.clone(), 0, text.len() as u32),
+            None => (self.text.to_owned(), job.span.start, job.span.end),
+        };
+        let request = EvaluateRequest {
+            query,
+            span_start: start,
+            span_end: end,
+            start_ms: job.grid.start,
+            step_ms: job.grid.step,
+            steps: job.grid.count.min(u32::MAX as usize) as u32,
+            query_start_ms: self.times.start,
+            query_end_ms: self.times.end,
+            query_step_ms: self.times.step,
+            lookback_ms: self.lookback,
+            subquery_step_ms: self.subquery_step,
+            features: features.enabled().into_iter().map(str::to_owned).collect(),
+            max_samples: self.limits.max_samples.saturating_sub(store.budget.samples()),
+            max_bytes: self.limits.max_bytes,
+            timeout_ms: store.budget.remaining().as_millis() as u64,
+            partial: job.partial,
+            scalars: scalars.iter().map(scalar).collect(),
+        };
+        self.encode(FragmentBody::Evaluate(request))
+    }
+
+    fn encode(&self, body: FragmentBody) -> Bytes {
+        encode(&self.context.tenant, body)
+    }
+
+    async fn execute(&self, fragment: Bytes, timeout: Duration) -> Result<Vec<FragmentAnswer>> {
+        let context = ReadContext { timeout, ..self.context.clone() };
+        execute(self.cluster, &context, fragment).await
+    }
+
+    /// A range selector or subquery as the whole query.
+    async fn matrix(&self, expr: &Expr, grid: Grid, store: &mut Store) -> Result<Vec<MatrixSeries>> {
+        match &expr.unwrapped().kind {
+            ExprKind::Matrix(matrix) => self.raw_samples(matrix, grid.start, store).await,
+            ExprKind::Subquery(subquery) => self.subquery(subquery, grid, store).await,
+            _ => Err(QueryError::Execution(format!("{expr} is no range"))),
+        }
+    }
+
+    async fn raw_samples(
+        &self,
+        matrix: &MatrixSelector,
+        time: i64,
+        store: &mut Store,
+    ) -> Result<Vec<MatrixSeries>> {
+        let selector = &matrix.selector;
+        if selector.edges != Edges::Plain {
+            let message = "anchored and smoothed ranges can not be shown, only used by functions".to_owned();
+            return Err(QueryError::Execution(message));
+        }
+        let time = match selector.at {
+            Some(At::Time(at)) => at,
+            _ => time,
+        };
+        let end = time.saturating_sub(millis(selector.offset.as_ref()));
+        let start = end.saturating_sub(matrix.range.millis).saturating_add(1);
+        let request = SamplesRequest {
+            selectors: vec![matchers_to_wire(&selector.matchers)],
+            start_ms: start,
+            end_ms: end,
+            max_samples: self.limits.max_samples,
+            last_only: false,
+        };
+        let fragment = self.encode(FragmentBody::Samples(request));
+        let mut out = Vec::new();
+        for answer in self.execute(fragment, store.budget.remaining()).await? {
+            store.count(&answer, true)?;
+            for series in answer.samples {
+                let series = lists::raw_series(series)?;
+                store.budget.hold(series.floats.len() as u64 * 16)?;
+                out.push(series);
+            }
+        }
+        for series in &mut out {
+            series.floats.retain(|(_, value)| !is_absent(*value));
+            series.histograms.retain(|(_, h)| !is_absent(h.sum));
+        }
+        out.retain(|series| !series.floats.is_empty() || !series.histograms.is_empty());
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(out)
+    }
+
+    async fn subquery(
+        &self,
+        subquery: &Subquery,
+        grid: Grid,
+        store: &mut Store,
+    ) -> Result<Vec<MatrixSeries>> {
+        let inner = subquery_grid(subquery, grid, self.subquery_step);
+        self.fetch(&subquery.expr, inner, store).await?;
+        let series = self.with_evaluator(store, |e| e.vector(&subquery.expr, inner))?;
+        match to_matrix(self.without_dropped_names(series)?, &inner) {
+            ResultValue::Matrix(series) => Ok(series),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+pub(crate) fn encode(tenant: &TenantId, body: FragmentBody) -> Bytes {
+    let request = FragmentRequest { version: VERSION, tenant: tenant.as_str().to_owned(), body: Some(body) };
+    Bytes::from(request.encode_to_vec())
+}
+
+/// Runs a fragment on all shards; an error inside an answer fails the whole.
+pub(crate) async fn execute(
+    cluster: &dyn Cluster,
+    context: &ReadContext,
+    fragment: Bytes,
+) -> Result<Vec<FragmentAnswer>> {
+    let answers = cluster.execute(context, fragment).await?;
+    let mut out = Vec::with_capacity(answers.len());
+    for answer in answers {
+        let decoded = FragmentAnswer::decode(answer.answer)
+            .map_err(|e| QueryError::Protocol(format!("shard {}: {e}", answer.shard)))?;
+        if let Some(error) = decoded.error {
+            return Err(QueryError::from_wire(error.kind, error.message));
+        }
+        out.push(decoded);
+    }
+    Ok(out)
+}
+
+pub(crate) fn matchers_to_wire(matchers: &[protocol::matcher::Matcher]) -> MatcherSet {
+    use protocol::matcher::MatchOp;
+    let message = |m: &protocol::matcher::Matcher| protocol::scan::MatcherMessage {
+        name: m.name().to_owned(),
+        op: match m.op() {
+            MatchOp::Equal => 0,
+            MatchOp::NotEqual => 1,
+            MatchOp::Regex => 2,
+            MatchOp::NotRegex => 3,
+        },
+        value: m.value().to_owned(),
+    };
+    MatcherSet { matchers: matchers.iter().map(message).collect() }
+}
+
+fn to_vector(series: Vec<Series>, time: i64) -> ResultValue {
+    let sample = |s: Series| {
+        let value = match s.get(0)? {
+            Sample::Float(value) => Value::Float(value),
+            Sample::Histogram(h) => Value::Histogram(Arc::clone(h)),
+        };
+        Some(VectorSample { labels: s.labels, time, value })
+    };
+    ResultValue::Vector(series.into_iter().filter_map(sample).collect())
+}
+
+fn to_matrix(series: Vec<Series>, grid: &Grid) -> ResultValue {
+    let mut out: Vec<MatrixSeries> = Vec::with_capacity(series.len());
+    for s in series {
+        let floats = (0..grid.count).filter(|i| !is_absent(s.values[*i])).map(|i| (grid.at(i), s.values[i]));
+        let floats: Vec<_> = floats.collect();
+        let histograms: Vec<_> =
+            (0..grid.count).filter_map(|i| Some((grid.at(i), Arc::clone(s.histogram(i)?)))).collect();
+        if !floats.is_empty() || !histograms.is_empty() {
+            out.push(MatrixSeries { labels: Some(s.labels), floats, histograms });
+        }
+    }
+    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    ResultValue::Matrix(out)
+}
+
+/// Annotations moved from one part of a query to an equal one.
+pub(crate) fn shifted(mut annotations: Vec<protocol::scan::AnnotationMessage>, by: i64) -> Annotations {
+    for annotation in annotations.iter_mut().filter(|a| a.position > 0) {
+        annotation.position = (i64::from(annotation.position) + by).clamp(1, i64::from(u32::MAX)) as u32;
+    }
+    Annotations::from_wire(annotations)
+}

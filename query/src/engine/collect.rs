@@ -1,0 +1,153 @@
+//! Which parts of a tree the shards are asked for.
+
+use crate::eval::info::{info_selector, info_timestamps};
+use crate::eval::range::subquery_grid;
+use crate::features::Features;
+use crate::plan::push::{Chain, Sharing, sharing};
+use crate::promql::ast::{Aggregate, Expr, ExprKind};
+use crate::promql::functions::FunctionId;
+use crate::promql::span::Span;
+use crate::value::Grid;
+
+/// How a job's answers become series.
+#[derive(Clone, Copy)]
+pub(super) enum Kind<'a> {
+    /// The union of the shards' series.
+    Rows,
+    /// Running states, to be merged and finished.
+    Merge(&'a Aggregate),
+    /// Series selected at the shards, to be selected among once more.
+    Select(&'a Aggregate, Span),
+    /// Whether anything is there; the argument of `absent` (or `absent_over_time`).
+    Absence(&'a Expr, bool),
+}
+
+/// A part that is asked of all shards.
+pub(super) struct Job<'a> {
+    /// The part's place in the query, by which the evaluator finds the answer.
+    pub span: Span,
+    /// The text to evaluate where it is not the query's.
+    pub text: Option<String>,
+    pub grid: Grid,
+    pub kind: Kind<'a>,
+    /// Ask for running states.
+    pub partial: bool,
+    /// Answer with names still on.
+    pub keep_names: bool,
+    /// Scalars to evaluate first and send along.
+    pub scalars: Vec<&'a Expr>,
+    /// Jobs of lower levels come first.
+    pub level: usize,
+}
+
+impl Job<'_> {
+    /// Whether another job asks for the same.
+    pub fn is_twin_of(&self, other: &Self, query: &str) -> bool {
+        let text = |job: &Self| match &job.text {
+            Some(text) => text.clone(),
+            None => query.get(job.span.start as usize..job.span.end as usize).unwrap_or("").to_owned(),
+        };
+        self.scalars.is_empty()
+            && other.scalars.is_empty()
+            && (self.grid, self.partial, self.keep_names) == (other.grid, other.partial, other.keep_names)
+            && text(self) == text(other)
+    }
+}
+
+/// Walks a tree and collects jobs.
+pub(super) struct Collector<'a> {
+    pub jobs: Vec<Job<'a>>,
+    features: &'a Features,
+    subquery_step: i64,
+}
+
+impl<'a> Collector<'a> {
+    pub fn new(features: &'a Features, subquery_step: i64) -> Self {
+        Self { jobs: Vec::new(), features, subquery_step }
+    }
+
+    /// Collects the jobs of a part; returns the level above all of them.
+    pub fn visit(&mut self, expr: &'a Expr, grid: Grid) -> usize {
+        if grid.count == 0 {
+            return 0;
+        }
+        if let ExprKind::StepInvariant(inner) = &expr.kind {
+            return self.visit(inner, Grid::single(grid.start, grid.step));
+        }
+        if let ExprKind::Paren(inner) = &expr.kind {
+            return self.visit(inner, grid);
+        }
+        if let Some(chain) = Chain::of(expr, self.features) {
+            return self.push(expr.span, grid, Kind::Rows, chain.scalars);
+        }
+        match &expr.kind {
+            ExprKind::Aggregate(aggregate) => match sharing(aggregate, self.features) {
+                Some((Sharing::Partial, chain)) => {
+                    let level = self.push(expr.span, grid, Kind::Merge(aggregate), chain.scalars);
+                    // The parameter is needed here too.
+                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
+                }
+                Some((Sharing::Twice, chain)) => {
+                    let kind = Kind::Select(aggregate, expr.span);
+                    let level = self.push(expr.span, grid, kind, chain.scalars);
+                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
+                }
+                None => self.children(expr, grid),
+            },
+            ExprKind::Call { function, args } => match function.id {
+                FunctionId::Absent => match Chain::of(&args[0], self.features) {
+                    Some(chain) => self.push(expr.span, grid, Kind::Absence(&args[0], false), chain.scalars),
+                    None => self.children(expr, grid),
+                },
+                FunctionId::AbsentOverTime => {
+                    let chain = match &args[0].unwrapped().kind {
+                        ExprKind::Matrix(_) => Some(Vec::new()),
+                        ExprKind::Subquery(subquery) => Chain::of(&subquery.expr, self.features)
+                            .filter(|chain| chain.scalars.is_empty())
+                            .map(|chain| chain.scalars),
+                        _ => None,
+                    };
+                    match chain {
+                        Some(scalars) => self.push(expr.span, grid, Kind::Absence(&args[0], true), scalars),
+                        None => self.children(expr, grid),
+                    }
+                }
+                FunctionId::Info => {
+                    let level = self.visit(&args[0], grid);
+                    let selector = info_selector(args, expr.span);
+                    let times = info_timestamps(selector.clone(), expr.span);
+                    for (part, keep_names) in [(&selector, false), (&times, true)] {
+                        self.jobs.push(Job {
+                            span: part.span,
+                            text: Some(part.to_string()),
+                            grid,
+                            kind: Kind::Rows,
+                            partial: false,
+                            keep_names,
+                            scalars: Vec::new(),
+                            level: 0,
+                        });
+                    }
+                    level.max(1)
+                }
+                _ => self.children(expr, grid),
+            },
+            ExprKind::Subquery(subquery) => {
+                let inner = subquery_grid(subquery, grid, self.subquery_step);
+                self.visit(&subquery.expr, inner)
+            }
+            _ => self.children(expr, grid),
+        }
+    }
+
+    fn children(&mut self, expr: &'a Expr, grid: Grid) -> usize {
+        expr.children().into_iter().map(|child| self.visit(child, grid)).max().unwrap_or(0)
+    }
+
+    fn push(&mut self, span: Span, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> usize {
+        let level = scalars.iter().map(|scalar| self.visit(scalar, grid)).max().unwrap_or(0);
+        let partial = matches!(kind, Kind::Merge(_) | Kind::Absence(..));
+        self.jobs.push(Job { span, text: None, grid, kind, partial, keep_names: false, scalars, level });
+        level + 1
+    }
+}

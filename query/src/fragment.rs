@@ -1,0 +1,343 @@
+//! Fragments at a shard: bytes in, evaluation over the shard's series, bytes out.
+//!
+//! See `protocol::scan` for the messages. [`run_fragment`] never fails for a reason of the query: such errors travel
+//! inside the answer, so that the caller's transport errors stay apart from them. It blocks on disk and CPU.
+
+pub(crate) mod wire;
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use protocol::ids::TenantId;
+use protocol::matcher::{MatchOp, Matcher};
+use protocol::scan::{
+    EvaluateRequest, ExemplarMessage, ExemplarsRequest, FragmentAnswer, FragmentBody, FragmentError,
+    FragmentRequest, FragmentStats, LabelNamesRequest, LabelValuesRequest, MatcherSet, MetadataMessage,
+    MetadataRequest, RawSeries, SamplesRequest, SeriesExemplars, SeriesRequest, VERSION,
+};
+
+use crate::error::QueryError;
+use crate::eval::{Data, Evaluator};
+use crate::exec::{Budget, CancelFlag, Limits};
+use crate::features::Features;
+use crate::plan::{QueryTimes, prepare};
+use crate::promql::ast::{Expr, ExprKind};
+use crate::promql::functions::FunctionId;
+use crate::promql::parser::parse_span;
+use crate::promql::span::Span;
+use crate::source::{SeriesColumns, ShardSource, TimeRange};
+use crate::value::{Grid, Series};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Runs a fragment on a shard. Failures of the query are inside the answer; an error means that the request or the
+/// answer could not be read or written at all.
+pub fn run_fragment(
+    source: &dyn ShardSource,
+    fragment: &[u8],
+    limits: Limits,
+    cancel: CancelFlag,
+) -> Result<Vec<u8>> {
+    let started = Instant::now();
+    let request = FragmentRequest::decode(fragment).map_err(|e| QueryError::Protocol(e.to_string()))?;
+    let mut answer = run(source, request, limits, cancel).unwrap_or_else(|error| {
+        let (kind, message) = error.to_wire();
+        FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
+    });
+    answer.stats.get_or_insert_default().micros = started.elapsed().as_micros() as u64;
+    Ok(answer.encode_to_vec())
+}
+
+fn run(
+    source: &dyn ShardSource,
+    request: FragmentRequest,
+    limits: Limits,
+    cancel: CancelFlag,
+) -> Result<FragmentAnswer> {
+    if request.version > VERSION {
+        let message = format!("version {} is newer than this node's {VERSION}", request.version);
+        return Err(QueryError::Protocol(message));
+    }
+    let tenant = TenantId::new(&request.tenant).map_err(|e| QueryError::Protocol(e.to_string()))?;
+    match request.body {
+        None => Err(QueryError::Protocol("the request has no body".to_owned())),
+        Some(FragmentBody::Evaluate(request)) => evaluate(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::LabelNames(request)) => label_names(source, &tenant, request),
+        Some(FragmentBody::LabelValues(request)) => label_values(source, &tenant, request),
+        Some(FragmentBody::Series(request)) => list_series(source, &tenant, request),
+        Some(FragmentBody::Metadata(request)) => metadata(source, &tenant, request),
+        Some(FragmentBody::Exemplars(request)) => exemplars(source, &tenant, request),
+        Some(FragmentBody::Samples(request)) => samples(source, &tenant, request, limits, cancel),
+    }
+}
+
+/// A shard's series, and the scalars that came with the request.
+struct ShardData<'a> {
+    source: &'a dyn ShardSource,
+    tenant: &'a TenantId,
+    scalars: Vec<(Span, Vec<f64>)>,
+}
+
+impl Data for ShardData<'_> {
+    fn fetched(&self, _: &Expr, _: &Grid) -> Option<Vec<Series>> {
+        None
+    }
+
+    fn bound_scalar(&self, expr: &Expr) -> Option<&[f64]> {
+        let found = self.scalars.iter().find(|(span, _)| *span == expr.span);
+        found.map(|(_, values)| values.as_slice())
+    }
+
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        Ok(self.source.select(self.tenant, matchers, range, visit)?)
+    }
+}
+
+/// Steps that a fragment may ask for: more than any grid that the coordinator makes.
+const MAX_STEPS: u32 = 16 << 20;
+
+fn evaluate(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: EvaluateRequest,
+    limits: Limits,
+    cancel: CancelFlag,
+) -> Result<FragmentAnswer> {
+    if request.steps == 0 || request.steps > MAX_STEPS || request.step_ms < 1 {
+        let message = format!("{} steps of {} ms are no grid", request.steps, request.step_ms);
+        return Err(QueryError::Protocol(message));
+    }
+    let grid = Grid { start: request.start_ms, step: request.step_ms, count: request.steps as usize };
+    let times =
+        QueryTimes { start: request.query_start_ms, end: request.query_end_ms, step: request.query_step_ms };
+    let span = Span { start: request.span_start, end: request.span_end };
+    let expr = prepare(parse_span(&request.query, span)?, &times)?;
+    let features = Features::from_names(request.features.iter().map(String::as_str))
+        .map_err(|e| QueryError::Protocol(e.to_string()))?;
+    let mut scalars = Vec::new();
+    for bound in &request.scalars {
+        let span = Span { start: bound.span_start, end: bound.span_end };
+        let values = wire::floats(&bound.values);
+        if values.len() != grid.count {
+            return Err(QueryError::Protocol("a bound scalar has the wrong number of values".to_owned()));
+        }
+        scalars.push((span, values));
+    }
+    let limits = Limits {
+        max_samples: limits.max_samples.min(request.max_samples),
+        max_bytes: limits.max_bytes.min(request.max_bytes),
+        timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
+        ..limits
+    };
+    let budget = Budget::new(limits, cancel);
+    let data = ShardData { source, tenant, scalars };
+    let evaluator = Evaluator {
+        data: &data,
+        times,
+        lookback: request.lookback_ms,
+        subquery_step: request.subquery_step_ms,
+        features,
+        budget: &budget,
+        notes: RefCell::default(),
+    };
+    let mut answer = FragmentAnswer::default();
+    match (request.partial, &expr.unwrapped().kind) {
+        (true, ExprKind::Aggregate(aggregate)) => {
+            evaluator.aggregate_params(aggregate, grid)?;
+            let running = evaluator.running(aggregate, grid)?;
+            for group in running.groups {
+                if group.rows.is_empty() {
+                    answer.partials.push(wire::group_to_wire(&group));
+                } else {
+                    answer.series.extend(wire::rows_to_wire(&group));
+                }
+            }
+        }
+        (true, ExprKind::Call { function, args }) => {
+            let present = match function.id {
+                FunctionId::AbsentOverTime => evaluator.present_over_time(args, grid)?,
+                FunctionId::Absent => evaluator.present(&args[0], grid)?,
+                _ => return Err(QueryError::Protocol(format!("{} has no partial form", function.name))),
+            };
+            answer.partials.push(wire::presence_to_wire(&present));
+        }
+        (true, _) => return Err(QueryError::Protocol(format!("{expr} has no partial form"))),
+        (false, _) => evaluator.stream(&expr, grid, &mut |series| {
+            let message = wire::series_to_wire(&series);
+            budget.hold((message.values.len() + message.labels.len() + 64) as u64)?;
+            answer.series.push(message);
+            Ok(())
+        })?,
+    }
+    answer.annotations = evaluator.notes.into_inner().to_wire();
+    answer.stats = Some(FragmentStats {
+        samples: budget.samples(),
+        series: budget.series(),
+        peak_samples: budget.peak_bytes() / 16,
+        ..Default::default()
+    });
+    Ok(answer)
+}
+
+fn matcher_sets(sets: &[MatcherSet]) -> Result<Vec<Vec<Matcher>>> {
+    let matcher = |m: &protocol::scan::MatcherMessage| {
+        let op = match m.op {
+            0 => MatchOp::Equal,
+            1 => MatchOp::NotEqual,
+            2 => MatchOp::Regex,
+            3 => MatchOp::NotRegex,
+            other => return Err(QueryError::Protocol(format!("matcher operator {other} is unknown"))),
+        };
+        Matcher::new(m.name.as_str(), op, m.value.as_str())
+            .map_err(|e| QueryError::BadParameter(e.to_string()))
+    };
+    let sets: Vec<Vec<Matcher>> =
+        sets.iter().map(|set| set.matchers.iter().map(matcher).collect()).collect::<Result<_>>()?;
+    Ok(if sets.is_empty() { vec![Vec::new()] } else { sets })
+}
+
+/// Ascending, each once, at most `limit` (0 for all); true when some were cut.
+fn settle(mut strings: Vec<String>, limit: u64) -> (Vec<String>, bool) {
+    strings.sort_unstable();
+    strings.dedup();
+    let cut = limit > 0 && strings.len() as u64 > limit;
+    if cut {
+        strings.truncate(limit as usize);
+    }
+    (strings, cut)
+}
+
+fn label_names(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: LabelNamesRequest,
+) -> Result<FragmentAnswer> {
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let mut names = Vec::new();
+    for matchers in matcher_sets(&request.selectors)? {
+        names.extend(source.label_names(tenant, &matchers, range)?);
+    }
+    let (strings, truncated) = settle(names, request.limit);
+    Ok(FragmentAnswer { strings, truncated, ..Default::default() })
+}
+
+fn label_values(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: LabelValuesRequest,
+) -> Result<FragmentAnswer> {
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let mut values = Vec::new();
+    for matchers in matcher_sets(&request.selectors)? {
+        values.extend(source.label_values(tenant, &request.name, &matchers, range)?);
+    }
+    let (strings, truncated) = settle(values, request.limit);
+    Ok(FragmentAnswer { strings, truncated, ..Default::default() })
+}
+
+fn list_series(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: SeriesRequest,
+) -> Result<FragmentAnswer> {
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let mut sets = Vec::new();
+    for matchers in matcher_sets(&request.selectors)? {
+        // One more than asked for, so that the cut is noticed.
+        let mut left = if request.limit == 0 { u64::MAX } else { request.limit.saturating_add(1) };
+        source.series(tenant, &matchers, range, &mut |labels| {
+            sets.push(labels.clone());
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+    }
+    sets.sort_unstable();
+    sets.dedup();
+    let truncated = request.limit > 0 && sets.len() as u64 > request.limit;
+    if truncated {
+        sets.truncate(request.limit as usize);
+    }
+    let label_sets = sets.iter().map(|labels| labels.as_bytes().to_vec()).collect();
+    Ok(FragmentAnswer { label_sets, truncated, ..Default::default() })
+}
+
+fn metadata(source: &dyn ShardSource, tenant: &TenantId, request: MetadataRequest) -> Result<FragmentAnswer> {
+    let family = (!request.family.is_empty()).then_some(request.family.as_str());
+    let message = |m: crate::source::MetricMetadata| MetadataMessage {
+        family: m.family,
+        kind: m.kind,
+        help: m.help,
+        unit: m.unit,
+    };
+    let metadata = source.metadata(tenant, family)?.into_iter().map(message).collect();
+    Ok(FragmentAnswer { metadata, ..Default::default() })
+}
+
+fn exemplars(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: ExemplarsRequest,
+) -> Result<FragmentAnswer> {
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let mut exemplars = Vec::new();
+    for matchers in matcher_sets(&request.selectors)? {
+        source.exemplars(tenant, &matchers, range, &mut |labels, found| {
+            let message = |e: &crate::source::Exemplar| ExemplarMessage {
+                labels: e.labels.as_bytes().to_vec(),
+                value: e.value,
+                timestamp_ms: e.timestamp,
+            };
+            exemplars.push(SeriesExemplars {
+                labels: labels.as_bytes().to_vec(),
+                exemplars: found.iter().map(message).collect(),
+            });
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(FragmentAnswer { exemplars, ..Default::default() })
+}
+
+fn samples(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    request: SamplesRequest,
+    limits: Limits,
+    cancel: CancelFlag,
+) -> Result<FragmentAnswer> {
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let limits = Limits { max_samples: limits.max_samples.min(request.max_samples), ..limits };
+    let budget = Budget::new(limits, cancel);
+    let mut samples: Vec<RawSeries> = Vec::new();
+    let mut failed = None;
+    for matchers in matcher_sets(&request.selectors)? {
+        source.select(tenant, &matchers, range, &mut |columns| {
+            let series = wire::raw_to_wire(&columns, request.last_only);
+            let count = (series.times.len() + series.histogram_times.len()) as u64;
+            let bytes = series.values.len() as u64 * 2 + series.histograms.len() as u64 * 256;
+            let charged = budget
+                .charge_series()
+                .and_then(|()| budget.charge_samples(count))
+                .and_then(|()| budget.hold(bytes));
+            if let Err(error) = charged {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+            if count > 0 {
+                samples.push(series);
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    let stats = FragmentStats { samples: budget.samples(), series: budget.series(), ..Default::default() };
+    Ok(FragmentAnswer { samples, stats: Some(stats), ..Default::default() })
+}
