@@ -276,7 +276,8 @@ pub(super) fn open_state(
 ) -> Result<State, StorageError> {
     let files = files_dir(dir);
     fs.create_dir_all(&files).map_err(StorageError::io("creation", &files))?;
-    for parent in [dir, dir.parent().unwrap_or(dir)] {
+    // The directory's own name is as durable as its parents' are, up to the node's data directory.
+    for parent in dir.ancestors().take(3).filter(|parent| !parent.as_os_str().is_empty()) {
         fs.sync_dir(parent).map_err(StorageError::io("sync", parent))?;
     }
     let manifest = Manifest::load(fs, dir, shard)?.unwrap_or_else(|| Manifest::empty(shard));

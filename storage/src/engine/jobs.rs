@@ -214,10 +214,12 @@ impl State {
             Some(JobSlot::Done(done)) => {
                 tracing::error!(job, "this replica made other files than its leader: fetching the leader's");
                 self.digest_mismatches += 1;
-                for file in done.output.files().filter(|file| output.files().all(|theirs| theirs != *file)) {
+                let is_theirs = |file: &FileRef| output.files().any(|theirs| theirs == *file);
+                for file in done.output.files().filter(|file| !is_theirs(file)) {
                     self.files.quarantine(&file.hash);
                 }
-                self.jobs.insert(job, JobSlot::Foreign(done.segments));
+                let shared = done.segments.into_iter().filter(|segment| is_theirs(&segment.file));
+                self.jobs.insert(job, JobSlot::Foreign(shared.collect()));
                 self.wanted = output.files().filter(|file| !self.files.contains(&file.hash)).collect();
                 return self.adopt_foreign(job, output);
             }

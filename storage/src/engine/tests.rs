@@ -1,6 +1,8 @@
 //! Tests of the store as a whole, over the file system in memory.
 
+mod crash;
 mod harness;
+mod model;
 
 use harness::*;
 use protocol::command::CommandOutcome;

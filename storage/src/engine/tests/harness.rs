@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use protocol::batch::{SeriesRef, SubBatchBuilder, SubBatchOutcome};
+use protocol::batch::{Metadata, MetricType, SeriesRef, SubBatchBuilder, SubBatchOutcome};
 use protocol::command::{CommandOutcome, encode_write};
 use protocol::ids::{ClusterSecret, TenantId};
 
@@ -93,6 +93,13 @@ impl Replica {
             }
             other => panic!("a write gave {other:?}"),
         }
+    }
+
+    pub fn write_metadata(&mut self, family: &str, help: &str) {
+        let mut builder = SubBatchBuilder::new(TenantId::default(), 0);
+        builder.push_metadata(&Metadata { family, metric_type: MetricType::Counter, help, unit: "" });
+        let bytes = encode_write(self.header(), &[builder.finish()]);
+        self.apply_bytes(&bytes);
     }
 
     pub fn begin_flush(&mut self, new_generation: bool) {

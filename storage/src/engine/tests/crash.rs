@@ -1,0 +1,342 @@
+//! Crashes at every operation on the disk, full disks, failing syncs, damaged files.
+
+use std::path::PathBuf;
+
+use protocol::command::RetentionCut;
+use protocol::ids::TenantId;
+use protocol::matcher::Matcher;
+
+use super::super::*;
+use super::harness::*;
+use super::model::transfer;
+use crate::error::StorageError;
+use crate::fs::mem::{CrashMode, FaultOp, MemFs};
+use crate::manifest::{MANIFEST_FILE, PARTITION_MS};
+
+/// A life with every kind of operation in it.
+fn eventful() -> Replica {
+    let mut replica = Replica::new();
+    let policy = FlushPolicy {
+        memtable_bytes: usize::MAX,
+        merge_factor: 2,
+        max_age_ms: i64::MAX,
+        ..FlushPolicy::default()
+    };
+    for round in 0..4i64 {
+        let day = PARTITION_MS * (round % 2);
+        replica.write(&[
+            ("a", day + round, 1.0),
+            ("b", day + 10, round as f64),
+            ("c", PARTITION_MS * round, 3.0),
+        ]);
+        replica.write_metadata("m", &format!("help of round {round}"));
+        replica.begin_flush(round == 2);
+        replica.write(&[("a", day + 100 + round, 2.0), (&format!("new{round}"), day, 1.0)]);
+        if round == 1 {
+            replica.delete("b", 0, 20);
+        }
+        replica.settle_with(&policy);
+    }
+    let cut = RetentionCut { signal: 0, class: 0, before_ms: PARTITION_MS };
+    replica.apply(CommandBody::DropPartitions(vec![cut]));
+    replica.write(&[("a", PARTITION_MS * 9, 9.0)]);
+    replica.settle_with(&policy);
+    replica
+}
+
+/// What a crash at operation `n` leaves: nothing unsynced, and one of the other possibilities in turn.
+fn modes(n: u64) -> [CrashMode; 2] {
+    [CrashMode::DropUnsynced, CrashMode::POWER[1 + n as usize % (CrashMode::POWER.len() - 1)]]
+}
+
+/// Applies a log and runs jobs as they come up; stops doing so when the disk fails.
+fn live(fs: &MemFs, log: &[Bytes]) -> Result<(), StorageError> {
+    let store = open(fs)?;
+    for (i, command) in log.iter().enumerate() {
+        apply_entry(&store, i as u64 + 1, command);
+        while let Some(job) = store.next_job() {
+            store.finish_job(job.run())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens what a crash left, replays, and compares with a replica that never crashed.
+fn recover(fs: &MemFs, reference: &Replica, what: &str) {
+    let store = open(fs).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let applied = store.applied_index().0;
+    for (i, command) in reference.log.iter().enumerate().skip(applied as usize) {
+        apply_entry(&store, i as u64 + 1, command);
+    }
+    // Until jobs have run, a drop waits for its turn behind them.
+    let kept = |all: Series| {
+        let kept = all.into_iter().map(|(name, mut samples)| {
+            samples.retain(|(time, _)| *time >= PARTITION_MS);
+            (name, samples)
+        });
+        kept.filter(|(_, samples)| !samples.is_empty()).collect::<Series>()
+    };
+    assert_eq!(kept(read(&store.snapshot())), kept(reference.read()), "{what}, before jobs");
+    run_jobs(&store);
+    assert_eq!(read(&store.snapshot()), reference.read(), "{what}");
+    assert_eq!(store.digest(), reference.store.digest(), "{what}");
+    assert_eq!(
+        store.snapshot().metadata(&TenantId::default(), None),
+        reference.store.snapshot().metadata(&TenantId::default(), None)
+    );
+    let files = |fs: &MemFs| fs.list(&files::files_dir(Path::new(DIR))).expect("a listing");
+    assert_eq!(files(fs), files(&reference.fs), "{what}");
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing() {
+    let reference = eventful();
+    let calm = MemFs::new(2);
+    live(&calm, &reference.log).expect("no fault is planned");
+    let operations = calm.op_count();
+    assert!(operations > 100, "only {operations} operations");
+    for n in 1..=operations {
+        let fs = MemFs::new(n);
+        fs.power_off_after(n);
+        assert!(live(&fs, &reference.log).is_err(), "the power fails at operation {n}");
+        for mode in modes(n) {
+            let fork = fs.fork(n * 31).crash(mode);
+            recover(&fork, &reference, &format!("power off at operation {n}, {mode:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_second_crash_during_recovery_loses_nothing_either() {
+    let reference = eventful();
+    for n in (5..120).step_by(23) {
+        let first = MemFs::new(n);
+        first.power_off_after(n);
+        live(&first, &reference.log).expect_err("the power fails");
+        let second = first.crash(CrashMode::Torn);
+        second.power_off_after(n / 2 + 1);
+        let _ = open(&second).map(|store| {
+            for (i, command) in reference.log.iter().enumerate().skip(store.applied_index().0 as usize) {
+                apply_entry(&store, i as u64 + 1, command);
+                while let Some(job) = store.next_job() {
+                    if store.finish_job(job.run()).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        recover(&second.crash(CrashMode::Subset), &reference, &format!("twice, at operation {n}"));
+    }
+}
+
+#[test]
+fn a_crash_while_a_snapshot_is_received_leaves_the_old_state_or_the_new() {
+    let reference = eventful();
+    let receive = |fs: &MemFs| -> Result<(), StorageError> {
+        let store = open(fs)?;
+        // Something of its own first, which the snapshot replaces.
+        for (i, command) in reference.log.iter().enumerate().take(9) {
+            apply_entry(&store, i as u64 + 1, command);
+            while let Some(job) = store.next_job() {
+                store.finish_job(job.run())?;
+            }
+        }
+        let snapshot = reference.store.manifest_for_snapshot();
+        let snapshot = SnapshotManifest::decode(snapshot.bytes().clone())?;
+        for file in store.missing(&snapshot) {
+            let mut offset = 0;
+            while offset < file.len_bytes {
+                let chunk = reference.store.read_file_chunk(&file, offset, 1000)?;
+                offset = store.receive_file(&file, offset, &chunk)?;
+            }
+        }
+        store.install_snapshot(&snapshot)
+    };
+    let calm = MemFs::new(3);
+    receive(&calm).expect("no fault is planned");
+    for n in 1..=calm.op_count() {
+        let fs = MemFs::new(n);
+        fs.power_off_after(n);
+        receive(&fs).expect_err("the power fails");
+        for mode in modes(n) {
+            recover(&fs.fork(n).crash(mode), &reference, &format!("receiving, operation {n}, {mode:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_job_that_the_disk_refuses_is_due_again() {
+    let reference = eventful();
+    for (op, part) in [
+        (FaultOp::Write, ".tmp"),
+        (FaultOp::Sync, ".tmp"),
+        (FaultOp::Sync, "manifest"),
+        (FaultOp::Write, "manifest"),
+    ] {
+        let fs = MemFs::new(4);
+        let store = open(&fs).expect("an empty directory opens");
+        let mut failures = 0;
+        for (i, command) in reference.log.iter().enumerate() {
+            apply_entry(&store, i as u64 + 1, command);
+            if i % 3 == 0 {
+                fs.fail_next(op, part);
+            }
+            while let Some(job) = store.next_job() {
+                failures += u64::from(store.finish_job(job.run()).is_err());
+            }
+        }
+        assert!(failures > 0, "{op:?} of {part} never failed");
+        assert_eq!(store.stats().failed_jobs, failures);
+        assert_eq!(read(&store.snapshot()), reference.read());
+        assert_eq!(store.digest(), reference.store.digest());
+        recover(&fs.crash(CrashMode::DropUnsynced), &reference, &format!("{op:?} of {part}"));
+    }
+}
+
+#[test]
+fn a_full_disk_stops_flushes_until_there_is_room() {
+    let mut replica = Replica::new();
+    replica.write(&[("a", 1, 1.0)]);
+    replica.begin_flush(false);
+    replica.fs.set_quota(Some(replica.fs.used_bytes() + 10));
+    let job = replica.store.next_job().expect("a flush");
+    let error = replica.store.finish_job(job.run()).expect_err("no room");
+    assert_eq!(error.kind(), protocol::error::ErrorKind::ResourceExhausted, "{error:?}");
+    replica.write(&[("a", 2, 2.0)]);
+    assert_eq!(replica.read(), series(&[("a", &[(1, 1.0), (2, 2.0)])]));
+    replica.fs.set_quota(None);
+    replica.settle();
+    assert_eq!(replica.read(), series(&[("a", &[(1, 1.0), (2, 2.0)])]));
+    assert_eq!(replica.store.stats().segments, 1);
+}
+
+/// Path of a file of a kind among those that the manifest names.
+fn some_file(replica: &Replica, extension: &str) -> PathBuf {
+    let dir = files::files_dir(Path::new(DIR));
+    let listing = replica.fs.list(&dir).expect("a listing");
+    let entry = listing.iter().find(|e| e.name.ends_with(extension)).expect("a file of the kind");
+    dir.join(&entry.name)
+}
+
+#[test]
+fn damage_is_an_error_that_names_the_file() {
+    let replica = eventful();
+    let manifest = Path::new(DIR).join(MANIFEST_FILE);
+    for path in
+        [manifest, some_file(&replica, ".reg"), some_file(&replica, ".meta"), some_file(&replica, ".seg")]
+    {
+        let len = replica.fs.read(&path, u64::MAX).expect("readable").len() as u64;
+        // Every byte of the small files; of a segment, whose blocks are checked when they are read, header and end.
+        let is_segment = path.extension().is_some_and(|e| e == "seg");
+        let places: Vec<u64> = if is_segment { vec![0, 20, len - 30, len - 1] } else { (0..len).collect() };
+        for at in places {
+            let fs = replica.fs.fork(1);
+            fs.flip_bit(&path, at, 3).expect("a bit");
+            let error = open(&fs).expect_err("damage");
+            assert_eq!(
+                error.kind(),
+                protocol::error::ErrorKind::Corruption,
+                "byte {at} of {path:?}: {error}"
+            );
+        }
+        let fs = replica.fs.fork(1);
+        fs.damage(&path, |bytes| bytes.truncate(bytes.len() / 2)).expect("cut");
+        assert_eq!(open(&fs).expect_err("cut").kind(), protocol::error::ErrorKind::Corruption);
+        if path.file_name().is_some_and(|name| name != MANIFEST_FILE) {
+            let fs = replica.fs.fork(1);
+            fs.delete(&path).expect("gone");
+            assert!(matches!(open(&fs), Err(StorageError::MissingFile { .. })));
+        }
+    }
+}
+
+#[test]
+fn another_shards_manifest_is_refused() {
+    let replica = eventful();
+    let other = ShardStore::open(replica.fs.clone(), Path::new(DIR), ShardId(2), ShardOptions::default());
+    assert!(matches!(other, Err(StorageError::Corrupt { .. })));
+}
+
+#[test]
+fn a_replica_that_made_other_files_takes_the_leaders() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+
+    // The same log but for one value: as if an encoder or the memory of this replica were wrong.
+    let mut wrong = Replica::new();
+    wrong.write(&[("a", 1, 1.5)]);
+    for (i, command) in leader.log.iter().enumerate().skip(1) {
+        apply_entry(&wrong.store, i as u64 + 1, command);
+    }
+    run_jobs(&wrong.store);
+    assert_eq!(wrong.store.stats().digest_mismatches, 1);
+    assert_eq!(wrong.store.stats().pending_ops, 1, "the install waits for the file");
+    assert_eq!(wrong.read(), series(&[("a", &[(1, 1.5)])]), "its own data meanwhile");
+    let missing = wrong.store.missing_files();
+    assert_eq!(missing.len(), 1);
+
+    // Bytes that are not what the name says do not pass.
+    let refused = wrong.store.receive_file(&missing[0], 0, &vec![0; missing[0].len_bytes as usize]);
+    assert!(matches!(refused, Err(StorageError::Transfer { .. })));
+    for file in missing {
+        transfer(&leader.store, &wrong.store, &file);
+    }
+    run_jobs(&wrong.store);
+    assert_eq!(wrong.store.missing_files(), []);
+    assert_eq!(wrong.read(), leader.read());
+    assert_eq!(wrong.store.digest(), leader.store.digest());
+    let kept = wrong.fs.list(&files::quarantine_dir(Path::new(DIR))).expect("a listing");
+    assert_eq!(kept.len(), 1, "the other result is kept aside");
+}
+
+#[test]
+fn readers_keep_files_that_merges_and_drops_took_away() {
+    let mut replica = Replica::new();
+    for round in 0..2 {
+        replica.write(&[("a", round, round as f64)]);
+        replica.begin_flush(false);
+        replica.settle();
+    }
+    let snapshot = replica.store.snapshot();
+    let before = read(&snapshot);
+    let policy = FlushPolicy { merge_all: true, max_age_ms: i64::MAX, ..FlushPolicy::default() };
+    replica.settle_with(&policy);
+    let count = || replica.fs.list(&files::files_dir(Path::new(DIR))).expect("a listing").len();
+    let with_reader = count();
+    assert_eq!(read(&snapshot), before);
+    drop(snapshot);
+    run_jobs(&replica.store);
+    assert_eq!(count(), with_reader - 2, "the merged segments go with their last reader");
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_broke_off() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0), ("b", 2, 2.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let snapshot = leader.store.manifest_for_snapshot();
+    let receiver = Replica::new();
+    let file = receiver.store.missing(&snapshot)[0];
+    let chunk = leader.store.read_file_chunk(&file, 0, 50).expect("a chunk");
+    assert_eq!(receiver.store.receive_file(&file, 0, &chunk).expect("taken"), 50);
+    assert_eq!(receiver.store.receive_file(&file, 0, &chunk).expect("told where to go on"), 50);
+    assert_eq!(receiver.store.receive_file(&file, 400, &chunk).expect("told where to go on"), 50);
+    let error = receiver.store.install_snapshot(&snapshot).expect_err("files are missing");
+    assert!(matches!(error, StorageError::MissingFile { .. }));
+    let mut offset = 50;
+    while offset < file.len_bytes {
+        let chunk = leader.store.read_file_chunk(&file, offset, 70).expect("a chunk");
+        offset = receiver.store.receive_file(&file, offset, &chunk).expect("taken");
+    }
+    assert!(!receiver.store.missing(&snapshot).contains(&file));
+}
+
+impl Replica {
+    fn delete(&mut self, name: &str, start_ms: i64, end_ms: i64) {
+        let (tenant, matchers) = (TenantId::default(), vec![Matcher::equal("s", name)]);
+        self.apply(CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms });
+    }
+}

@@ -1,0 +1,439 @@
+//! The store against a naive model: random operations, replicas of different pace, restarts, crashes, snapshots.
+//!
+//! One log is applied to a leader, which runs its jobs when the script says so and proposes what its policy says, to
+//! a follower that lags, restarts and crashes, and at the end to a fresh replica and to one built from a snapshot.
+//! All must read as the model says and agree on digest and files.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use proptest::prelude::*;
+use protocol::batch::{SeriesRef, SubBatchBuilder, SubBatchOutcome};
+use protocol::command::{CommandOutcome, RetentionCut, encode_write};
+use protocol::histogram::{self, Histogram};
+use protocol::ids::{Ordinal, TenantId};
+use protocol::labels::Labels;
+use protocol::matcher::{MatchOp, Matcher};
+
+use super::super::*;
+use super::harness::*;
+use crate::fs::mem::{CrashMode, MemFs};
+use crate::manifest::PARTITION_MS;
+
+const TENANTS: [&str; 2] = ["default", "other"];
+const SERIES: usize = 7;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Value {
+    Float(u64),
+    Histogram(u8),
+}
+
+/// One sample of a script: tenant, series, time, value.
+type Sample = (usize, usize, i64, Value);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Sample>),
+    /// As `Write`, by ordinals that may be of an old generation.
+    WriteKnown(Vec<Sample>),
+    Flush {
+        new_generation: bool,
+    },
+    Delete {
+        tenant: usize,
+        pattern: &'static str,
+        start: i64,
+        len: i64,
+    },
+    Drop {
+        before: i64,
+    },
+    /// The leader runs so many jobs.
+    Jobs(usize),
+    /// The leader proposes, and applies, so many commands.
+    Propose(usize),
+    /// The follower applies so many entries of the log, then runs so many jobs.
+    Follow(usize, usize),
+    Restart,
+    Crash(u8),
+    /// The follower is replaced by one built from the leader's snapshot.
+    Replace,
+}
+
+#[derive(Default)]
+struct Model {
+    samples: BTreeMap<(usize, Labels), BTreeMap<i64, Value>>,
+    /// Nothing is said of samples before.
+    dropped_before: i64,
+}
+
+fn labels_of(series: usize) -> Labels {
+    // Two metrics, of the second two families, so that segment order and label order differ.
+    let name = if series < 3 { "m" } else { "n" };
+    let value = format!("v{series}");
+    let pairs = [("__name__", name), (if series % 2 == 0 { "a" } else { "b" }, &value), ("Zone", "z")];
+    Labels::from_pairs(pairs).expect("valid labels")
+}
+
+fn tenant(number: usize) -> TenantId {
+    TenantId::new(TENANTS[number]).expect("valid name")
+}
+
+fn blob(seed: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    let histogram = Histogram { count: f64::from(seed), sum: 2.5, ..Histogram::default() };
+    histogram::encode(&Histogram { zero_count: f64::from(seed), ..histogram }, &mut out)
+        .expect("a valid histogram");
+    out
+}
+
+impl Model {
+    fn write(&mut self, samples: &[Sample]) {
+        // In a batch the float column comes before the histogram column.
+        let is_float = |s: &&Sample| matches!(s.3, Value::Float(_));
+        let order = samples.iter().filter(is_float).chain(samples.iter().filter(|s| !is_float(s)));
+        for &(tenant, series, time, value) in order {
+            self.samples.entry((tenant, labels_of(series))).or_default().entry(time).or_insert(value);
+        }
+    }
+
+    fn delete(&mut self, of: usize, matcher: &Matcher, range: (i64, i64)) {
+        for ((tenant, labels), samples) in &mut self.samples {
+            if *tenant == of && matcher.matches(labels.get(matcher.name()).unwrap_or("")) {
+                samples.retain(|t, _| !(range.0..=range.1).contains(t));
+            }
+        }
+    }
+
+    fn check(&self, store: &ShardStore<MemFs>, what: &str) {
+        let snapshot = store.snapshot();
+        for (number, name) in TENANTS.iter().enumerate() {
+            let tenant = tenant(number);
+            let full = (self.dropped_before, i64::MAX);
+            for range in [full, (self.dropped_before + PARTITION_MS / 2, self.dropped_before + PARTITION_MS)]
+            {
+                let mut found = Vec::new();
+                let visit = &mut |c: crate::scan::SeriesColumns<'_>| {
+                    let floats = c.times.iter().zip(c.values).map(|(&t, v)| (t, Value::Float(v.to_bits())));
+                    let histograms = c.histogram_times.iter().zip(c.histograms);
+                    let histograms = histograms.map(|(&t, b)| {
+                        let count = histogram::decode(b).expect("a stored histogram").count;
+                        (t, Value::Histogram(count as u8))
+                    });
+                    let samples: BTreeMap<i64, Value> = floats.chain(histograms).collect();
+                    assert_eq!(samples.len(), c.times.len() + c.histogram_times.len(), "no timestamp twice");
+                    found.push((c.labels.clone(), samples));
+                    ControlFlow::Continue(())
+                };
+                snapshot.select(&tenant, &[], range.0, range.1, visit).expect("readable");
+                let expected: Vec<(Labels, BTreeMap<i64, Value>)> = self
+                    .samples
+                    .iter()
+                    .filter(|((t, _), _)| *t == number)
+                    .map(|((_, l), s)| {
+                        (l.clone(), s.range(range.0..=range.1).map(|(t, v)| (*t, *v)).collect())
+                    })
+                    .filter(|(_, s): &(Labels, BTreeMap<i64, Value>)| !s.is_empty())
+                    .collect();
+                assert_eq!(found, expected, "{what}, tenant {name}, range {range:?}");
+            }
+        }
+    }
+}
+
+/// A batch per tenant.
+fn batches(samples: &[Sample], generation: u64, known: &BTreeMap<(usize, usize), Ordinal>) -> Vec<Bytes> {
+    (0..TENANTS.len())
+        .filter(|number| samples.iter().any(|s| s.0 == *number))
+        .map(|number| {
+            let tenant = tenant(number);
+            let mut builder = SubBatchBuilder::new(tenant.clone(), generation);
+            let mut new = BTreeMap::new();
+            for &(_, series, time, value) in samples.iter().filter(|s| s.0 == number) {
+                let reference = match known.get(&(number, series)) {
+                    Some(ordinal) => SeriesRef::Known(*ordinal),
+                    None => *new.entry(series).or_insert_with(|| {
+                        let labels = labels_of(series);
+                        builder.push_new_series(labels.series_id(&SECRET, &tenant), &labels)
+                    }),
+                };
+                match value {
+                    Value::Float(bits) => builder.push_float(reference, time, f64::from_bits(bits), 0),
+                    Value::Histogram(seed) => builder.push_histogram(reference, time, &blob(seed), 0),
+                }
+            }
+            builder.finish()
+        })
+        .collect()
+}
+
+/// A replica and how much of the log it has applied.
+struct Follower {
+    fs: MemFs,
+    store: ShardStore<MemFs>,
+    applied: usize,
+}
+
+impl Follower {
+    fn new(seed: u64) -> Self {
+        let fs = MemFs::new(seed);
+        let store = open(&fs).expect("an empty directory opens");
+        Self { fs, store, applied: 0 }
+    }
+
+    fn apply(&mut self, log: &[Bytes], up_to: usize) {
+        for (i, command) in log.iter().enumerate().take(up_to).skip(self.applied) {
+            apply_entry(&self.store, i as u64 + 1, command);
+            self.applied = i + 1;
+        }
+    }
+
+    fn run_jobs(&self, count: usize) {
+        for _ in 0..count {
+            let Some(job) = self.store.next_job() else { break };
+            self.store.finish_job(job.run()).expect("no faults are planned");
+        }
+    }
+
+    /// Opens the store again, after a crash of the disk if a mode is given, and replays to where it was.
+    fn restart(&mut self, mode: Option<CrashMode>, log: &[Bytes]) {
+        if let Some(mode) = mode {
+            self.fs = self.fs.crash(mode);
+        }
+        self.store = open(&self.fs).expect("what was durable opens");
+        let was = std::mem::replace(&mut self.applied, self.store.applied_index().0 as usize);
+        self.apply(log, was);
+    }
+
+    /// Becomes a copy of another replica by way of its snapshot.
+    fn build_from(&mut self, other: &ShardStore<MemFs>) {
+        let snapshot = other.manifest_for_snapshot();
+        let snapshot = SnapshotManifest::decode(snapshot.bytes().clone()).expect("a sent manifest");
+        for file in self.store.missing(&snapshot) {
+            transfer(other, &self.store, &file);
+        }
+        self.store.install_snapshot(&snapshot).expect("all files are here");
+        self.applied = self.applied.max(self.store.applied_index().0 as usize);
+    }
+}
+
+pub fn transfer(from: &ShardStore<MemFs>, to: &ShardStore<MemFs>, file: &crate::manifest::FileRef) {
+    let mut offset = 0;
+    while offset < file.len_bytes {
+        let chunk = from.read_file_chunk(file, offset, 700).expect("a pinned file");
+        offset = to.receive_file(file, offset, &chunk).expect("right bytes");
+    }
+}
+
+struct World {
+    leader: Replica,
+    follower: Follower,
+    model: Model,
+    generation: u64,
+    known: BTreeMap<(usize, usize), Ordinal>,
+}
+
+impl World {
+    fn policy() -> FlushPolicy {
+        FlushPolicy {
+            memtable_bytes: 20_000,
+            merge_factor: 2,
+            max_merges: 2,
+            max_age_ms: i64::MAX,
+            ..FlushPolicy::default()
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.leader.time_ms += 1000;
+        match step {
+            Step::Write(samples) => self.write(samples, &BTreeMap::new()),
+            Step::WriteKnown(samples) => self.write(samples, &self.known.clone()),
+            Step::Flush { new_generation } => self.leader.begin_flush(*new_generation),
+            Step::Delete { tenant: of, pattern, start, len } => {
+                let matcher = Matcher::new("a", MatchOp::Regex, *pattern).expect("valid pattern");
+                let end_ms = start.saturating_add(*len);
+                self.model.delete(*of, &matcher, (*start, end_ms));
+                let matchers = vec![matcher];
+                let body =
+                    CommandBody::DeleteSeries { tenant: tenant(*of), matchers, start_ms: *start, end_ms };
+                self.leader.apply(body);
+            }
+            Step::Drop { before } => {
+                self.model.dropped_before = self.model.dropped_before.max(*before);
+                let cut = RetentionCut { signal: 0, class: 0, before_ms: *before };
+                self.leader.apply(CommandBody::DropPartitions(vec![cut]));
+            }
+            Step::Jobs(count) => {
+                for _ in 0..*count {
+                    let Some(job) = self.leader.store.next_job() else { break };
+                    self.leader.store.finish_job(job.run()).expect("no faults are planned");
+                }
+            }
+            Step::Propose(count) => {
+                for _ in 0..*count {
+                    let Some(command) = self.leader.store.propose(&Self::policy(), self.leader.time_ms)
+                    else {
+                        break;
+                    };
+                    self.leader.apply_bytes(&command.encode());
+                }
+            }
+            Step::Follow(entries, jobs) => {
+                let up_to = self.follower.applied + entries;
+                self.follower.apply(&self.leader.log, up_to);
+                self.follower.run_jobs(*jobs);
+            }
+            Step::Restart => self.follower.restart(None, &self.leader.log),
+            Step::Crash(mode) => {
+                let mode = CrashMode::POWER[*mode as usize % CrashMode::POWER.len()];
+                self.follower.restart(Some(mode), &self.leader.log);
+            }
+            Step::Replace => {
+                self.follower = Follower::new(self.leader.log.len() as u64);
+                self.follower.build_from(&self.leader.store);
+            }
+        }
+    }
+
+    fn write(&mut self, samples: &[Sample], known: &BTreeMap<(usize, usize), Ordinal>) {
+        let sent = self.generation;
+        let batches = batches(samples, sent, known);
+        let header = CommandHeader { encoder_epoch: 1, cluster_time_ms: self.leader.time_ms };
+        let outcome = self.leader.apply_bytes(&encode_write(header, &batches));
+        let CommandOutcome::Write(outcomes) = outcome else { panic!("a write gave {outcome:?}") };
+        let tenants = (0..TENANTS.len()).filter(|number| samples.iter().any(|s| s.0 == *number));
+        for (number, outcome) in tenants.zip(&outcomes) {
+            let of_tenant: Vec<Sample> = samples.iter().filter(|s| s.0 == number).copied().collect();
+            match SubBatchOutcome::decode(&mut &outcome[..]).expect("an outcome") {
+                SubBatchOutcome::Applied { generation, new_ordinals, .. } => {
+                    if generation != self.generation {
+                        self.known.clear();
+                        self.generation = generation;
+                    }
+                    let mut new = Vec::new();
+                    for sample in of_tenant.iter().filter(|s| !known.contains_key(&(s.0, s.1))) {
+                        if !new.contains(&sample.1) {
+                            new.push(sample.1);
+                        }
+                    }
+                    assert_eq!(new.len(), new_ordinals.len());
+                    for (series, ordinal) in new.into_iter().zip(new_ordinals) {
+                        assert_eq!(*self.known.entry((number, series)).or_insert(ordinal), ordinal);
+                    }
+                    self.model.write(&of_tenant);
+                }
+                SubBatchOutcome::StaleRegistry { generation } => {
+                    assert_ne!(generation, sent, "the batch named the registry's generation");
+                }
+                SubBatchOutcome::Rejected { reason } => panic!("rejected: {reason}"),
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        self.leader.settle_with(&FlushPolicy { force_flush: true, ..Self::policy() });
+        self.model.check(&self.leader.store, "leader");
+
+        let log = std::mem::take(&mut self.leader.log);
+        self.follower.apply(&log, log.len());
+        self.follower.run_jobs(usize::MAX);
+        self.model.check(&self.follower.store, "follower");
+
+        let mut fresh = Follower::new(77);
+        fresh.apply(&log, log.len());
+        self.model.check(&fresh.store, "fresh replica, no job run");
+        fresh.run_jobs(usize::MAX);
+        self.model.check(&fresh.store, "fresh replica");
+
+        let mut built = Follower::new(78);
+        built.build_from(&self.leader.store);
+        built.apply(&log, log.len());
+        built.run_jobs(usize::MAX);
+        self.model.check(&built.store, "built from a snapshot");
+
+        let files = |fs: &MemFs| fs.list(&files::files_dir(Path::new(DIR))).expect("a listing");
+        for (what, other) in [("follower", &self.follower), ("fresh", &fresh), ("built", &built)] {
+            assert_eq!(other.store.digest(), self.leader.store.digest(), "digest of {what}");
+            assert_eq!(files(&other.fs), files(&self.leader.fs), "files of {what}");
+            assert_eq!(other.store.stats().digest_mismatches, 0);
+        }
+        fresh.restart(Some(CrashMode::DropUnsynced), &log);
+        self.model.check(&fresh.store, "fresh replica after a crash");
+
+        self.leader.log = log;
+        self.leader.settle_with(&FlushPolicy { force_flush: true, merge_all: true, ..Self::policy() });
+        self.model.check(&self.leader.store, "leader, all merged");
+    }
+}
+
+fn samples() -> impl Strategy<Value = Vec<Sample>> {
+    let times = prop_oneof![
+        8 => (0i64..60).prop_map(|i| 2 * PARTITION_MS + i * 1000),
+        2 => (0i64..8).prop_map(|i| i * PARTITION_MS / 2),
+        // Enough days to need the catch-all.
+        1 => (0i64..80).prop_map(|day| day * PARTITION_MS + 5),
+    ];
+    let value = prop_oneof![
+        8 => (0u64..1000).prop_map(|v| Value::Float((v as f64 / 8.0).to_bits())),
+        1 => Just(Value::Float(protocol::sample::STALE_NAN_BITS)),
+        1 => any::<u8>().prop_map(Value::Histogram),
+    ];
+    let tenant = prop_oneof![4 => Just(0usize), 1 => Just(1usize)];
+    proptest::collection::vec((tenant, 0..SERIES, times, value), 1..40)
+}
+
+fn wide_samples() -> impl Strategy<Value = Vec<Sample>> {
+    (0..SERIES, 0i64..20).prop_map(|(series, shift)| {
+        (0..50).map(|day| (0, series, (day + shift) * PARTITION_MS + 7, Value::Float(day as u64))).collect()
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let patterns = prop::sample::select(vec!["v0|v2", ".*", "v[4-6]", ""]);
+    let step = prop_oneof![
+        8 => samples().prop_map(Step::Write),
+        4 => samples().prop_map(Step::WriteKnown),
+        1 => wide_samples().prop_map(Step::Write),
+        4 => prop::bool::weighted(0.2).prop_map(|new_generation| Step::Flush { new_generation }),
+        2 => (0usize..2, patterns, 0i64..5, 0i64..4).prop_map(|(tenant, pattern, start, len)| Step::Delete {
+            tenant, pattern, start: start * PARTITION_MS / 2, len: len * PARTITION_MS / 2 + 20_000,
+        }),
+        1 => (0i64..6).prop_map(|days| Step::Drop { before: days * PARTITION_MS / 2 }),
+        6 => (1usize..4).prop_map(Step::Jobs),
+        6 => (1usize..4).prop_map(Step::Propose),
+        4 => (0usize..12, 0usize..4).prop_map(|(entries, jobs)| Step::Follow(entries, jobs)),
+        1 => Just(Step::Restart),
+        1 => any::<u8>().prop_map(Step::Crash),
+        1 => Just(Step::Replace),
+    ];
+    proptest::collection::vec(step, 1..50)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replicas_read_as_the_model_says_and_agree(steps in steps()) {
+        let mut world = World {
+            leader: Replica::new(),
+            follower: Follower::new(5),
+            model: Model::default(),
+            generation: 1,
+            known: BTreeMap::new(),
+        };
+        for (i, step) in steps.iter().enumerate() {
+            world.step(step);
+            if i % 3 == 0 {
+                world.model.check(&world.leader.store, "leader on the way");
+            }
+        }
+        world.finish();
+    }
+}
+
+/// A quarter of the usual, or of what `PROPTEST_CASES` asks for: each case is a small life of a shard.
+fn cases() -> u32 {
+    ProptestConfig::default().cases / 4
+}
