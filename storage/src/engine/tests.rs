@@ -37,3 +37,29 @@ fn content_that_is_no_command_is_rejected() {
     assert!(matches!(replica.apply_bytes(b"nonsense"), CommandOutcome::Rejected(_)));
     assert_eq!(replica.store.applied_index().0, 1);
 }
+
+#[test]
+fn each_job_is_given_out_once() {
+    let mut replica = Replica::new();
+    for round in 0..2 {
+        replica.write(&[("a", round, 1.0)]);
+        replica.begin_flush(false);
+        replica.settle();
+    }
+    let policy = super::FlushPolicy { merge_all: true, max_age_ms: i64::MAX, ..Default::default() };
+    for _ in 0..20 {
+        // All that are due, before any of them runs.
+        let jobs: Vec<_> = std::iter::from_fn(|| replica.store.next_job()).take(10).collect();
+        assert!(jobs.len() <= 2, "{jobs:?}");
+        let names: std::collections::BTreeSet<_> = jobs.iter().map(|job| job.name()).collect();
+        assert_eq!(names.len(), jobs.len(), "{jobs:?}");
+        for job in jobs {
+            replica.store.finish_job(job.run()).expect("no faults are planned");
+        }
+        if let Some(command) = replica.store.propose(&policy, 0) {
+            replica.apply_bytes(&command.encode());
+        }
+    }
+    assert_eq!(replica.store.stats().segments, 1);
+    assert!(!replica.store.is_busy());
+}

@@ -224,6 +224,7 @@ impl State {
     /// Takes the place of a state after a snapshot; files that only the old one named are retired.
     fn replace(&mut self, mut new: State) {
         new.incarnation = self.incarnation + 1;
+        new.removing = self.removing;
         new.digest_mismatches = self.digest_mismatches;
         new.failed_jobs = self.failed_jobs;
         new.incoming = std::mem::take(&mut self.incoming);
