@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use openraft_rt::AsyncRuntime;
 use protocol::ids::NodeId;
 use storage::fs::Fs;
+use storage::wal::LogWriter;
 
 /// Everything a node needs from the world. Cloning is cheap and gives a handle to the same node's world.
 pub trait Env: Clone + Send + Sync + 'static {
@@ -42,6 +43,11 @@ pub trait Env: Clone + Send + Sync + 'static {
         kind: StepKind,
         step: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T> + Send;
+
+    /// Starts the one writer of the node's log, until the log is closed: a thread around [`LogWriter::wait`] and
+    /// [`LogWriter::write_pending`] in production, a task woken through [`LogWriter::set_waker`] in the simulator. After
+    /// `WalError::NoSpace` it tries again a little later; any other error ends it, and the groups stop the node.
+    fn start_log_writer(&self, writer: LogWriter<Self::Fs>);
 
     /// Stops the node for good, because a log sync failed or an invariant broke. Production exits the process, the
     /// simulator crashes the node. It may return (the caller is then to stop by itself), and it may be called twice.
@@ -161,4 +167,9 @@ impl NetError {
     pub const fn is_certainly_unsent(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::TooLarge { .. } | Self::Closed)
     }
+}
+
+/// Starts a task that ends by itself; nobody waits for it.
+pub(crate) fn detach<E: Env>(task: impl Future<Output = ()> + Send + 'static) {
+    drop(E::Runtime::spawn(task));
 }

@@ -1,7 +1,7 @@
 //! What can go wrong between asking the cluster and its answer.
 //!
-//! Three enums, because callers match on them: [`WriteError`] decides whether a retry is safe and where to, [`ReadError`]
-//! names the shards that are missing, [`ClusterError`] is for starting and administering a node.
+//! [`ReadError`] names the shards that are missing, [`ClusterError`] is for starting and administering a node. What can
+//! go wrong with a write is [`crate::router::WriteError`], beside the trait that the router asks for.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,60 +10,6 @@ use protocol::error::ErrorKind;
 use protocol::ids::{NodeId, ShardId};
 
 use crate::env::NetError;
-
-/// Why a sub-batch was not acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// This node does not lead the shard. Nothing was written here.
-    #[error("shard {shard} is not led here; leader: {}", leader.map_or_else(|| "unknown".to_owned(), |id| id.to_string()))]
-    NotLeader {
-        /// The shard.
-        shard: ShardId,
-        /// Who leads it, where that is known.
-        leader: Option<NodeId>,
-    },
-    /// The shard's queue is full. Nothing was written.
-    #[error("shard {shard} has {queued_bytes} bytes of proposals waiting")]
-    Overloaded {
-        /// The shard.
-        shard: ShardId,
-        /// Bytes in its queue.
-        queued_bytes: usize,
-    },
-    /// The batch can not become an entry. Nothing was written, and a retry would not help.
-    #[error("sub-batch of {bytes} bytes is longer than an entry may be")]
-    TooLarge {
-        /// Its length.
-        bytes: usize,
-    },
-    /// The outcome is not known: the batch may have been or may yet be committed. Sending the same bytes again is safe.
-    #[error("outcome of a write to shard {shard} is unknown: {reason}")]
-    Unknown {
-        /// The shard.
-        shard: ShardId,
-        /// What happened.
-        reason: String,
-    },
-    /// The node is stopping or its replica has failed.
-    #[error("shard {shard} is not served: {reason}")]
-    Unavailable {
-        /// The shard.
-        shard: ShardId,
-        /// Why.
-        reason: String,
-    },
-}
-
-impl WriteError {
-    /// The closed kind of this error.
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NotLeader { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => ErrorKind::Unavailable,
-            Self::Overloaded { .. } => ErrorKind::ResourceExhausted,
-            Self::TooLarge { .. } => ErrorKind::LimitExceeded,
-        }
-    }
-}
 
 /// Why a read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,7 +130,7 @@ pub enum ClusterError {
         shard: ShardId,
         /// Why.
         #[source]
-        source: storage::engine::StorageError,
+        source: storage::error::StorageError,
     },
     /// Raft refused.
     #[error("group {group}: {reason}")]
@@ -218,9 +164,10 @@ impl ClusterError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Corrupt { .. } => ErrorKind::Corruption,
-            Self::NoIdentity { .. } | Self::ForeignCluster { .. } | Self::Retired { .. } | Self::Refused { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::NoIdentity { .. }
+            | Self::ForeignCluster { .. }
+            | Self::Retired { .. }
+            | Self::Refused { .. } => ErrorKind::Conflict,
             Self::JoinFailed { .. } | Self::Net(_) | Self::Raft { .. } => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Io { .. } | Self::Wal(_) | Self::Storage { .. } => ErrorKind::Internal,

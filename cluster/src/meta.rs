@@ -11,6 +11,8 @@
 //! What the state says is *wanted*; what Raft memberships say *is*. Shard leaders and the meta leader bring the second to
 //! the first (see [`crate::placement`]).
 
+pub mod export;
+pub mod machine;
 pub mod state;
 
 pub use state::{Member, MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId, Settings, ShardMeta};

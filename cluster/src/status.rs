@@ -51,10 +51,27 @@ pub struct GroupPulse {
     /// Whether a membership change is under way.
     pub joint: bool,
     /// At the leader: the entry up to which each member's log is known to match.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "pairs")]
     pub matched: BTreeMap<ReplicaId, u64>,
     /// Bytes of log and segments, to tell cheap moves from long ones.
     pub bytes: u64,
+}
+
+/// A map as a list of pairs: maps with numbers as keys do not survive `flatten` in JSON.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::meta::ReplicaId;
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<ReplicaId, u64>, to: S) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<ReplicaId, u64>, D::Error> {
+        Ok(Vec::<(ReplicaId, u64)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 /// What a node tells its peers about once a second and whenever a leadership changes.
@@ -284,7 +301,7 @@ mod tests {
                 voters: vec![replica],
                 learners: vec![],
                 joint: false,
-                matched: BTreeMap::new(),
+                matched: BTreeMap::from([(replica, 7)]),
                 bytes: 0,
             },
             data: Some(DataStatus { digest_index, digest: digest.into(), ..DataStatus::default() }),

@@ -53,7 +53,8 @@ impl Export {
             membership: hex(&codec::encode_stored_membership(&self.membership)),
             state: self.state.clone(),
         };
-        let body = serde_json::to_vec(&body).expect("the meta state has string keys and no failing serializers");
+        let body =
+            serde_json::to_vec(&body).expect("the meta state has string keys and no failing serializers");
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -85,7 +86,8 @@ impl Export {
             Some(text) => Some(codec::decode_log_id(&unhex(&text)?).map_err(|e| e.to_string())?),
             None => None,
         };
-        let membership = codec::decode_stored_membership(&unhex(&body.membership)?).map_err(|e| e.to_string())?;
+        let membership =
+            codec::decode_stored_membership(&unhex(&body.membership)?).map_err(|e| e.to_string())?;
         Ok(Self { last, membership, state: body.state })
     }
 

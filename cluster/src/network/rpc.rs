@@ -21,6 +21,7 @@ use protocol::ids::{NodeId, ShardId};
 use protocol::varint;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use storage::manifest::FileRef;
 
 use crate::meta::{MetaCommand, MetaOutcome, ReplicaId};
 use crate::read::Consistency;
@@ -85,8 +86,8 @@ pub enum Request {
     Fetch {
         /// Which group.
         group: ShardId,
-        /// Content hash of the file.
-        hash: [u8; 32],
+        /// The file, by its content.
+        file: FileRef,
         /// Where the piece starts.
         offset: u64,
         /// How long it may be.
@@ -409,9 +410,9 @@ impl Request {
                 varint::write_prefixed(out, &offer.manifest);
                 OFFER
             }
-            Self::Fetch { group, hash, offset, len } => {
+            Self::Fetch { group, file, offset, len } => {
                 varint::write_u64(out, u64::from(group.0));
-                out.extend_from_slice(hash);
+                file.encode(out);
                 varint::write_u64(out, *offset);
                 varint::write_u64(out, u64::from(*len));
                 FETCH
@@ -508,10 +509,9 @@ impl Request {
             }
             FETCH => {
                 let group = shard(input)?;
-                let hash = varint::read_bytes(input, 32).ok_or(RpcError::Malformed("hash"))?;
-                let hash = hash.try_into().expect("32 bytes were read");
+                let file = FileRef::decode(input).ok_or(RpcError::Malformed("file"))?;
                 let offset = number(input, "offset")?;
-                Self::Fetch { group, hash, offset, len: small(input, "length")? }
+                Self::Fetch { group, file, offset, len: small(input, "length")? }
             }
             PROPOSE => {
                 let (shard, timeout_ms) = (shard(input)?, small(input, "timeout")?);

@@ -63,7 +63,12 @@ fn requests() -> Vec<Request> {
             membership: StoredMembership::new(Some(log_id(3)), membership),
             manifest: Bytes::from_static(b"files"),
         }),
-        Request::Fetch { group, hash: [9; 32], offset: 1 << 40, len: FILE_CHUNK_BYTES },
+        Request::Fetch {
+            group,
+            file: FileRef { hash: [9; 32], len_bytes: 1 << 50, kind: storage::manifest::FileKind::Segment },
+            offset: 1 << 40,
+            len: FILE_CHUNK_BYTES,
+        },
         Request::Propose { shard: group, timeout_ms: 5000, sub_batch: Bytes::from_static(b"columns") },
         Request::Fragment {
             shards: vec![ShardId(1), ShardId(2)],

@@ -1,0 +1,180 @@
+//! What people ask of the cluster: flush, move, drain, remove. Each is a change of the meta state that the ordinary
+//! machinery carries out; the call waits until it has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft_rt::{AsyncRuntime, Instant};
+use protocol::ids::{NodeId, ShardId};
+
+use crate::env::Env;
+use crate::error::ClusterError;
+use crate::meta::{MemberState, MetaCommand, MetaOutcome};
+use crate::node::Node;
+use crate::placement::{self, View};
+
+fn refused(reason: impl Into<String>) -> ClusterError {
+    ClusterError::Refused { reason: reason.into() }
+}
+
+impl<E: Env> Node<E> {
+    async fn change(&self, command: MetaCommand, timeout: Duration) -> Result<(), ClusterError> {
+        match self.propose_meta(command, timeout).await? {
+            MetaOutcome::Refused { reason } => Err(refused(reason)),
+            MetaOutcome::Done | MetaOutcome::Node { .. } => Ok(()),
+        }
+    }
+
+    /// Who leads and who lives, as this node has heard.
+    pub fn view(&self) -> View {
+        let own: Vec<_> = self.all_groups().iter().map(|g| g.pulse()).collect();
+        self.context.pulses.view(self.id(), &own)
+    }
+
+    /// Shards whose Raft group is not what the meta state wants, or has no leader.
+    pub fn unsettled(&self) -> Vec<ShardId> {
+        let (meta, view) = (self.meta(), self.view());
+        let settled = |id: &ShardId, shard| placement::is_settled(shard, view.leaders.get(id));
+        meta.shards.iter().filter(|(id, shard)| !settled(id, shard)).map(|(id, _)| *id).collect()
+    }
+
+    async fn wait_until(
+        &self,
+        what: &'static str,
+        timeout: Duration,
+        done: impl Fn() -> Result<(), String>,
+    ) -> Result<(), ClusterError> {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        let deadline = now() + timeout;
+        loop {
+            match done() {
+                Ok(()) => return Ok(()),
+                Err(reason) if now() >= deadline => return Err(ClusterError::Timeout { what, reason }),
+                Err(_) => E::Runtime::sleep(super::POLL).await,
+            }
+        }
+    }
+
+    /// Flushes and merges all shards; ends when everything is installed and durable at their leaders.
+    pub async fn force_flush(self: &Arc<Self>, timeout: Duration) -> Result<(), ClusterError> {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        let deadline = now() + timeout;
+        let shards: Vec<ShardId> = self.meta().shards.keys().copied().collect();
+        let running: Vec<_> = shards
+            .into_iter()
+            .map(|shard| {
+                let node = self.clone();
+                let flush = async move {
+                    loop {
+                        let left = deadline.saturating_duration_since(now());
+                        match node.ask_flush(shard, true, left).await {
+                            Ok(()) => return Ok(()),
+                            Err(reason) if now() >= deadline => {
+                                return Err(format!("shard {shard}: {reason}"));
+                            }
+                            Err(_) => E::Runtime::sleep(super::POLL).await,
+                        }
+                    }
+                };
+                E::Runtime::spawn(flush)
+            })
+            .collect();
+        let mut result = Ok(());
+        for flush in running {
+            let flushed = flush.await.unwrap_or_else(|e| Err(e.to_string()));
+            if let Err(reason) = flushed {
+                result = Err(ClusterError::Timeout { what: "the flush", reason });
+            }
+        }
+        result
+    }
+
+    /// Moves a replica of a shard from one node to another, and waits until the group has changed.
+    pub async fn move_replica(
+        &self,
+        shard: ShardId,
+        from: NodeId,
+        to: NodeId,
+        timeout: Duration,
+    ) -> Result<(), ClusterError> {
+        let meta = self.meta();
+        let plan = meta.shards.get(&shard).ok_or_else(|| refused(format!("there is no shard {shard}")))?;
+        let mut nodes: BTreeSet<NodeId> = plan.replicas.keys().copied().collect();
+        if !nodes.remove(&from) {
+            return Err(refused(format!("node {from} holds no replica of shard {shard}")));
+        }
+        if !nodes.insert(to) {
+            return Err(refused(format!("node {to} holds a replica of shard {shard} already")));
+        }
+        if meta.members.get(&to).is_none_or(|m| m.state != MemberState::Active) {
+            return Err(refused(format!("node {to} takes no replicas")));
+        }
+        if self.unsettled().contains(&shard) {
+            return Err(refused(format!("shard {shard} is changing already")));
+        }
+        let nodes = nodes.into_iter().collect();
+        self.change(MetaCommand::SetReplicas { shard, version: plan.version, nodes }, timeout).await?;
+        self.wait_until("the move", timeout, || {
+            let moved = self.meta().shards.get(&shard).is_some_and(|s| !s.replicas.contains_key(&from));
+            if !moved || self.unsettled().contains(&shard) {
+                Err("the group has not changed yet".into())
+            } else {
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// Has a node's replicas moved away and its leaderships handed over, and waits until it holds none.
+    pub async fn drain(&self, node: NodeId, timeout: Duration) -> Result<(), ClusterError> {
+        let meta = self.meta();
+        let others = meta.active().filter(|n| *n != node).count();
+        if others == 0 {
+            return Err(refused(format!("node {node} is the only one that can hold data")));
+        }
+        self.change(MetaCommand::SetMemberState { node, state: MemberState::Draining }, timeout).await?;
+        self.wait_until("the drain", timeout, || {
+            let meta = self.meta();
+            let held = meta.shards.iter().filter(|(_, s)| s.replicas.contains_key(&node)).count();
+            let unsettled = self.unsettled();
+            match (held, unsettled.len()) {
+                (0, 0) => Ok(()),
+                (0, n) => Err(format!("{n} shards are changing")),
+                (n, _) => Err(format!("it holds {n} shards")),
+            }
+        })
+        .await
+    }
+
+    /// Ends a drain: the node takes replicas again.
+    pub async fn undrain(&self, node: NodeId, timeout: Duration) -> Result<(), ClusterError> {
+        self.change(MetaCommand::SetMemberState { node, state: MemberState::Active }, timeout).await
+    }
+
+    /// Takes a drained node out of the cluster, for good. Refused while it holds a shard, or while any shard has fewer
+    /// replicas than it should.
+    pub async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), ClusterError> {
+        let unsettled = self.unsettled();
+        if !unsettled.is_empty() {
+            let list: Vec<String> = unsettled.iter().map(ShardId::to_string).collect();
+            return Err(refused(format!("shards {} are changing or lack replicas", list.join(", "))));
+        }
+        self.change(MetaCommand::SetMemberState { node, state: MemberState::Removed }, timeout).await
+    }
+
+    /// Reads a setting of the layers above.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        self.meta().settings.values.get(key).cloned()
+    }
+
+    /// Sets or removes a setting of the layers above.
+    pub async fn set_setting(
+        &self,
+        key: &str,
+        value: Option<String>,
+        timeout: Duration,
+    ) -> Result<(), ClusterError> {
+        self.change(MetaCommand::SetValue { key: key.to_owned(), value }, timeout).await
+    }
+}

@@ -1,0 +1,137 @@
+//! What all parts of a node share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft_rt::{AsyncRuntime, Instant};
+use protocol::ids::{NodeId, ShardId};
+use storage::wal::Wal;
+
+use crate::clock::ClusterClock;
+use crate::env::Env;
+use crate::meta::ReplicaId;
+use crate::meta::machine::MetaView;
+use crate::network::Peers;
+use crate::node::NodeConfig;
+use crate::placement::View;
+use crate::shard::Wake;
+use crate::status::{GroupPulse, Pulse};
+
+/// For how long after its last word a node counts as reachable.
+pub(crate) const REACHABLE_FOR: Duration = Duration::from_secs(3);
+
+/// What all parts of a node share.
+pub(crate) struct Context<E: Env> {
+    pub env: E,
+    pub me: NodeId,
+    pub cluster_id: String,
+    pub incarnation: u64,
+    pub config: NodeConfig,
+    pub clock: Arc<ClusterClock>,
+    pub meta: Arc<MetaView<E::Runtime>>,
+    pub peers: Arc<Peers<E>>,
+    pub wal: Wal<E::Fs>,
+    pub pulses: Pulses<E::Runtime>,
+    /// Wakes whoever sends pulses: something changed that others should hear of now.
+    pub pulse_now: Wake<E::Runtime>,
+    /// The node is stopping: nothing new begins.
+    pub stopping: AtomicBool,
+}
+
+impl<E: Env> Context<E> {
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Stops the node for good.
+    pub fn abort(&self, reason: &str) {
+        tracing::error!(node = %self.me, reason, "stopping the node");
+        self.env.abort(reason);
+    }
+
+    /// Bytes of a group's entries in the log.
+    pub fn log_bytes(&self, group: ShardId) -> u64 {
+        self.wal.stats().groups.iter().find(|g| g.group == group).map_or(0, |g| g.bytes)
+    }
+
+    /// Nodes that spoke lately, and this one.
+    pub fn reachable(&self) -> BTreeSet<NodeId> {
+        let mut nodes = self.pulses.reachable();
+        nodes.insert(self.me);
+        nodes
+    }
+}
+
+/// The last word of every other node.
+pub(crate) struct Pulses<R: AsyncRuntime> {
+    heard: Mutex<BTreeMap<NodeId, (Pulse, R::Instant)>>,
+}
+
+impl<R: AsyncRuntime> Default for Pulses<R> {
+    fn default() -> Self {
+        Self { heard: Mutex::new(BTreeMap::new()) }
+    }
+}
+
+impl<R: AsyncRuntime> Pulses<R> {
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<NodeId, (Pulse, R::Instant)>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a node said.
+    pub fn take(&self, pulse: Pulse) {
+        self.heard().insert(pulse.node, (pulse, R::Instant::now()));
+    }
+
+    /// Forgets nodes that are members no more.
+    pub fn retain(&self, is_member: impl Fn(NodeId) -> bool) {
+        self.heard().retain(|node, _| is_member(*node));
+    }
+
+    fn fresh<T>(&self, mut look: impl FnMut(&Pulse) -> Option<T>) -> Vec<T> {
+        let now = R::Instant::now();
+        let heard = self.heard();
+        let fresh = heard.values().filter(|(_, at)| now.saturating_duration_since(*at) < REACHABLE_FOR);
+        fresh.filter_map(|(pulse, _)| look(pulse)).collect()
+    }
+
+    /// Nodes that spoke lately.
+    pub fn reachable(&self) -> BTreeSet<NodeId> {
+        self.fresh(|pulse| Some(pulse.node)).into_iter().collect()
+    }
+
+    /// Who leads what, `own` groups included.
+    pub fn view(&self, me: NodeId, own: &[GroupPulse]) -> View {
+        let mut view = View::default();
+        view.add(own);
+        for groups in self.fresh(|pulse| Some(pulse.groups.clone())) {
+            view.add(&groups);
+        }
+        view.reachable = self.reachable();
+        view.reachable.insert(me);
+        view
+    }
+
+    /// Who leads a group in which term, as the others say: whoever has the highest term, a leader's own word first.
+    pub fn leader_of(&self, group: ShardId) -> Option<(u64, ReplicaId)> {
+        let words = self.fresh(|pulse| pulse.groups.iter().find(|g| g.group == group).cloned());
+        let known = words.iter().filter_map(|g| Some(((g.term, g.leader? == g.replica), g.leader?)));
+        known.max_by_key(|(rank, _)| *rank).map(|((term, _), leader)| (term, leader))
+    }
+
+    /// The leader's own word about a group.
+    pub fn leader_pulse(&self, group: ShardId) -> Option<GroupPulse> {
+        let mut view = View::default();
+        for groups in self.fresh(|pulse| Some(pulse.groups.clone())) {
+            view.add(groups.iter().filter(|g| g.group == group));
+        }
+        view.leaders.remove(&group)
+    }
+
+    /// The last `MetaState::version` that a node said it has.
+    pub fn meta_version(&self, node: NodeId) -> Option<u64> {
+        self.heard().get(&node).map(|(pulse, _)| pulse.meta_version)
+    }
+}

@@ -1,0 +1,279 @@
+//! Tasks of the node as a whole: pulses, the log's size, and, on the meta leader, placement.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
+use protocol::ids::{META_GROUP, NodeId, ShardId};
+
+use crate::env::{Env, detach};
+use crate::error::ClusterError;
+use crate::meta::{MemberState, MetaCommand, MetaOutcome, ReplicaId};
+use crate::network::rpc::{Refusal, Request};
+use crate::node::Node;
+use crate::placement::{self, Step};
+use crate::shard::Group;
+use crate::status::Pulse;
+
+/// How often a node speaks when nothing changes.
+const PULSE: Duration = Duration::from_secs(1);
+/// Least time between two pulses.
+const PULSE_GAP: Duration = Duration::from_millis(50);
+/// How long an answer to a pulse may take.
+const PULSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How often an idle log is marked as whole.
+const MARK: Duration = Duration::from_millis(200);
+/// Every so many marks the log's size is looked at.
+const MARKS_PER_CHECK: u32 = 5;
+/// How often the meta leader thinks about placement.
+const PLACEMENT: Duration = Duration::from_millis(300);
+
+/// Tells the peers about this node, and hears about them.
+pub(super) async fn pulses<E: Env>(node: Weak<Node<E>>) {
+    let Some(first) = node.upgrade() else { return };
+    let mut now = first.context.pulse_now.listen();
+    drop(first);
+    loop {
+        let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
+        for peer in this.context.peers.others() {
+            let this = this.clone();
+            detach::<E>(async move { this.ping(peer).await });
+        }
+        drop(this);
+        E::Runtime::sleep(PULSE_GAP).await;
+        if let Ok(Err(_)) = E::Runtime::timeout(PULSE, now.changed()).await {
+            return;
+        }
+    }
+}
+
+impl<E: Env> Node<E> {
+    async fn ping(&self, peer: NodeId) {
+        let context = &self.context;
+        let sent = context.env.now_ms();
+        let request = Request::Ping(Box::new(self.pulse()));
+        match context.peers.call::<Pulse>(peer, &request, PULSE_TIMEOUT).await {
+            Ok(pulse) => {
+                context.clock.heard(peer, pulse.clock_ms, sent, context.env.now_ms());
+                self.hear(pulse);
+            }
+            Err(e) => {
+                if e.refusal() == Some(&Refusal::Retired) {
+                    context.abort("the other members say that this node was removed from the cluster");
+                }
+                tracing::trace!(%peer, error = %e, "no answer to a pulse");
+            }
+        }
+    }
+
+    /// Takes in a peer's pulse.
+    pub(super) fn hear(&self, pulse: Pulse) {
+        self.context.pulses.take(pulse);
+    }
+
+    /// Gets a command into the meta group, here or at its leader, and waits until it is applied there.
+    pub async fn propose_meta(
+        &self,
+        command: MetaCommand,
+        timeout: Duration,
+    ) -> Result<MetaOutcome, ClusterError> {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        let deadline = now() + timeout;
+        let mut reason = "no leader is known".to_owned();
+        loop {
+            let left = deadline.saturating_duration_since(now());
+            if left.is_zero() || self.context.is_stopping() {
+                return Err(ClusterError::Timeout { what: "a change of the cluster's state", reason });
+            }
+            match self.leader_of(META_GROUP) {
+                Some(leader) if leader == self.id() => {
+                    match E::Runtime::timeout(left, self.propose_meta_here(&command)).await {
+                        Ok(Ok(outcome)) => return Ok(outcome),
+                        Ok(Err(e)) => reason = e.to_string(),
+                        Err(_) => continue,
+                    }
+                }
+                Some(leader) => {
+                    let request = Request::Meta(command.clone());
+                    match self.context.peers.call(leader, &request, left.min(Duration::from_secs(5))).await {
+                        Ok(outcome) => return Ok(outcome),
+                        Err(e) => reason = e.to_string(),
+                    }
+                }
+                None => {}
+            }
+            E::Runtime::sleep(super::POLL.min(left)).await;
+        }
+    }
+
+    /// Gets a command into the meta group that this node leads.
+    pub(super) async fn propose_meta_here(&self, command: &MetaCommand) -> Result<MetaOutcome, Refusal> {
+        let group = self.meta_group().ok_or(Refusal::NotHosted)?;
+        let bytes = serde_json::to_vec(command).expect("commands have no failing serializers");
+        let (_, outcome) = group.submit(bytes.into()).await.map_err(|e| e.into_refusal())?;
+        serde_json::from_slice(&outcome)
+            .map_err(|e| Refusal::Unknown { reason: format!("outcome makes no sense: {e}") })
+    }
+}
+
+/// Marks an idle log as whole, so that damage to its end is not taken for a torn tail, and keeps it below its limit:
+/// asks for a flush of the shard that holds most of it.
+pub(super) async fn housekeeping<E: Env>(node: Weak<Node<E>>) {
+    for round in 0u32.. {
+        E::Runtime::sleep(MARK).await;
+        let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
+        this.context.wal.mark_if_idle();
+        if round % MARKS_PER_CHECK == 0 {
+            this.check_log().await;
+            this.check_addr();
+        }
+    }
+}
+
+impl<E: Env> Node<E> {
+    async fn check_log(self: &Arc<Self>) {
+        let (stats, limit) = (self.context.wal.stats(), self.context.config.max_unflushed_bytes);
+        let live: u64 = stats.groups.iter().map(|g| g.bytes).sum();
+        let shards = stats.groups.iter().filter(|g| g.group != META_GROUP);
+        let due = if live > limit {
+            shards.max_by_key(|g| (g.bytes, g.group))
+        } else if stats.disk_bytes > 2 * limit {
+            // Little is needed, but it is spread over old files.
+            shards.max_by_key(|g| (g.pinned_bytes, g.group))
+        } else {
+            return;
+        };
+        let Some((shard, bytes)) = due.map(|g| (g.group, g.bytes)) else { return };
+        // Entries that segments cover already go by themselves.
+        if self.group(shard).and_then(|g| g.shard.as_ref().map(|s| s.store.is_busy())).unwrap_or(true) {
+            return;
+        }
+        tracing::info!(%shard, bytes, "the log is large: asking for a flush");
+        if let Err(reason) = self.ask_flush(shard, false, Duration::from_secs(10)).await {
+            tracing::warn!(%shard, reason, "a flush could not be begun");
+        }
+    }
+
+    /// Has a shard flushed by its leader.
+    pub(super) async fn ask_flush(
+        self: &Arc<Self>,
+        shard: ShardId,
+        wait: bool,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        match self.leader_of(shard) {
+            None => Err("no leader is known".to_owned()),
+            Some(leader) if leader == self.id() => {
+                let group = self.group(shard).ok_or("the replica is not here")?;
+                self.flush_here(&group, wait, timeout).await
+            }
+            Some(leader) => {
+                let request = Request::Flush { shards: vec![shard], wait };
+                self.context.peers.call::<()>(leader, &request, timeout).await.map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    /// Tells the cluster when this node listens elsewhere than it used to.
+    fn check_addr(self: &Arc<Self>) {
+        let context = &self.context;
+        let meta = self.meta();
+        let Some(member) = meta.members.get(&self.id()) else { return };
+        if member.addr == context.config.advertise || member.incarnation != context.incarnation {
+            return;
+        }
+        let command = MetaCommand::SetAddr {
+            node: self.id(),
+            incarnation: context.incarnation,
+            addr: context.config.advertise.clone(),
+        };
+        let node = self.clone();
+        detach::<E>(async move {
+            match node.propose_meta(command, Duration::from_secs(5)).await {
+                Ok(MetaOutcome::Refused { reason }) => tracing::warn!(reason, "the new address was refused"),
+                Ok(_) => {}
+                Err(e) => tracing::debug!(error = %e, "the new address could not be told"),
+            }
+        });
+    }
+}
+
+/// What the meta leader does: activates nodes that joined, and carries out the plan.
+pub(super) async fn placement<E: Env>(node: Weak<Node<E>>) {
+    loop {
+        E::Runtime::sleep(PLACEMENT).await;
+        let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
+        if this.leads(META_GROUP) && this.meta().is_bootstrapped() {
+            this.place().await;
+        }
+    }
+}
+
+impl<E: Env> Node<E> {
+    async fn place(self: &Arc<Self>) {
+        let meta = self.meta();
+        let timeout = Duration::from_secs(5);
+        for (&node, member) in &meta.members {
+            // A node is ready for work once it speaks and knows of itself.
+            let knows = self.context.pulses.meta_version(node).is_some_and(|v| v > 0);
+            if member.state == MemberState::Joining && knows {
+                let command = MetaCommand::SetMemberState { node, state: MemberState::Active };
+                tracing::info!(%node, addr = member.addr, "node joins in");
+                if let Err(e) = self.propose_meta(command, timeout).await {
+                    tracing::debug!(error = %e, "a node could not be activated yet");
+                    return;
+                }
+            }
+        }
+        let own: Vec<_> = self.all_groups().iter().map(|g| g.pulse()).collect();
+        let view = self.context.pulses.view(self.id(), &own);
+        for step in placement::plan(&self.meta(), &view) {
+            match step {
+                Step::SetReplicas { shard, version, nodes } => {
+                    tracing::info!(%shard, ?nodes, "replicas are placed");
+                    let command = MetaCommand::SetReplicas { shard, version, nodes };
+                    match self.propose_meta(command, timeout).await {
+                        Ok(MetaOutcome::Refused { reason }) => {
+                            tracing::debug!(%shard, reason, "placement was overtaken")
+                        }
+                        Ok(_) => {}
+                        Err(e) => {
+                            tracing::debug!(error = %e, "placement is interrupted");
+                            return;
+                        }
+                    }
+                }
+                Step::Transfer { shard, from, to } => {
+                    tracing::info!(%shard, %from, to = %to.node(), "leadership moves");
+                    if let Err(reason) = self.ask_step(shard, from, to).await {
+                        tracing::debug!(%shard, reason, "leadership did not move");
+                    }
+                    // Decide on what the pulses say afterwards.
+                    E::Runtime::sleep(Duration::from_millis(300)).await;
+                }
+            }
+        }
+    }
+
+    async fn ask_step(&self, group: ShardId, from: NodeId, to: ReplicaId) -> Result<(), String> {
+        if from == self.id() {
+            let group = self.group(group).ok_or("the replica is not here")?;
+            return self.step_aside(&group, to).await;
+        }
+        let request = Request::Step { group, to };
+        self.context.peers.call::<()>(from, &request, Duration::from_secs(2)).await.map_err(|e| e.to_string())
+    }
+
+    /// Hands a group's leadership to a replica that answers and is caught up.
+    pub(super) async fn step_aside(&self, group: &Group<E>, to: ReplicaId) -> Result<(), String> {
+        let pulse = group.pulse();
+        let fit = group.is_leader()
+            && pulse.voters.contains(&to)
+            && placement::is_caught_up(&pulse, to)
+            && self.context.reachable().contains(&to.node());
+        if !fit {
+            return Err(format!("{to} can not take over"));
+        }
+        group.raft.trigger().transfer_leader(to.0).await.map_err(|e| e.to_string())
+    }
+}

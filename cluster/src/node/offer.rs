@@ -1,0 +1,160 @@
+//! The receiving side of snapshots: fetches the files it lacks from whoever offers, then installs.
+//!
+//! An offer starts a transfer (one per group) and says how far it is; the sender repeats the offer until the transfer is
+//! done. Another offer for the same position joins the transfer under way; one for a later position replaces it: files
+//! that both name need not be fetched twice.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use openraft_rt::AsyncRuntime;
+use protocol::error::ErrorKind;
+use protocol::ids::{NodeId, ShardId};
+use storage::engine::SnapshotManifest;
+
+use crate::env::{Env, StepKind, detach};
+use crate::network::fetch;
+use crate::network::rpc::{FILE_CHUNK_BYTES, Offer, OfferAnswer, Refusal};
+use crate::node::{Node, lock};
+use crate::shard::Group;
+use crate::snapshot::{Snapshot, SnapshotData, SnapshotMeta};
+use crate::types::{LogId, Vote};
+
+/// Attempts at one piece of a file.
+const ATTEMPTS: usize = 5;
+
+struct Transfer {
+    position: Option<LogId>,
+    received: AtomicU64,
+    /// The result, once there is one.
+    result: Mutex<Option<Result<Vote, String>>>,
+}
+
+/// Transfers under way.
+pub(crate) struct Offers<E: Env> {
+    running: Mutex<BTreeMap<ShardId, Arc<Transfer>>>,
+    env: std::marker::PhantomData<fn() -> E>,
+}
+
+impl<E: Env> Default for Offers<E> {
+    fn default() -> Self {
+        Self { running: Mutex::new(BTreeMap::new()), env: std::marker::PhantomData }
+    }
+}
+
+impl<E: Env> Node<E> {
+    /// Takes an offer: starts the transfer or says how far it is.
+    pub(super) fn take_offer(
+        self: &Arc<Self>,
+        from: NodeId,
+        group: &Arc<Group<E>>,
+        offer: Offer,
+    ) -> Result<OfferAnswer, Refusal> {
+        let mut running = lock(&self.offers.running);
+        if let Some(transfer) = running.get(&offer.group).filter(|t| t.position == offer.last) {
+            let result = lock(&transfer.result).clone();
+            return match result {
+                None => Ok(OfferAnswer::Working { received: transfer.received.load(Ordering::Relaxed) }),
+                Some(result) => {
+                    running.remove(&offer.group);
+                    match result {
+                        Ok(vote) => Ok(OfferAnswer::Done { vote }),
+                        Err(message) => Err(Refusal::Failed { kind: ErrorKind::Unavailable, message }),
+                    }
+                }
+            };
+        }
+        let transfer = Arc::new(Transfer {
+            position: offer.last,
+            received: AtomicU64::new(0),
+            result: Mutex::new(None),
+        });
+        running.insert(offer.group, transfer.clone());
+        drop(running);
+        let (node, group) = (self.clone(), group.clone());
+        detach::<E>(async move {
+            let result = node.receive(from, &group, offer, &transfer).await;
+            if let Err(reason) = &result {
+                tracing::warn!(group = %group.id, from = %from, reason, "snapshot was not received");
+            }
+            *lock(&transfer.result) = Some(result);
+        });
+        Ok(OfferAnswer::Working { received: 0 })
+    }
+
+    async fn receive(
+        &self,
+        from: NodeId,
+        group: &Arc<Group<E>>,
+        offer: Offer,
+        transfer: &Transfer,
+    ) -> Result<Vote, String> {
+        if let Some(shard) = &group.shard {
+            let manifest = SnapshotManifest::decode(offer.manifest.clone()).map_err(|e| e.to_string())?;
+            for file in shard.store.missing(&manifest) {
+                self.fetch_file(from, group, &file, transfer).await?;
+            }
+        }
+        let meta = SnapshotMeta { last_log_id: offer.last, last_membership: offer.membership };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::unpinned(offer.manifest) };
+        let response =
+            group.raft.install_full_snapshot(offer.vote, snapshot).await.map_err(|e| e.to_string())?;
+        Ok(response.vote)
+    }
+
+    async fn fetch_file(
+        &self,
+        from: NodeId,
+        group: &Arc<Group<E>>,
+        file: &storage::manifest::FileRef,
+        transfer: &Transfer,
+    ) -> Result<(), String> {
+        self.pull_file(from, group, file, |bytes| {
+            transfer.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        })
+        .await
+    }
+
+    /// Fetches a file that the store lacks, from a peer that has it. Goes on where an earlier attempt ended.
+    pub(super) async fn pull_file(
+        &self,
+        from: NodeId,
+        group: &Arc<Group<E>>,
+        file: &storage::manifest::FileRef,
+        progress: impl Fn(usize),
+    ) -> Result<(), String> {
+        let Some(shard) = &group.shard else { return Err("the meta group has no files".to_owned()) };
+        let (mut offset, mut failures) = (0, 0);
+        while offset < file.len_bytes {
+            if group.is_stopping() || self.context.is_stopping() {
+                return Err("the replica is stopping".to_owned());
+            }
+            let len = u64::from(FILE_CHUNK_BYTES).min(file.len_bytes - offset) as u32;
+            match fetch(&self.context.peers, from, group.id, *file, offset, len).await {
+                Ok(piece) if piece.is_empty() => return Err("the sender's file ends early".to_owned()),
+                Ok(piece) => {
+                    failures = 0;
+                    let (store, file, bytes) = (shard.store.clone(), *file, piece.len());
+                    // Where the store wants to go on: it may hold the beginning from an earlier attempt.
+                    let write = move || store.receive_file(&file, offset, &piece);
+                    offset = self
+                        .context
+                        .env
+                        .run_step(StepKind::Transfer, write)
+                        .await
+                        .map_err(|e| e.to_string())?;
+                    progress(bytes);
+                }
+                Err(e) => {
+                    failures += 1;
+                    if failures >= ATTEMPTS || e.refusal().is_some() {
+                        return Err(e.to_string());
+                    }
+                    E::Runtime::sleep(super::POLL * failures as u32).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}

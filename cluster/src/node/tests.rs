@@ -1,0 +1,340 @@
+//! Whole clusters in one process.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harness::{Cluster, GUARD, wait, write_one};
+use protocol::ids::{META_GROUP, NodeId, ShardId};
+
+use crate::meta::MemberState;
+use crate::read::Consistency;
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_makes_a_cluster_and_serves() {
+    let mut cluster = Cluster::of(1, 3).await;
+    let written = sorted(cluster.write(0).await);
+    assert_eq!(cluster.read(0, Consistency::Linearizable).await, written);
+    let node = cluster.node(0);
+    assert_eq!(node.id(), NodeId(1));
+    assert!(node.is_ready());
+    assert!(node.meta().shards.values().all(|s| s.born));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_replicate_what_any_of_them_takes() {
+    let mut cluster = Cluster::of(3, 4).await;
+    let mut written = Vec::new();
+    for index in 0..3 {
+        written.extend(cluster.write(index).await);
+    }
+    let written = sorted(written);
+    for index in 0..3 {
+        assert_eq!(cluster.read(index, Consistency::Linearizable).await, written, "through node {index}");
+    }
+    // Every replica comes to hold the same.
+    wait("replicas catch up", || {
+        (1..=4).all(|s| {
+            let applied: Vec<u64> =
+                cluster.nodes().map(|n| n.group(ShardId(s)).map_or(0, |g| g.applied().0)).collect();
+            applied.iter().all(|a| *a == applied[0])
+        })
+    })
+    .await;
+    for index in 0..3 {
+        assert_eq!(cluster.read(index, Consistency::Local).await, written, "at node {index}");
+    }
+    // Leaderships are spread.
+    wait("leaderships spread", || cluster.nodes().all(|n| (1..=4).any(|s| n.leads(ShardId(s))))).await;
+    let status = cluster.node(1).status(Duration::from_secs(5)).await;
+    assert_eq!(status.nodes.len(), 3);
+    assert!(status.nodes.iter().all(|n| n.reachable && n.state == MemberState::Active));
+    assert!(
+        status.shards.iter().all(|s| s.consistent && s.leader.is_some() && s.replicas.len() == 3),
+        "{status:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_leader_is_replaced_and_comes_back() {
+    let mut cluster = Cluster::of(3, 2).await;
+    let mut written = cluster.write(0).await;
+    // Whoever leads most goes.
+    let leader = cluster.node(0).leader_of(ShardId(1)).unwrap();
+    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let other = (lost + 1) % 3;
+    cluster.kill(lost).await;
+    written.extend(cluster.write(other).await);
+    assert_eq!(cluster.read(other, Consistency::Linearizable).await, sorted(written.clone()));
+    cluster.start(lost).await;
+    written.extend(cluster.write(lost).await);
+    let written = sorted(written);
+    assert_eq!(cluster.read(lost, Consistency::Linearizable).await, written);
+    wait("the node is ready", || cluster.node(lost).is_ready()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_of_all_loses_nothing_acknowledged() {
+    let mut cluster = Cluster::of(3, 2).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    written.extend(cluster.write(1).await);
+    for index in 0..3 {
+        cluster.kill(index).await;
+    }
+    // They wait for each other inside, not to be started.
+    for index in 0..3 {
+        cluster.start(index).await;
+    }
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_replica_gets_a_snapshot_when_the_log_is_gone() {
+    let mut cluster = Cluster::of(1, 2).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    wait("the log is purged", || {
+        (1..=2).all(|s| {
+            let group = cluster.node(0).group(ShardId(s)).unwrap();
+            group.with_metrics(|m| m.purged.is_some())
+        })
+    })
+    .await;
+    written.extend(cluster.write(0).await);
+    for _ in 0..2 {
+        let index = cluster.add_machine();
+        cluster.start(index).await;
+    }
+    cluster.settled().await;
+    let written = sorted(written);
+    for index in 0..3 {
+        assert_eq!(cluster.read(index, Consistency::Linearizable).await, written);
+    }
+    same_digests(&cluster).await;
+}
+
+/// Flushes on all replicas end in the same manifests.
+async fn same_digests(cluster: &Cluster) {
+    let digests = || {
+        let mut by_shard: BTreeMap<ShardId, Vec<(u64, [u8; 32])>> = BTreeMap::new();
+        for node in cluster.nodes() {
+            for group in node.all_groups() {
+                if let Some(shard) = &group.shard {
+                    let digest = shard.store.digest();
+                    by_shard.entry(group.id).or_default().push((digest.op_index.0, digest.digest));
+                }
+            }
+        }
+        by_shard
+    };
+    wait("digests agree", || {
+        digests()
+            .values()
+            .all(|list| list.len() == cluster.nodes().count().min(3) && list.iter().all(|d| d == &list[0]))
+    })
+    .await;
+    assert!(digests().values().all(|list| list[0].0 > 0), "nothing was flushed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushed_replicas_are_identical() {
+    let mut cluster = Cluster::of(3, 2).await;
+    for round in 0..3 {
+        cluster.write(round).await;
+        cluster.node(round).force_flush(GUARD).await.unwrap();
+    }
+    same_digests(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_moves_and_its_old_place_is_cleared() {
+    let mut cluster = Cluster::of(3, 2).await;
+    let written = sorted(cluster.write(0).await);
+    let index = cluster.add_machine();
+    cluster.start(index).await;
+    wait("the fourth node is active", || cluster.node(0).meta().active().count() == 4).await;
+    let shard = ShardId(1);
+    let new = cluster.node(index).id();
+    // Placement may have moved some there by itself.
+    wait("shards settle", || cluster.node(0).unsettled().is_empty()).await;
+    if !cluster.node(0).meta().shards[&shard].replicas.contains_key(&new) {
+        let from = *cluster.node(0).meta().shards[&shard].replicas.keys().next().unwrap();
+        cluster.node(0).move_replica(shard, from, new, GUARD).await.unwrap();
+        wait("the old replica ends", || {
+            cluster.nodes().filter(|n| n.id() == from).all(|n| n.group(shard).is_none())
+        })
+        .await;
+    }
+    wait("the new replica runs", || cluster.node(index).group(shard).is_some()).await;
+    assert_eq!(cluster.read(index, Consistency::Linearizable).await, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_can_be_removed_and_then_stops() {
+    let mut cluster = Cluster::of(4, 2).await;
+    let written = sorted(cluster.write(0).await);
+    let leaving = cluster.node(3).id();
+    assert!(cluster.node(0).remove(NodeId(99), GUARD).await.is_err(), "nobody knows 99");
+    cluster.node(0).drain(leaving, GUARD).await.unwrap();
+    cluster.node(0).remove(leaving, GUARD).await.unwrap();
+    wait("the node stops itself", || !cluster.is_alive(3)).await;
+    assert_eq!(cluster.read(0, Consistency::Linearizable).await, written);
+    assert!(cluster.node(0).drain(leaving, Duration::from_secs(1)).await.is_err(), "it is gone for good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_node_joins_under_a_new_name_and_gets_everything_back() {
+    let mut cluster = Cluster::of(3, 2).await;
+    let mut written = cluster.write(0).await;
+    let old = cluster.node(2).id();
+    cluster.wipe(2).await;
+    written.extend(cluster.write(0).await);
+    cluster.start(2).await;
+    let new = cluster.node(2).id();
+    assert_ne!(old, new);
+    wait("the old name is replaced everywhere", || {
+        let meta = cluster.node(0).meta();
+        meta.members[&old].state == MemberState::Removed
+            && meta.shards.values().all(|s| s.replicas.contains_key(&new) && !s.replicas.contains_key(&old))
+    })
+    .await;
+    cluster.settled().await;
+    let written = sorted(written);
+    // The other two may now go one after the other: the new replica counts.
+    cluster.kill(1).await;
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_node_hands_over_first() {
+    let mut cluster = Cluster::of(3, 4).await;
+    let written = sorted(cluster.write(0).await);
+    wait("leaderships spread", || (1..=4).any(|s| cluster.node(0).leads(ShardId(s)))).await;
+    let first = cluster.machines[0].node.take().unwrap();
+    first.stop().await;
+    let left = first.id();
+    drop(first);
+    wait("others lead", || {
+        (0..=4).all(|s| cluster.node(1).leader_of(ShardId(s)).is_some_and(|leader| leader != left))
+    })
+    .await;
+    assert_eq!(cluster.read(1, Consistency::Linearizable).await, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_off_leader_serves_no_linearizable_reads() {
+    let mut cluster = Cluster::of(3, 1).await;
+    cluster.write(0).await;
+    let leader = cluster.node(0).leader_of(ShardId(1)).unwrap();
+    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    cluster.cut(lost, true);
+    let short = Duration::from_millis(1500);
+    let old = cluster.node(lost).read_shard(ShardId(1), &Consistency::Linearizable, short).await;
+    assert!(old.is_err(), "a leader that nobody confirms must not answer");
+    let other = cluster.node((lost + 1) % 3).clone();
+    let (sample, _) = write_one(&other, ShardId(1), 77).await;
+    let local = cluster.node(lost).read_shard(ShardId(1), &Consistency::Local, short).await.unwrap();
+    assert!(!harness::dump(&local).contains(&sample), "it can not know");
+    cluster.cut(lost, false);
+    let read = cluster.read(lost, Consistency::Linearizable).await;
+    assert!(read.contains(&sample));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_sees_its_own_writes_at_any_replica() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let node = cluster.node(0).clone();
+    for number in 1..=20 {
+        let (sample, index) = write_one(&node, ShardId(1), number).await;
+        let token = Consistency::Session(BTreeMap::from([(ShardId(1), index)]));
+        let reader = (number % 3) as usize;
+        assert!(cluster.read(reader, token).await.contains(&sample), "write {number} at node {reader}");
+    }
+    cluster.write(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_shards_are_named() {
+    let mut cluster = Cluster::of(3, 2).await;
+    cluster.write(0).await;
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let answer =
+        cluster.node(0).run_fragment("all".into(), Consistency::Linearizable, Duration::from_secs(2)).await;
+    let Err(crate::error::ReadError::Missing { shards, .. }) = answer else {
+        panic!("an answer without a quorum")
+    };
+    assert_eq!(shards, [ShardId(1), ShardId(2)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_of_another_cluster_is_refused() {
+    let cluster = Cluster::of(1, 1).await;
+    let mut other = Cluster::of(1, 1).await;
+    // The disk of the one in the machine of the other.
+    let foreign = cluster.machines[0].fs.fork(9);
+    other.kill(0).await;
+    let index = other.add_machine();
+    other.machines[index].fs = foreign;
+    other.machines[index].addr = "node-0:1".to_owned();
+    other.start(0).await;
+    other.machines[index].addr = "node-1:1".to_owned();
+    // It starts by itself, for it is a whole cluster; but nobody of the other cluster talks to it.
+    let config = other.config(index);
+    other.start_with(index, config).await.unwrap();
+    let (a, b) = (other.node(0).clone(), other.node(index).clone());
+    assert_ne!(a.cluster_id(), b.cluster_id());
+    wait("each leads its own cluster", || [&a, &b].iter().all(|n| n.leads(META_GROUP) && n.is_ready())).await;
+    assert!(a.view().reachable.len() == 1 && b.view().reachable.len() == 1);
+    // The foreign node knows the other's address, and is told to go away.
+    b.context.peers.set([(NodeId(7), "node-0:1".to_owned())]);
+    let request = crate::network::rpc::Request::Status;
+    let answer = b.context.peers.call::<crate::status::NodeStatus>(NodeId(7), &request, GUARD).await;
+    assert_eq!(answer.unwrap_err().refusal(), Some(&crate::network::rpc::Refusal::ForeignCluster));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_without_its_identity_is_refused() {
+    let mut cluster = Cluster::of(1, 1).await;
+    cluster.write(0).await;
+    cluster.kill(0).await;
+    use storage::fs::Fs;
+    cluster.machines[0].fs.remove_file("/data/identity.json".as_ref()).unwrap();
+    let config = cluster.config(0);
+    let refused = cluster.start_with(0, config).await;
+    assert!(matches!(refused, Err(crate::error::ClusterError::NoIdentity { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_a_damaged_disk_is_made_anew() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    same_digests(&cluster).await;
+    let before = cluster.node(0).meta().shards[&ShardId(1)].replica_on(cluster.node(2).id()).unwrap();
+    cluster.kill(2).await;
+    use storage::fs::Fs;
+    let files = std::path::Path::new("/data/shards/1/files");
+    let fs = &cluster.machines[2].fs;
+    for file in fs.list(files).unwrap() {
+        fs.damage(&files.join(file.name), |bytes| bytes.truncate(bytes.len() / 2)).unwrap();
+    }
+    written.extend(cluster.write(0).await);
+    cluster.start(2).await;
+    let node = cluster.node(2).clone();
+    wait("the replica is made anew", || {
+        let wanted = node.meta().shards[&ShardId(1)].replica_on(node.id()).unwrap();
+        wanted != before && node.group(ShardId(1)).is_some_and(|g| g.replica == wanted)
+    })
+    .await;
+    cluster.settled().await;
+    same_digests(&cluster).await;
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+}

@@ -1,0 +1,113 @@
+//! The write side: a sub-batch goes to the shard's leader, wherever that is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft_rt::{AsyncRuntime, Instant};
+use protocol::batch::SubBatchOutcome;
+use protocol::ids::{ClusterSecret, LogIndex, NodeId, ShardId};
+
+use crate::env::Env;
+use crate::network::rpc::{ProposeAnswer, Refusal, Request};
+use crate::node::Node;
+use crate::router::shard_writer::{Proposed, ShardWriter, WriteError};
+use crate::shard::proposer::ProposeError;
+use crate::shard_map::ShardMap;
+
+/// How often hints to another leader are followed within one call.
+const MAX_HOPS: usize = 3;
+
+impl<E: Env> Node<E> {
+    /// Proposes to a shard that this node leads.
+    pub(crate) async fn propose_here(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> Result<ProposeAnswer, ProposeError> {
+        match self.group(shard) {
+            Some(group) => group.propose(sub_batch, timeout).await,
+            None => Err(ProposeError::NotLeader(self.leader_of(shard))),
+        }
+    }
+
+    async fn propose_at(
+        &self,
+        node: NodeId,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> Result<ProposeAnswer, ProposeError> {
+        if node == self.id() {
+            return self.propose_here(shard, sub_batch, timeout).await;
+        }
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        let request = Request::Propose { shard, timeout_ms, sub_batch };
+        let answer = self.context.peers.call(node, &request, timeout).await;
+        answer.map_err(|e| match e.refusal() {
+            Some(Refusal::NotLeader { leader }) => ProposeError::NotLeader(*leader),
+            Some(Refusal::Overloaded { queued_bytes }) => ProposeError::Overloaded(*queued_bytes as usize),
+            _ if e.is_certainly_unsent() => ProposeError::NotLeader(None),
+            _ => ProposeError::Unknown(e.to_string()),
+        })
+    }
+
+    /// Gets a sub-batch committed and applied, following hints to the leader.
+    pub async fn propose_write(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> Result<ProposeAnswer, WriteError> {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        let deadline = now() + timeout;
+        let mut target = self.leader_of(shard);
+        let mut asked = Vec::new();
+        for _ in 0..MAX_HOPS {
+            let Some(node) = target.filter(|n| !asked.contains(n)) else { break };
+            asked.push(node);
+            let left = deadline.saturating_duration_since(now());
+            match self.propose_at(node, shard, sub_batch.clone(), left).await {
+                Ok(answer) => return Ok(answer),
+                Err(ProposeError::NotLeader(hint)) => target = hint.or_else(|| self.leader_of(shard)),
+                Err(e) => return Err(e.into_write_error(shard)),
+            }
+        }
+        Err(ProposeError::NotLeader(target).into_write_error(shard))
+    }
+}
+
+impl<E: Env> ShardWriter for Node<E> {
+    type Runtime = E::Runtime;
+
+    async fn propose(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> Result<Proposed, WriteError> {
+        if self.context.is_stopping() {
+            return Err(WriteError::Stopping);
+        }
+        let answer = self.propose_write(shard, sub_batch, timeout).await?;
+        let outcome = SubBatchOutcome::decode(&mut &answer.outcome[..]).map_err(|e| {
+            WriteError::Uncertain { shard, reason: format!("the outcome makes no sense: {e}") }
+        })?;
+        Ok(Proposed { index: LogIndex(answer.index), outcome })
+    }
+
+    fn shard_map(&self) -> Arc<ShardMap> {
+        Node::shard_map(self)
+    }
+
+    fn cluster_time_ms(&self) -> Option<i64> {
+        let local = self.context.env.now_ms();
+        let clock = &self.context.clock;
+        (!clock.disagrees(local)).then(|| clock.now_ms(local))
+    }
+
+    fn secret(&self) -> ClusterSecret {
+        Node::secret(self)
+    }
+}

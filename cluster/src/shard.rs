@@ -1,0 +1,320 @@
+//! One replica of one group: openraft over the shared log and a state machine, and what surrounds it.
+//!
+//! ```text
+//! propose ─► queue ─► one entry in flight, the rest gathers ─► openraft ─► log ─► apply ─► outcome of each sub-batch
+//! read    ─► gate: one ReadIndex round in flight ──────────────┘              └► snapshot of the store
+//! driver  ─► jobs of the store, its proposals, purge, membership              (see `node::driver`)
+//! ```
+//!
+//! Positions. openraft counts entries from 0; `LogIndex`, the store and commit tokens count from 1. The translation is
+//! [`log_index`], and nothing outside this crate sees openraft's number.
+
+pub(crate) mod proposer;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft_rt::{AsyncRuntime, Watch, WatchReceiver, WatchSender};
+use protocol::ids::{LogIndex, NodeId, ShardId};
+use storage::engine::ShardStore;
+use storage::scan::StoreSnapshot;
+
+use crate::env::{Env, detach};
+use crate::error::ReadError;
+use crate::meta::ReplicaId;
+use crate::meta::export::hex;
+use crate::node::context::Context;
+use crate::read::{Consistency, ReadGate};
+use crate::shard::proposer::Proposer;
+use crate::state_machine::Machine;
+use crate::status::{DataStatus, GroupPulse, GroupStatus, Role};
+use crate::types::Types;
+
+/// openraft for one of our groups.
+pub type GroupRaft<E> = Raft<Types<<E as Env>::Runtime>, Machine<E>>;
+type Metrics<E> = RaftMetrics<Types<<E as Env>::Runtime>>;
+type Receiver<R, T> = <<R as AsyncRuntime>::Watch as Watch>::Receiver<T>;
+type Sender<R, T> = <<R as AsyncRuntime>::Watch as Watch>::Sender<T>;
+
+/// Position of an entry as everything but openraft counts.
+pub const fn log_index(raft_index: u64) -> LogIndex {
+    LogIndex(raft_index + 1)
+}
+
+/// Timers of all groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    /// How often a leader says that it lives.
+    pub heartbeat_ms: u64,
+    /// Shortest time a follower waits before it asks for votes.
+    pub election_min_ms: u64,
+    /// Longest time; also the leader's lease.
+    pub election_max_ms: u64,
+}
+
+impl Default for RaftTiming {
+    /// Failover p99 of 1.45 s, measured on cores that are shared.
+    fn default() -> Self {
+        Self { heartbeat_ms: 150, election_min_ms: 500, election_max_ms: 700 }
+    }
+}
+
+/// openraft's settings for our groups.
+pub(crate) fn raft_config(timing: RaftTiming) -> Result<Arc<Config>, openraft::ConfigError> {
+    let config = Config {
+        cluster_name: "pharos".to_owned(),
+        heartbeat_interval: timing.heartbeat_ms,
+        // Under load a replication answer proves the same as a heartbeat.
+        heartbeat_min_interval: Some(timing.heartbeat_ms * 2 / 3),
+        election_timeout_min: timing.election_min_ms,
+        election_timeout_max: timing.election_max_ms,
+        enable_pre_vote: Some(true),
+        // Entries are gathered to a megabyte, and the log store bounds a read by bytes besides.
+        max_payload_entries: 64,
+        // As long as the log holds the entries they are sent; a snapshot is for those behind a purge.
+        replication_lag_threshold: 1_000_000,
+        // Flushes decide when a snapshot is worth something, and the driver when the log may go.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 30 * 60 * 1000,
+        backoff: "100ms 200ms 400ms ...500ms".to_owned(),
+        // The committed position is stored unsynced, so a restarted leader may not know what it committed: it must be
+        // elected again and commit an entry of its own before it serves.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new)
+}
+
+/// Wakes a task, and does not forget when the task is busy.
+pub(crate) struct Wake<R: AsyncRuntime> {
+    /// Senders need not be shareable between threads.
+    sender: Mutex<Sender<R, u64>>,
+    receiver: Receiver<R, u64>,
+}
+
+impl<R: AsyncRuntime> Default for Wake<R> {
+    fn default() -> Self {
+        let (sender, receiver) = R::Watch::channel(0);
+        Self { sender: Mutex::new(sender), receiver }
+    }
+}
+
+impl<R: AsyncRuntime> Wake<R> {
+    pub fn wake(&self) {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).send_if_modified(|count| {
+            *count += 1;
+            true
+        });
+    }
+
+    pub fn listen(&self) -> Receiver<R, u64> {
+        self.receiver.clone()
+    }
+}
+
+/// What a shard has that the meta group has not.
+pub(crate) struct ShardParts<E: Env> {
+    pub store: Arc<ShardStore<E::Fs>>,
+    pub proposer: Proposer<E>,
+    pub gate: ReadGate<E::Runtime>,
+}
+
+/// A running replica.
+pub(crate) struct Group<E: Env> {
+    pub context: Arc<Context<E>>,
+    pub id: ShardId,
+    pub replica: ReplicaId,
+    pub raft: GroupRaft<E>,
+    pub shard: Option<ShardParts<E>>,
+    pub wake: Arc<Wake<E::Runtime>>,
+    /// A membership change of ours is under way.
+    pub changing: AtomicBool,
+    /// A command of the store (flush, merge, install) is under way.
+    pub commanding: AtomicBool,
+    /// The replica is being stopped; its tasks end.
+    pub stopping: AtomicBool,
+    metrics: Receiver<E::Runtime, Metrics<E>>,
+}
+
+impl<E: Env> Group<E> {
+    pub fn new(
+        context: Arc<Context<E>>,
+        id: ShardId,
+        replica: ReplicaId,
+        raft: GroupRaft<E>,
+        shard: Option<ShardParts<E>>,
+        wake: Arc<Wake<E::Runtime>>,
+    ) -> Self {
+        let metrics = raft.metrics();
+        Self {
+            context,
+            id,
+            replica,
+            raft,
+            shard,
+            wake,
+            changing: AtomicBool::new(false),
+            commanding: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Looks at openraft's view of the group. Short: openraft waits meanwhile.
+    pub fn with_metrics<T>(&self, look: impl FnOnce(&Metrics<E>) -> T) -> T {
+        look(&self.metrics.borrow_watched())
+    }
+
+    pub fn watch_metrics(&self) -> Receiver<E::Runtime, Metrics<E>> {
+        self.metrics.clone()
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.with_metrics(|m| m.state == ServerState::Leader)
+    }
+
+    pub fn leader(&self) -> Option<ReplicaId> {
+        self.with_metrics(|m| m.current_leader).map(ReplicaId)
+    }
+
+    pub fn leader_node(&self) -> Option<NodeId> {
+        self.leader().map(ReplicaId::node)
+    }
+
+    pub fn applied(&self) -> LogIndex {
+        self.with_metrics(|m| m.last_applied.map_or(LogIndex(0), |id| log_index(id.index)))
+    }
+
+    /// What peers need to know.
+    pub fn pulse(&self) -> GroupPulse {
+        let bytes = self.context.log_bytes(self.id);
+        let bytes = bytes + self.shard.as_ref().map_or(0, |s| s.store.stats().segment_bytes);
+        self.with_metrics(|m| {
+            let membership = m.membership_config.membership();
+            let index = |id: Option<u64>| id.map_or(0, |i| log_index(i).0);
+            let voters: BTreeSet<ReplicaId> = membership.voter_ids().map(ReplicaId).collect();
+            let role = match m.state {
+                _ if m.running_state.is_err() => Role::Stopped,
+                ServerState::Leader => Role::Leader,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Follower => Role::Follower,
+                ServerState::Shutdown => Role::Stopped,
+                _ => Role::Learner,
+            };
+            let matched = m.replication.iter().flatten();
+            GroupPulse {
+                group: self.id,
+                replica: self.replica,
+                role,
+                leader: m.current_leader.map(ReplicaId),
+                term: m.current_term,
+                last_log: index(m.last_log_index),
+                applied: index(m.last_applied.map(|id| id.index)),
+                voters: voters.into_iter().collect(),
+                learners: membership.learner_ids().map(ReplicaId).collect(),
+                joint: membership.get_joint_config().len() > 1
+                    || m.committed_membership_config.log_id() != m.membership_config.log_id(),
+                matched: matched.map(|(r, id)| (ReplicaId(*r), index(id.map(|id| id.index)))).collect(),
+                bytes,
+            }
+        })
+    }
+
+    /// What people want to know.
+    pub fn status(&self) -> GroupStatus {
+        let data = self.shard.as_ref().map(|shard| {
+            let (stats, digest) = (shard.store.stats(), shard.store.digest());
+            DataStatus {
+                flushed: (stats.flushed_index > 0).then_some(stats.flushed_index),
+                log_bytes: self.context.log_bytes(self.id),
+                memtable_bytes: stats.memtable_bytes + stats.frozen_bytes,
+                segment_bytes: stats.segment_bytes,
+                segments: stats.segments,
+                series: stats.series,
+                digest_index: digest.op_index.0,
+                digest: hex(&digest.digest),
+            }
+        });
+        let error = self.with_metrics(|m| m.running_state.as_ref().err().map(ToString::to_string));
+        GroupStatus { pulse: self.pulse(), data, error }
+    }
+
+    /// A view of the store that is as fresh as asked for.
+    pub async fn read(
+        self: &Arc<Self>,
+        consistency: &Consistency,
+        timeout: Duration,
+    ) -> Result<StoreSnapshot, ReadError> {
+        let Some(shard) = &self.shard else { return Err(ReadError::NotHosted { shard: self.id }) };
+        match consistency {
+            Consistency::Local => {}
+            Consistency::Session(_) => self.wait_applied(consistency.seen(self.id), timeout).await?,
+            Consistency::Linearizable => {
+                let (answer, must_drive) = shard.gate.enter();
+                if must_drive {
+                    let group = self.clone();
+                    // Others wait for the round too, so it must not end with the reader that began it.
+                    detach::<E>(async move {
+                        let shard = group.shard.as_ref().expect("the group was a shard when the round began");
+                        shard.gate.drive(|| group.confirm()).await;
+                    });
+                }
+                let missing =
+                    |reason: &str| ReadError::Missing { shards: vec![self.id], reason: reason.to_owned() };
+                match E::Runtime::timeout(timeout, answer).await {
+                    Ok(Ok(index)) => self.wait_applied(index?, timeout).await?,
+                    Ok(Err(_)) => return Err(missing("the replica stopped")),
+                    Err(_) => return Err(missing("no quorum confirmed the leader in time")),
+                }
+            }
+        }
+        Ok(shard.store.snapshot())
+    }
+
+    /// One ReadIndex round: which entry a read that began before it must have seen.
+    async fn confirm(&self) -> Result<u64, ReadError> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(log_index(linearizer.read_log_id().index()).0),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadError::NotLeader {
+                    shard: self.id,
+                    leader: forward.leader_id.map(|id| ReplicaId(id).node()),
+                })
+            }
+            Err(e) => Err(ReadError::Missing { shards: vec![self.id], reason: e.to_string() }),
+        }
+    }
+
+    /// Waits until an entry is applied here.
+    pub async fn wait_applied(&self, wanted: u64, timeout: Duration) -> Result<(), ReadError> {
+        if self.applied().0 >= wanted {
+            return Ok(());
+        }
+        let mut metrics = self.watch_metrics();
+        let reached = async {
+            loop {
+                let applied = metrics.borrow_watched().last_applied.map_or(0, |id| log_index(id.index).0);
+                if applied >= wanted {
+                    return true;
+                }
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        match E::Runtime::timeout(timeout, reached).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ReadError::NotHosted { shard: self.id }),
+            Err(_) => Err(ReadError::Behind { shard: self.id, applied: self.applied().0, wanted }),
+        }
+    }
+}
