@@ -7,8 +7,10 @@
 //! Work off the reactor ([`Env::run_step`]) is a delay and then the step, in line: a crash comes before or after it,
 //! never inside, unless the power is set to fail at the n-th disk operation ([`Machine::fail_power_after`]).
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use cluster::env::{Env, StepKind};
@@ -16,6 +18,7 @@ use openraft_rt::AsyncRuntime;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use storage::fs::mem::{CrashMode, MemFs};
+use storage::wal::{LogWriter, WalError};
 
 use crate::sim::executor::{self, Place};
 use crate::sim::net::{SimNet, SimNetwork};
@@ -135,6 +138,11 @@ impl Machine {
     /// Whether a process runs.
     pub fn is_running(&self) -> bool {
         self.state().running
+    }
+
+    /// Number of the process that runs or ran last, from 1.
+    pub fn life(&self) -> u64 {
+        self.state().life
     }
 
     /// Why the last process ended itself, if it did.
@@ -266,6 +274,30 @@ impl Env for SimEnv {
         step()
     }
 
+    fn start_log_writer(&self, mut writer: LogWriter<MemFs>) {
+        let signal = Arc::new(Signal::default());
+        let waker = signal.clone();
+        writer.set_waker(Box::new(move || waker.wake()));
+        let machine = self.machine.clone();
+        SimRuntime::spawn(async move {
+            loop {
+                // The time that the disk takes: meanwhile the next batch gathers, and a crash comes before it is synced.
+                SimRuntime::sleep(machine.draw_sync()).await;
+                match writer.write_pending() {
+                    Ok(0) if writer.is_finished() => return,
+                    Ok(0) => signal.wait().await,
+                    Ok(_) => {}
+                    Err(WalError::NoSpace { .. }) => SimRuntime::sleep(FULL_DISK_PAUSE).await,
+                    // The log is poisoned: whoever waited was told, and the node ends itself.
+                    Err(error) => {
+                        executor::say(|| format!("log writer ends: {error}"));
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
     fn abort(&self, reason: &str) {
         executor::say(|| format!("abort: {reason}"));
         {
@@ -277,6 +309,38 @@ impl Env for SimEnv {
         }
         // The process ends, the machine does not: the kernel keeps what was written.
         self.machine.crash(CrashMode::Process);
+    }
+}
+
+/// Pause before a batch that met a full disk is tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Wakes one task; a wake-up that comes while it does not wait is kept.
+#[derive(Default)]
+struct Signal(Mutex<(bool, Option<Waker>)>);
+
+impl Signal {
+    fn wake(&self) {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0 = true;
+            state.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::take(&mut state.0) {
+                return Poll::Ready(());
+            }
+            state.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 

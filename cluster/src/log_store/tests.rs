@@ -53,6 +53,10 @@ impl<F: Fs> Env for TestEnv<F> {
         step()
     }
 
+    fn start_log_writer(&self, _: storage::wal::LogWriter<F>) {
+        unreachable!("these tests run their writers themselves");
+    }
+
     fn abort(&self, reason: &str) {
         panic!("{reason}");
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster::env::{Env, StepKind};
 use storage::fs::real::RealFs;
+use storage::wal::{LogWriter, WalError};
 use tokio::runtime::Handle;
 
 use super::pool::PoolError;
@@ -16,6 +17,9 @@ use crate::peer::PeerNet;
 
 /// Exit code of a node that stopped because its log or an invariant failed (`EX_SOFTWARE`).
 pub const ABORT_EXIT_CODE: i32 = 70;
+
+/// Pause before a batch that met a full disk is tried again.
+const FULL_DISK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The production environment of a node.
 #[derive(Clone)]
@@ -97,6 +101,22 @@ impl Env for TokioEnv {
             }
             // The pools close when the process ends; nobody waits for this step any more.
             Err(PoolError::Closed | PoolError::Full) => std::future::pending().await,
+        }
+    }
+
+    fn start_log_writer(&self, mut writer: LogWriter<RealFs>) {
+        let env = self.clone();
+        let write = move || {
+            while writer.wait() {
+                match writer.write_pending() {
+                    Ok(_) => {}
+                    Err(WalError::NoSpace { .. }) => std::thread::sleep(FULL_DISK_PAUSE),
+                    Err(error) => return env.abort(&format!("the log is lost: {error}")),
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("log".to_owned()).spawn(write) {
+            self.abort(&format!("no thread for the log: {error}"));
         }
     }
 
