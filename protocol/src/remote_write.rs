@@ -153,13 +153,13 @@ impl DecodeError {
     }
 }
 
-/// Undoes snappy's block format. The declared length is checked before anything is allocated.
-pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
-    let snappy = |error: snap::Error| DecodeError::Snappy(error.to_string());
+/// The length that a snappy block declares, if it can be true and is allowed.
+pub fn decompressed_len(compressed: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
     if compressed.is_empty() {
         return Err(DecodeError::Snappy("the body is empty".into()));
     }
-    let declared = snap::raw::decompress_len(compressed).map_err(snappy)?;
+    let declared =
+        snap::raw::decompress_len(compressed).map_err(|error| DecodeError::Snappy(error.to_string()))?;
     let limit = limits.body_bytes();
     if declared > limit {
         return Err(DecodeError::TooLong { bytes: declared as u64, limit });
@@ -170,8 +170,15 @@ pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeE
             "{len} bytes can not hold the {declared} that they declare"
         )));
     }
-    let mut body = vec![0; declared];
-    let len = snap::raw::Decoder::new().decompress(compressed, &mut body).map_err(snappy)?;
+    Ok(declared)
+}
+
+/// Undoes snappy's block format. The declared length is checked before anything is allocated.
+pub fn decompress(compressed: &[u8], limits: &Limits) -> Result<Vec<u8>, DecodeError> {
+    let mut body = vec![0; decompressed_len(compressed, limits)?];
+    let len = snap::raw::Decoder::new()
+        .decompress(compressed, &mut body)
+        .map_err(|error| DecodeError::Snappy(error.to_string()))?;
     body.truncate(len);
     Ok(body)
 }

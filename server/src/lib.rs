@@ -21,6 +21,7 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod ingest;
 pub mod peer;
 pub mod runtime;
 pub mod telemetry;

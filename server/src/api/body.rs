@@ -15,6 +15,17 @@ use crate::error::ApiError;
 /// A length that is announced and too long is refused before a byte is read; one that is not announced, once too much
 /// has come. A body that trickles is cut off by the clock, whatever its pace.
 pub async fn collect(body: Body, limit_bytes: usize, limit: Duration) -> Result<Bytes, ApiError> {
+    collect_with(body, limit_bytes, limit, |_| Ok(())).await
+}
+
+/// As [`collect`], asking `admit` for every length that has come before it is held. What is only announced costs nothing,
+/// so a client that promises much and sends nothing takes nothing from others.
+pub async fn collect_with(
+    body: Body,
+    limit_bytes: usize,
+    limit: Duration,
+    mut admit: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Bytes, ApiError> {
     let too_long = || {
         ApiError::new(ErrorKind::LimitExceeded, format!("the body is longer than {limit_bytes} bytes"))
             .with_status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -34,6 +45,7 @@ pub async fn collect(body: Body, limit_bytes: usize, limit: Duration) -> Result<
             if len > limit_bytes {
                 return Err(too_long());
             }
+            admit(len)?;
             // Most bodies come in one piece, which then needs no copy.
             match first.take() {
                 None if rest.is_empty() => first = Some(piece),

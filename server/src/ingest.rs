@@ -1,0 +1,116 @@
+//! The ways in for data: a module per protocol, and what they share.
+//!
+//! ```text
+//! request -> types known? 415 -> body, bounded in bytes and time, 413/408 -> decompress, decode, 400
+//!         -> router: split, deliver -> receipt -> 204, or 400 with what was refused, or 503 and try again
+//! ```
+//!
+//! Memory: every byte of a request that is held, as it came and decoded, is taken from one budget of the node
+//! ([`IngestSettings::max_in_flight_bytes`]). What does not fit is answered 503 before it is read: senders keep it and
+//! come again.
+
+mod budget;
+mod metrics;
+pub mod remote_write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::router::shard_writer::ShardWriter;
+use cluster::router::{Prepared, RouteError, Router, WriteReceipt};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use protocol::ids::TenantId;
+use protocol::remote_write::Limits;
+use protocol::write_batch::{FingerprintKey, LabelLimits, WriteBatch};
+
+use crate::config::{HttpSection, IngestSection};
+use crate::runtime::pool::Pool;
+use crate::telemetry::Metrics;
+use budget::Budget;
+pub use metrics::IngestMetrics;
+
+/// Where metrics go: the router of this node.
+pub trait MetricWriter: Send + Sync + 'static {
+    /// The key that requests must be decoded with.
+    fn fingerprint_key(&self) -> &FingerprintKey;
+
+    /// Splits a request by shard; computes only.
+    fn prepare(&self, tenant: &TenantId, batch: WriteBatch) -> Result<Prepared, RouteError>;
+
+    /// Gets it to the shards.
+    fn deliver(&self, prepared: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>>;
+}
+
+impl<W: ShardWriter> MetricWriter for Router<W> {
+    fn fingerprint_key(&self) -> &FingerprintKey {
+        Router::fingerprint_key(self)
+    }
+
+    fn prepare(&self, tenant: &TenantId, batch: WriteBatch) -> Result<Prepared, RouteError> {
+        Router::prepare(self, tenant, batch)
+    }
+
+    fn deliver(&self, prepared: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>> {
+        Router::deliver(self, prepared).boxed()
+    }
+}
+
+/// What is accepted.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// Limits of a decoded request.
+    pub limits: Limits,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Bytes of requests in work.
+    pub max_in_flight_bytes: usize,
+}
+
+impl IngestSettings {
+    /// The settings of the configuration.
+    pub fn from_config(ingest: &IngestSection, http: &HttpSection) -> Self {
+        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let labels = LabelLimits {
+            max_labels: ingest.max_labels as usize,
+            max_name_bytes: bytes(ingest.max_label_name.0),
+            max_value_bytes: bytes(ingest.max_label_value.0),
+        };
+        Self {
+            limits: Limits { max_body_bytes: bytes(ingest.max_body.0), labels },
+            body_timeout: http.body_timeout.0,
+            max_in_flight_bytes: bytes(ingest.max_in_flight.0),
+        }
+    }
+}
+
+/// State of the ways in.
+pub struct Ingest {
+    writer: Arc<dyn MetricWriter>,
+    settings: IngestSettings,
+    budget: Budget,
+    /// Decodes and splits requests that would hold a reactor thread for too long.
+    pool: Pool,
+    metrics: IngestMetrics,
+}
+
+impl Ingest {
+    /// The ways in to a node's router.
+    pub fn new(writer: Arc<dyn MetricWriter>, settings: IngestSettings, metrics: &Metrics) -> Arc<Self> {
+        let ingest = IngestMetrics::new(metrics.registry());
+        let budget = Budget::new(settings.max_in_flight_bytes);
+        let (gauge, source) = (ingest.in_flight_bytes.clone(), budget.clone());
+        metrics.add_source(move || gauge.set(source.used_bytes() as i64));
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let pool = Pool::bounded("pharos-ingest", threads, 1024);
+        Arc::new(Self { writer, settings, budget, pool, metrics: ingest })
+    }
+
+    /// Where metrics go, for what this process writes about itself.
+    pub fn writer(&self) -> &Arc<dyn MetricWriter> {
+        &self.writer
+    }
+}
+
+#[cfg(test)]
+mod tests;

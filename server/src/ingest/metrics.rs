@@ -1,0 +1,65 @@
+//! What came in, and what of it did not get far.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use protocol::write_batch::Rejections;
+
+use crate::telemetry::metrics::registered;
+
+/// Rows and bytes of the ways in.
+#[derive(Clone, Debug)]
+pub struct IngestMetrics {
+    rows: IntCounterVec,
+    rejected: IntCounterVec,
+    bytes: IntCounterVec,
+    /// Bytes of requests in work.
+    pub(super) in_flight_bytes: IntGauge,
+}
+
+impl IngestMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let by = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        Self {
+            rows: by(
+                "pharos_ingest_rows_total",
+                "Rows acknowledged, repeats included.",
+                &["protocol", "kind"],
+            ),
+            rejected: by(
+                "pharos_ingest_rejected_rows_total",
+                "Rows refused and named in a 400.",
+                &["protocol", "kind"],
+            ),
+            bytes: by("pharos_ingest_bytes_total", "Bytes of bodies as they came.", &["protocol"]),
+            in_flight_bytes: registered(
+                registry,
+                IntGauge::new("pharos_ingest_in_flight_bytes", "Bytes of requests in work."),
+            ),
+        }
+    }
+
+    pub(super) fn received(&self, protocol: &str, bytes: usize) {
+        self.bytes.with_label_values(&[protocol]).inc_by(bytes as u64);
+    }
+
+    pub(super) fn written(&self, protocol: &str, rows: [u64; 3]) {
+        count(&self.rows, protocol, rows.into_iter().zip(["samples", "histograms", "exemplars"]));
+    }
+
+    pub(super) fn rejected(&self, protocol: &str, rejections: &Rejections) {
+        let rows = [
+            (rejections.samples, "samples"),
+            (rejections.histograms, "histograms"),
+            (rejections.exemplars, "exemplars"),
+            (rejections.metadata, "metadata"),
+        ];
+        count(&self.rejected, protocol, rows.into_iter());
+    }
+}
+
+fn count<'a>(counter: &IntCounterVec, protocol: &str, rows: impl Iterator<Item = (u64, &'a str)>) {
+    for (rows, kind) in rows.filter(|(rows, _)| *rows > 0) {
+        counter.with_label_values(&[protocol, kind]).inc_by(rows);
+    }
+}
