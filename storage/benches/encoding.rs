@@ -107,18 +107,28 @@ fn values(kind: Kind, count: usize, random: &mut Random) -> Vec<f64> {
         .collect()
 }
 
-/// Repeats `work` for a while and gives the best time of one round.
-fn best_of(mut work: impl FnMut()) -> Duration {
+/// CPU time of this thread where the system tells it (busy neighbours do not count then), else wall time. It may
+/// move in steps of some milliseconds.
+fn clock(begin: Instant) -> Duration {
+    let on_cpu = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = on_cpu.as_deref().and_then(|text| text.split(' ').next()).and_then(|field| field.parse().ok());
+    nanos.map_or_else(|| begin.elapsed(), Duration::from_nanos)
+}
+
+/// Repeats `work` for a while and gives the time of one round, without that of the first.
+fn time_of(mut work: impl FnMut()) -> Duration {
+    work();
     let begin = Instant::now();
-    let mut best = Duration::MAX;
+    let start = clock(begin);
     let mut rounds = 0;
-    while rounds < 3 || (begin.elapsed() < Duration::from_millis(400) && rounds < 50) {
-        let start = Instant::now();
+    loop {
         work();
-        best = best.min(start.elapsed());
         rounds += 1;
+        let spent = clock(begin) - start;
+        if spent >= Duration::from_millis(250) {
+            return spent / rounds;
+        }
     }
-    best
 }
 
 fn per_second(samples: usize, time: Duration) -> f64 {
@@ -129,7 +139,7 @@ fn bench_codec(name: &str, columns: &[Vec<f64>], effort: Effort) {
     let samples: usize = columns.iter().map(Vec::len).sum();
     let mut encoder = FloatEncoder::default();
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    let encode = best_of(|| {
+    let encode = time_of(|| {
         bytes.clear();
         ends.clear();
         for column in columns {
@@ -138,7 +148,7 @@ fn bench_codec(name: &str, columns: &[Vec<f64>], effort: Effort) {
         }
     });
     let mut out = Vec::new();
-    let decode = best_of(|| {
+    let decode = time_of(|| {
         let mut start = 0;
         for (column, end) in columns.iter().zip(&ends) {
             floats::decode(&bytes[start..*end], column.len(), &mut out).expect("own bytes");
@@ -195,7 +205,7 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
         .collect();
     let (samples, tenant) = (count * points, TenantId::default());
     let mut sealed = None;
-    let build = best_of(|| {
+    let build = time_of(|| {
         let header = SegmentHeader::default();
         let mut builder = SegmentBuilder::new(header, effort);
         for one in &series {
@@ -212,17 +222,17 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
     let len = sealed.sink.len();
     let map = Map::new(sealed.sink);
     let reader = SegmentReader::open(map.clone(), Path::new("bench")).expect("own bytes");
-    let open = best_of(|| {
+    let open = time_of(|| {
         black_box(SegmentReader::open(map.clone(), Path::new("bench")).expect("own bytes"));
     });
     let mut out = Vec::new();
-    let scan = best_of(|| {
+    let scan = time_of(|| {
         let mut cursor = reader.cursor();
         for series in reader.all() {
             black_box(cursor.floats(series, i64::MIN, i64::MAX, &mut out).expect("own bytes"));
         }
     });
-    let walk = best_of(|| {
+    let walk = time_of(|| {
         let mut cursor = reader.cursor();
         for series in reader.all() {
             black_box(cursor.labels(series).expect("own bytes"));
@@ -232,7 +242,7 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
         Matcher::equal("__name__", "node_metric_003_total"),
         Matcher::new("instance", protocol::matcher::MatchOp::Regex, "host-00[0-4].*").expect("valid"),
     ];
-    let select = best_of(|| {
+    let select = time_of(|| {
         black_box(reader.select("default", &matchers, i64::MIN, i64::MAX).expect("own bytes"));
     });
     println!(
