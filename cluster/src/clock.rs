@@ -67,6 +67,13 @@ impl ClusterClock {
         self.median_offset_ms(local_ms).abs() > DISAGREEMENT_MS
     }
 
+    /// Whether so many clocks were heard lately that the median is a majority's word. Before that, nothing may be judged
+    /// by cluster time that can not be undone: a node that starts with a wrong clock would drop what is not due.
+    pub fn is_confirmed(&self, local_ms: i64, members: usize) -> bool {
+        let fresh = self.lock().fresh(local_ms).count();
+        (fresh + 1) * 2 > members
+    }
+
     /// Cluster time now, given the local clock.
     pub fn now_ms(&self, local_ms: i64) -> i64 {
         self.lock().now(local_ms)
@@ -90,13 +97,14 @@ impl ClusterClock {
 }
 
 impl Inner {
+    fn fresh(&self, local_ms: i64) -> impl Iterator<Item = i64> + '_ {
+        let fresh =
+            self.offsets.values().filter(move |&&(_, at)| local_ms.saturating_sub(at).abs() <= STALE_MS);
+        fresh.map(|&(offset, _)| offset)
+    }
+
     fn median(&self, local_ms: i64) -> i64 {
-        let mut offsets: Vec<i64> = self
-            .offsets
-            .values()
-            .filter(|&&(_, at)| local_ms.saturating_sub(at).abs() <= STALE_MS)
-            .map(|&(offset, _)| offset)
-            .collect();
+        let mut offsets: Vec<i64> = self.fresh(local_ms).collect();
         offsets.push(0);
         offsets.sort_unstable();
         let upper = offsets[offsets.len() / 2];
@@ -146,6 +154,16 @@ mod tests {
         let clock = clock(&[-60_000, -60_000]);
         let later = LOCAL + STALE_MS + 1;
         assert_eq!(clock.now_ms(later), later);
+    }
+
+    #[test]
+    fn a_majority_must_have_been_heard() {
+        let alone = ClusterClock::default();
+        assert!(alone.is_confirmed(LOCAL, 1));
+        assert!(!alone.is_confirmed(LOCAL, 2) && !alone.is_confirmed(LOCAL, 3));
+        let two = clock(&[5]);
+        assert!(two.is_confirmed(LOCAL, 2) && two.is_confirmed(LOCAL, 3) && !two.is_confirmed(LOCAL, 4));
+        assert!(!two.is_confirmed(LOCAL + STALE_MS + 1, 3));
     }
 
     #[test]

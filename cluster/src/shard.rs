@@ -12,7 +12,7 @@
 pub(crate) mod proposer;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,9 +117,34 @@ impl<R: AsyncRuntime> Wake<R> {
     }
 }
 
+/// Counts steps that may write into a shard's directory: it is removed only when there are none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Running(Arc<AtomicUsize>);
+
+/// One counted step. It ends when this is dropped.
+pub(crate) struct Entered(Arc<AtomicUsize>);
+
+impl Running {
+    pub fn enter(&self) -> Entered {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Entered(self.0.clone())
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What a shard has that the meta group has not.
 pub(crate) struct ShardParts<E: Env> {
     pub store: Arc<ShardStore<E::Fs>>,
+    pub running: Running,
     pub proposer: Proposer<E>,
     pub gate: ReadGate<E::Runtime>,
 }

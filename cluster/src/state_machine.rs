@@ -25,7 +25,7 @@ use storage::engine::{LogPosition, ShardStore, SnapshotManifest};
 use crate::clock::ClusterClock;
 use crate::env::{Env, StepKind};
 use crate::meta::machine::{MetaBuilder, MetaMachine};
-use crate::shard::log_index;
+use crate::shard::{Running, log_index};
 use crate::snapshot::{Snapshot, SnapshotData, SnapshotMeta};
 use crate::types::{CommandResult, Entry, LogId, Payload, StoredMembership, Types, codec};
 
@@ -54,6 +54,7 @@ pub struct ShardMachine<E: Env> {
     clock: Arc<ClusterClock>,
     last: Option<LogId>,
     membership: StoredMembership,
+    running: Running,
     /// Tells the shard's driver that something was applied that may want its attention.
     on_applied: Arc<dyn Fn() + Send + Sync>,
 }
@@ -64,15 +65,16 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 
 impl<E: Env> ShardMachine<E> {
     /// The machine over a store as it was opened: what its segments cover is applied.
-    pub fn new(
+    pub(crate) fn new(
         env: E,
         shard: ShardId,
         store: Arc<ShardStore<E::Fs>>,
         clock: Arc<ClusterClock>,
+        running: Running,
         on_applied: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, codec::DecodeError> {
         let (last, membership) = flushed(&store)?;
-        Ok(Self { env, shard, store, clock, last, membership, on_applied })
+        Ok(Self { env, shard, store, clock, last, membership, running, on_applied })
     }
 
     async fn apply(&mut self, items: Vec<Item<E>>, bytes: usize) -> io::Result<()> {
@@ -243,8 +245,11 @@ impl<E: Env> RaftStateMachine<Config<E>> for Machine<E> {
             Self::Meta(machine) => machine.install(meta, snapshot).await,
             Self::Shard(machine) => {
                 let manifest = SnapshotManifest::decode(snapshot.manifest).map_err(invalid)?;
-                let store = machine.store.clone();
-                let step = move || store.install_snapshot(&manifest);
+                let (store, running) = (machine.store.clone(), machine.running.enter());
+                let step = move || {
+                    let _running = running;
+                    store.install_snapshot(&manifest)
+                };
                 machine.env.run_step(StepKind::Transfer, step).await.map_err(invalid)?;
                 machine.last = meta.last_log_id;
                 machine.membership = meta.last_membership.clone();

@@ -272,6 +272,9 @@ pub enum Refusal {
         /// Bytes in the queue.
         queued_bytes: u64,
     },
+    /// The disk is nearly full. Nothing was done.
+    #[error("the disk is nearly full")]
+    DiskFull,
     /// It may or may not have been done.
     #[error("outcome unknown: {reason}")]
     Unknown {

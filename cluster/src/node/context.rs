@@ -38,6 +38,8 @@ pub(crate) struct Context<E: Env> {
     pub pulse_now: Wake<E::Runtime>,
     /// The node is stopping: nothing new begins.
     pub stopping: AtomicBool,
+    /// The disk is nearly full: no writes are taken.
+    pub disk_full: AtomicBool,
 }
 
 impl<E: Env> Context<E> {
@@ -54,6 +56,12 @@ impl<E: Env> Context<E> {
     /// Bytes of a group's entries in the log.
     pub fn log_bytes(&self, group: ShardId) -> u64 {
         self.wal.stats().groups.iter().find(|g| g.group == group).map_or(0, |g| g.bytes)
+    }
+
+    /// Whether cluster time is a majority's word, so that data may be judged by it.
+    pub fn has_cluster_time(&self) -> bool {
+        let (local, members) = (self.env.now_ms(), self.meta.get().active().count());
+        self.clock.is_confirmed(local, members)
     }
 
     /// Nodes that spoke lately, and this one.

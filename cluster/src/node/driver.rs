@@ -17,7 +17,7 @@ use bytes::Bytes;
 use openraft::{ChangeMembers, ServerState};
 use openraft_rt::{AsyncRuntime, Instant, Select3, WatchReceiver};
 use protocol::ids::{LogIndex, META_GROUP};
-use storage::engine::{Job, ShardStore};
+use storage::engine::{FlushPolicy, Job, ShardStore};
 
 use crate::env::{Env, StepKind, detach};
 use crate::meta::{MetaCommand, ReplicaId};
@@ -141,8 +141,10 @@ impl<E: Env> Driver<E> {
         }
         for _ in 0..MAX_JOBS_PER_LOOK {
             let Some(job) = shard.store.next_job() else { break };
-            let (group, failed) = (self.group.clone(), self.job_failed.clone());
+            let (group, failed, running) =
+                (self.group.clone(), self.job_failed.clone(), shard.running.enter());
             detach::<E>(async move {
+                let _running = running;
                 if !run_job(&group, job).await {
                     failed.store(true, Ordering::Release);
                 }
@@ -185,8 +187,7 @@ impl<E: Env> Driver<E> {
             return;
         }
         let header = self.group.command_header();
-        let mut policy = node.context.config.flush.clone();
-        policy.encoder_epoch = header.encoder_epoch;
+        let policy = node.flush_policy(header.encoder_epoch);
         let Some(command) = shard.store.propose(&policy, header.cluster_time_ms) else {
             self.group.commanding.store(false, Ordering::Release);
             return;
@@ -369,6 +370,15 @@ async fn carry_out<E: Env>(node: &Node<E>, group: &Group<E>, change: &Change) ->
 }
 
 impl<E: Env> Node<E> {
+    /// When to flush, merge and drop. Nothing is dropped by a time that only this node's clock vouches for.
+    fn flush_policy(&self, encoder_epoch: u16) -> FlushPolicy {
+        let mut policy = FlushPolicy { encoder_epoch, ..self.context.config.flush.clone() };
+        if !self.context.has_cluster_time() {
+            policy.retention_ms = None;
+        }
+        policy
+    }
+
     /// The other replicas of a group, its leader first.
     fn holders(&self, group: &Group<E>) -> Vec<ReplicaId> {
         let leader = group.leader();
@@ -421,8 +431,7 @@ impl<E: Env> Node<E> {
             return false;
         }
         let header = group.command_header();
-        let mut policy = self.context.config.flush.clone();
-        (policy.encoder_epoch, policy.merge_all) = (header.encoder_epoch, true);
+        let policy = FlushPolicy { merge_all: true, ..self.flush_policy(header.encoder_epoch) };
         let due = store.propose(&policy, header.cluster_time_ms);
         if let Some(command) = &due {
             submit(group, command.encode()).await;

@@ -20,7 +20,7 @@ use crate::meta::{MemberState, MetaCommand, MetaState, ReplicaId};
 use crate::node::identity::SHARDS_DIR;
 use crate::node::{Node, lock};
 use crate::shard::proposer::Proposer;
-use crate::shard::{Group, ShardParts, Wake};
+use crate::shard::{Group, Running, ShardParts, Wake};
 use crate::state_machine::{Machine, ShardMachine};
 
 /// How often replicas that could not be started or ended are looked at again.
@@ -166,10 +166,11 @@ impl<E: Env> Node<E> {
             let wake = wake.clone();
             Arc::new(move || wake.wake())
         };
-        let clock = context.clock.clone();
-        let machine = ShardMachine::new(context.env.clone(), shard, store.clone(), clock, on_applied)
-            .map_err(|e| ClusterError::Corrupt { path: self.shard_dir(shard), reason: e.to_string() })?;
-        let parts = ShardParts { store, proposer: Proposer::default(), gate: Default::default() };
+        let (clock, running) = (context.clock.clone(), Running::default());
+        let machine =
+            ShardMachine::new(context.env.clone(), shard, store.clone(), clock, running.clone(), on_applied)
+                .map_err(|e| ClusterError::Corrupt { path: self.shard_dir(shard), reason: e.to_string() })?;
+        let parts = ShardParts { store, running, proposer: Proposer::default(), gate: Default::default() };
         let group = self.open_group(shard, replica, Machine::Shard(machine), Some(parts), wake).await?;
         lock(&self.broken).remove(&shard);
         tracing::info!(node = %self.id(), %shard, %replica, "replica started");
@@ -230,6 +231,10 @@ impl<E: Env> Node<E> {
         group.wake.wake();
         if let Err(e) = group.raft.shutdown().await {
             tracing::warn!(shard = %group.id, error = %e, "a group did not end well");
+        }
+        // Steps that began for this replica must not write into the directory of the next.
+        while group.shard.as_ref().is_some_and(|shard| !shard.running.is_idle()) {
+            E::Runtime::sleep(super::POLL).await;
         }
         if let Err(e) = self.wipe(group.id).await {
             // Its name is never used again; the next start of a placement of this shard wipes it first.

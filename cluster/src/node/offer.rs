@@ -14,6 +14,7 @@ use protocol::ids::{NodeId, ShardId};
 use storage::engine::SnapshotManifest;
 
 use crate::env::{Env, StepKind, detach};
+use crate::meta::ReplicaId;
 use crate::network::fetch;
 use crate::network::rpc::{FILE_CHUNK_BYTES, Offer, OfferAnswer, Refusal};
 use crate::node::{Node, lock};
@@ -25,6 +26,7 @@ use crate::types::{LogId, Vote};
 const ATTEMPTS: usize = 5;
 
 struct Transfer {
+    replica: ReplicaId,
     position: Option<LogId>,
     received: AtomicU64,
     /// The result, once there is one.
@@ -52,7 +54,9 @@ impl<E: Env> Node<E> {
         offer: Offer,
     ) -> Result<OfferAnswer, Refusal> {
         let mut running = lock(&self.offers.running);
-        if let Some(transfer) = running.get(&offer.group).filter(|t| t.position == offer.last) {
+        if let Some(transfer) =
+            running.get(&offer.group).filter(|t| t.replica == offer.to && t.position == offer.last)
+        {
             let result = lock(&transfer.result).clone();
             return match result {
                 None => Ok(OfferAnswer::Working { received: transfer.received.load(Ordering::Relaxed) }),
@@ -66,6 +70,7 @@ impl<E: Env> Node<E> {
             };
         }
         let transfer = Arc::new(Transfer {
+            replica: offer.to,
             position: offer.last,
             received: AtomicU64::new(0),
             result: Mutex::new(None),
@@ -136,8 +141,12 @@ impl<E: Env> Node<E> {
                 Ok(piece) => {
                     failures = 0;
                     let (store, file, bytes) = (shard.store.clone(), *file, piece.len());
+                    let running = shard.running.enter();
                     // Where the store wants to go on: it may hold the beginning from an earlier attempt.
-                    let write = move || store.receive_file(&file, offset, &piece);
+                    let write = move || {
+                        let _running = running;
+                        store.receive_file(&file, offset, &piece)
+                    };
                     offset = self
                         .context
                         .env

@@ -162,6 +162,7 @@ impl<E: Env> Node<E> {
             pulses: Pulses::default(),
             pulse_now: Wake::default(),
             stopping: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
         });
         let shards = context.meta.get().shards.len().max(usize::from(context.config.shards)) as u16;
         let map = ShardMap::even(shards).map_err(|e| ClusterError::Refused { reason: e.to_string() })?;

@@ -338,3 +338,21 @@ async fn a_replica_with_a_damaged_disk_is_made_anew() {
     same_digests(&cluster).await;
     assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nearly_full_disk_takes_no_writes_but_answers() {
+    let mut cluster = Cluster::of(1, 1).await;
+    let written = cluster.write(0).await;
+    let (node, fs) = (cluster.node(0).clone(), cluster.machines[0].fs.clone());
+    fs.set_quota(Some(fs.used_bytes() + 1024));
+    wait("the node notices", || node.context.disk_full.load(std::sync::atomic::Ordering::Acquire)).await;
+    let refused = node.propose_write(ShardId(1), "bytes".into(), Duration::from_secs(1)).await;
+    assert!(
+        matches!(refused, Err(crate::router::shard_writer::WriteError::Overloaded { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(cluster.read(0, Consistency::Linearizable).await, written);
+    fs.set_quota(None);
+    wait("the node recovers", || !node.context.disk_full.load(std::sync::atomic::Ordering::Acquire)).await;
+    cluster.write(0).await;
+}

@@ -48,6 +48,7 @@ impl<E: Env> Node<E> {
         answer.map_err(|e| match e.refusal() {
             Some(Refusal::NotLeader { leader }) => ProposeError::NotLeader(*leader),
             Some(Refusal::Overloaded { queued_bytes }) => ProposeError::Overloaded(*queued_bytes as usize),
+            Some(Refusal::DiskFull) => ProposeError::DiskFull,
             _ if e.is_certainly_unsent() => ProposeError::NotLeader(None),
             _ => ProposeError::Unknown(e.to_string()),
         })
@@ -104,7 +105,7 @@ impl<E: Env> ShardWriter for Node<E> {
     fn cluster_time_ms(&self) -> Option<i64> {
         let local = self.context.env.now_ms();
         let clock = &self.context.clock;
-        (!clock.disagrees(local)).then(|| clock.now_ms(local))
+        (self.context.has_cluster_time() && !clock.disagrees(local)).then(|| clock.now_ms(local))
     }
 
     fn secret(&self) -> ClusterSecret {

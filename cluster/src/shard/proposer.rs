@@ -10,6 +10,7 @@
 //! does not know.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) enum ProposeError {
     NotLeader(Option<NodeId>),
     /// Not written: the queue is full.
     Overloaded(usize),
+    /// Not written: the disk is nearly full.
+    DiskFull,
     /// Perhaps written.
     Unknown(String),
     /// Not written: the replica has stopped.
@@ -59,6 +62,7 @@ impl ProposeError {
             Self::Overloaded(bytes) => {
                 WriteError::Overloaded { shard, reason: format!("{bytes} bytes wait") }
             }
+            Self::DiskFull => WriteError::Overloaded { shard, reason: "the disk is nearly full".to_owned() },
             Self::Unknown(reason) => WriteError::Uncertain { shard, reason },
             Self::Stopped => WriteError::NoLeader { shard, reason: "the replica has stopped".to_owned() },
         }
@@ -68,6 +72,7 @@ impl ProposeError {
         match self {
             Self::NotLeader(leader) => Refusal::NotLeader { leader },
             Self::Overloaded(bytes) => Refusal::Overloaded { queued_bytes: bytes as u64 },
+            Self::DiskFull => Refusal::DiskFull,
             Self::Unknown(reason) => Refusal::Unknown { reason },
             Self::Stopped => Refusal::NotHosted,
         }
@@ -143,6 +148,9 @@ impl<E: Env> Group<E> {
         }
         if !self.is_leader() {
             return Err(ProposeError::NotLeader(self.leader_node()));
+        }
+        if self.context.disk_full.load(Ordering::Acquire) {
+            return Err(ProposeError::DiskFull);
         }
         let (answer, outcome) = <E::Runtime as AsyncRuntime>::Oneshot::channel();
         {
