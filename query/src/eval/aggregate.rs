@@ -146,15 +146,17 @@ impl Aggregator {
     pub fn add(&mut self, series: Series, notes: &mut Annotations) {
         let labels = self.group_labels(&series.labels);
         let (op, span) = (self.op, self.span);
-        let group = self.group(labels);
-        group.drop_name |= series.drop_name;
         if op == AggregateOp::Quantile {
             note_ignored(op, &series, span, notes);
             if series.values.iter().any(|v| !is_absent(*v)) {
+                let group = self.group(labels);
+                group.drop_name |= series.drop_name;
                 group.rows.push(series.values);
             }
             return;
         }
+        let group = self.group(labels);
+        group.drop_name |= series.drop_name;
         for (step, value) in series.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
             group.add_float(op, step, *value);
         }
@@ -521,18 +523,14 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Series>> {
         let op = aggregate.op;
         let grouper = Aggregator::new(aggregate, 0);
-        let mut by_labels: Map<Labels, usize> = Map::default();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
+        // In the order of their labels: that of appearance would depend on what the shards left out.
+        let mut by_labels: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
         let by_value = matches!(op, AggregateOp::TopK | AggregateOp::BottomK);
         for (i, s) in series.iter().enumerate() {
             if by_value {
                 note_ignored(op, s, span, &mut self.notes.borrow_mut());
             }
-            let at = *by_labels.entry(grouper.group_labels(&s.labels)).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
-            groups[at].push(i);
+            by_labels.entry(grouper.group_labels(&s.labels)).or_default().push(i);
         }
         let mut out: Vec<Series> = series
             .iter()
@@ -550,7 +548,7 @@ impl Evaluator<'_> {
             self.budget.check()?;
             let param = params[step];
             let k = (param as i64).min(series.len() as i64).max(0) as usize;
-            for group in &groups {
+            for group in by_labels.values() {
                 chosen.clear();
                 match op {
                     AggregateOp::TopK | AggregateOp::BottomK => {

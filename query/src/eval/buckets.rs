@@ -72,7 +72,7 @@ impl Evaluator<'_> {
                     self.doubt_quantiles(&quantiles, arg.span);
                     let named = Some((label.as_str(), quantiles.clone()));
                     let wanted = Wanted::Quantile(quantiles);
-                    out.extend(self.each_group(&groups, &wanted, args[0].span, args[1].span, grid, named)?);
+                    out.extend(self.each_group(&groups, &wanted, args[0].span, args[0].span, grid, named)?);
                 }
                 out
             }

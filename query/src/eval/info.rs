@@ -20,6 +20,9 @@ const IDENTITY: [&str; 2] = ["instance", "job"];
 /// The info metric that is meant where none is named.
 const DEFAULT_INFO: &str = "target_info";
 
+/// Names that info metrics have.
+const ANY_INFO: &str = ".+_info";
+
 /// Places of the two questions that a call asks of the shards. No part of the text has them: parts never end before
 /// they start.
 fn question_span(call: Span, timestamps: bool) -> Span {
@@ -33,12 +36,12 @@ pub(crate) fn info_selector(args: &[Expr], call: Span) -> Expr {
         Some(ExprKind::Vector(selector)) => selector.matchers.clone(),
         _ => Vec::new(),
     };
-    if !matchers.iter().any(|m| m.name() == METRIC_NAME) {
+    let mut names = matchers.iter().filter(|m| m.name() == METRIC_NAME).peekable();
+    if names.peek().is_none() {
         matchers.insert(0, Matcher::equal(METRIC_NAME, DEFAULT_INFO));
-    }
-    if matchers.iter().all(|m| m.matches_absent()) {
-        // A selector has to say what it wants, not only what it does not.
-        matchers.extend(Matcher::new(METRIC_NAME, MatchOp::NotEqual, "").ok());
+    } else if names.all(|m| matches!(m.op(), MatchOp::NotEqual | MatchOp::NotRegex)) {
+        // Only names that are not meant: of all those that info metrics have.
+        matchers.splice(0..0, Matcher::new(METRIC_NAME, MatchOp::Regex, ANY_INFO).ok());
     }
     let (at, offset) = reference(&args[0]).unwrap_or((None, 0));
     let selector = VectorSelector {
@@ -99,15 +102,8 @@ impl Evaluator<'_> {
         };
         let names: Vec<&Matcher> = info.matchers.iter().filter(|m| m.name() == METRIC_NAME).collect();
         let wanted: Vec<&Matcher> = info.matchers.iter().filter(|m| m.name() != METRIC_NAME).collect();
-        // Series of the info metrics themselves are passed through. Only a matcher that says what an info metric is
-        // called makes a metric one, not one that says what it is not called.
-        let explicit = match args.get(1).map(|arg| &arg.unwrapped().kind) {
-            Some(ExprKind::Vector(selector)) => selector.matchers.iter().any(|m| m.name() == METRIC_NAME),
-            _ => true,
-        };
-        let positive = names.iter().any(|m| matches!(m.op(), MatchOp::Equal | MatchOp::Regex));
-        let is_info =
-            |labels: &Labels| explicit && positive && names.iter().all(|m| m.matches(labels.metric_name()));
+        // Series of the info metrics themselves are passed through.
+        let is_info = |labels: &Labels| names.iter().all(|m| m.matches(labels.metric_name()));
 
         let samples = self.vector(&selector, grid)?;
         if samples.iter().any(|s| s.histograms.iter().any(Option::is_some))

@@ -349,6 +349,9 @@ pub fn quantile(window: &Window<'_>, call: &Call<'_>) -> Answer {
 /// Median absolute deviation of the floats.
 pub fn mad(window: &Window<'_>, call: &Call<'_>) -> Answer {
     let Some(values) = floats(window, call) else { return Answer::Nothing };
+    if values.iter().any(|value| value.is_nan()) {
+        return Answer::Float(f64::NAN);
+    }
     let mut values = values.to_vec();
     let median = quantile_of(0.5, &mut values);
     values.iter_mut().for_each(|value| *value = (*value - median).abs());

@@ -72,10 +72,11 @@ pub fn format_duration(millis: i64) -> String {
     out
 }
 
-/// Seconds to milliseconds as Prometheus truncates them; `None` when out of range.
+/// Seconds to whole milliseconds, towards zero, by way of nanoseconds: 1.001 is 1001 of them although the nearest
+/// float is a little less. `None` when out of range.
 pub fn seconds_to_millis(seconds: f64) -> Option<i64> {
     let limit = i64::MAX as f64 / 1e9;
-    (seconds.abs() <= limit).then_some((seconds * 1000.0) as i64)
+    (seconds.abs() <= limit).then_some((seconds * 1e9).round() as i64 / 1_000_000)
 }
 
 impl Parser<'_> {

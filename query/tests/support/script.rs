@@ -1,0 +1,669 @@
+//! The runner of Prometheus' test language: `load`, `clear`, `eval instant|range` with their expectations.
+//!
+//! Each `eval` is a case. An instant case also has to hold in the middle of a range query, and with `@` fixed on its
+//! time when evaluated at other times, as Prometheus' own runner demands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use protocol::histogram::Histogram;
+use protocol::ids::TenantId;
+use protocol::labels::{Labels, METRIC_NAME};
+use query::format::{format_labels, parse_float};
+use query::histogram::HistogramExt;
+use query::promql::ast::{At, Expr, ExprKind, ValueType};
+use query::promql::functions::FunctionId;
+use query::promql::parser::{parse, parse_duration};
+use query::result::{QueryResult, ResultValue, Value as ResultSample};
+use query::value::almost_equal;
+use query::{Engine, EngineOptions, Features, Limits, QueryError, QueryKind, QueryRequest};
+
+use super::memory::{MemoryCluster, Value};
+use super::series::{Item, parse_series};
+
+/// Relative error that Prometheus allows.
+const EPSILON: f64 = 1e-6;
+
+/// What came of a script.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub passed: usize,
+    pub total: usize,
+    /// `line: what`, of the cases that failed.
+    pub failures: Vec<String>,
+    /// All results, for comparison between numbers of shards.
+    pub results: Vec<Ran>,
+    /// Where those differ.
+    pub differing: Vec<String>,
+}
+
+/// What a query gave.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Value(ResultValue),
+    Error(String),
+}
+
+/// A query and what it gave.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub query: String,
+    pub outcome: Outcome,
+    /// Warnings and infos.
+    pub notes: Vec<String>,
+}
+
+/// Runs one script over so many shards.
+pub fn run(script: &str, shards: usize) -> Report {
+    let cluster = MemoryCluster::new(shards);
+    let options = EngineOptions {
+        features: Features { delayed_name_removal: true, start_timestamps: true, ..Features::default() },
+        limits: Limits::default(),
+        ..EngineOptions::default()
+    };
+    let runner = Runner { engine: Engine::new(cluster.clone(), options), cluster };
+    let mut report = Report::default();
+    let lines: Vec<&str> =
+        script.lines().map(str::trim).map(|line| if line.starts_with('#') { "" } else { line }).collect();
+    let mut i = 0;
+    while i < lines.len() {
+        let line = lines[i];
+        let number = i + 1;
+        i += 1;
+        if line.is_empty() {
+            continue;
+        }
+        let word = line.split_whitespace().next().unwrap_or("").to_lowercase();
+        let block_end = lines[i..].iter().position(|l| l.is_empty()).map_or(lines.len(), |n| i + n);
+        if word == "clear" {
+            runner.cluster.clear();
+        } else if word.starts_with("load") {
+            runner.load(line, &lines[i..block_end]).unwrap_or_else(|e| panic!("line {number}: {e}"));
+            i = block_end;
+        } else if word.starts_with("eval") {
+            report.total += 1;
+            match runner.eval(line, &lines[i..block_end], &mut report.results) {
+                Ok(()) => report.passed += 1,
+                Err(what) => report.failures.push(format!("line {number}: {line}: {what}")),
+            }
+            i = block_end;
+        } else {
+            panic!("line {number}: unknown command {line}");
+        }
+    }
+    report
+}
+
+struct Runner {
+    engine: Engine,
+    cluster: Arc<MemoryCluster>,
+}
+
+#[derive(Default)]
+struct Expectations {
+    fail: Option<Vec<Pattern>>,
+    warn: Option<Vec<Pattern>>,
+    info: Option<Vec<Pattern>>,
+    no_warn: bool,
+    no_info: bool,
+    ordered: bool,
+    string: Option<String>,
+    range_vector: Option<(i64, i64, i64)>,
+    scalar: Option<f64>,
+    series: Vec<(Labels, Vec<Item>)>,
+}
+
+enum Pattern {
+    Any,
+    Message(String),
+    Regex(regex::Regex),
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if let Some(message) = text.strip_prefix("msg:") {
+            return Ok(Self::Message(message.trim().to_owned()));
+        }
+        if let Some(pattern) = text.strip_prefix("regex:") {
+            return regex::Regex::new(pattern.trim()).map(Self::Regex).map_err(|e| e.to_string());
+        }
+        Ok(Self::Any)
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Message(message) => message == text,
+            Self::Regex(pattern) => pattern.is_match(text),
+        }
+    }
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    match text.strip_prefix('-') {
+        Some(text) => parse_duration(text).map(|t| -t),
+        None => {
+            parse_duration(text).or_else(|e| text.parse::<f64>().map(|s| (s * 1000.0) as i64).map_err(|_| e))
+        }
+    }
+}
+
+fn unquote(text: &str) -> String {
+    match parse(text).map(|e| e.kind) {
+        Ok(ExprKind::String(text)) => text.lossy(),
+        _ => text.to_owned(),
+    }
+}
+
+impl Expectations {
+    fn parse(lines: &[&str], suffix: &str) -> Result<Self, String> {
+        let mut out = Self::default();
+        match suffix {
+            "fail" => out.fail = Some(Vec::new()),
+            "warn" => out.warn = Some(Vec::new()),
+            "info" => out.info = Some(Vec::new()),
+            "ordered" => out.ordered = true,
+            _ => {}
+        }
+        for line in lines {
+            if let Some(rest) = line.strip_prefix("expect ").map(str::trim) {
+                let (word, tail) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+                let mut add = |slot: fn(&mut Self) -> &mut Option<Vec<Pattern>>| -> Result<(), String> {
+                    slot(&mut out).get_or_insert_default().push(Pattern::parse(tail)?);
+                    Ok(())
+                };
+                match word {
+                    "fail" => add(|e| &mut e.fail)?,
+                    "warn" => add(|e| &mut e.warn)?,
+                    "info" => add(|e| &mut e.info)?,
+                    "no_warn" => out.no_warn = true,
+                    "no_info" => out.no_info = true,
+                    "ordered" => out.ordered = true,
+                    "string" => out.string = Some(unquote(tail.trim())),
+                    "range" => {
+                        // range vector from A to B step S
+                        let words: Vec<&str> = tail.split_whitespace().collect();
+                        match words[..] {
+                            ["vector", "from", start, "to", end, "step", step] => {
+                                out.range_vector = Some((time(start)?, time(end)?, time(step)?));
+                            }
+                            _ => return Err(format!("can not read {line}")),
+                        }
+                    }
+                    other => return Err(format!("unknown expectation {other}")),
+                }
+                continue;
+            }
+            if let Some(pattern) = line.strip_prefix("expected_fail_message ") {
+                out.fail = Some(vec![Pattern::Message(pattern.trim().to_owned())]);
+                continue;
+            }
+            if let Some(pattern) = line.strip_prefix("expected_fail_regexp ") {
+                out.fail = Some(vec![Pattern::parse(&format!("regex:{pattern}"))?]);
+                continue;
+            }
+            if let Some(value) = parse_float(line) {
+                out.scalar = Some(value);
+                continue;
+            }
+            out.series.push(parse_series(line)?);
+        }
+        Ok(out)
+    }
+
+    fn check_notes(&self, result: &QueryResult) -> Result<(), String> {
+        let check = |wanted: &Option<Vec<Pattern>>, none: bool, found: &[String], kind: &str| {
+            if none && !found.is_empty() {
+                return Err(format!("unexpected {kind} {found:?}"));
+            }
+            let Some(wanted) = wanted else { return Ok(()) };
+            if found.is_empty() {
+                return Err(format!("expected {kind}"));
+            }
+            let all_wanted = wanted.iter().all(|w| found.iter().any(|f| w.matches(f)));
+            let all_found = wanted.is_empty() || found.iter().all(|f| wanted.iter().any(|w| w.matches(f)));
+            if all_wanted && all_found {
+                Ok(())
+            } else {
+                Err(format!("other {kind} than expected: {found:?}"))
+            }
+        };
+        check(&self.warn, self.no_warn, &result.warnings, "warnings")?;
+        check(&self.info, self.no_info, &result.infos, "infos")
+    }
+
+    fn check_error(&self, error: &QueryError) -> Result<(), String> {
+        let text = error.to_string();
+        match &self.fail {
+            None => Err(format!("unexpected error {text}")),
+            Some(patterns) if patterns.is_empty() || patterns.iter().any(|p| p.matches(&text)) => Ok(()),
+            Some(_) => Err(format!("other error than expected: {text}")),
+        }
+    }
+
+    /// A scalar or vector at one time.
+    fn check_instant(&self, value: &ResultValue) -> Result<(), String> {
+        match value {
+            ResultValue::Scalar(_, found) => match self.scalar {
+                Some(expected) if almost_equal(expected, *found, EPSILON) => Ok(()),
+                expected => Err(format!("expected scalar {expected:?}, found {found}")),
+            },
+            ResultValue::Vector(samples) => {
+                if self.scalar.is_some() {
+                    return Err("expected a scalar, found a vector".to_owned());
+                }
+                if samples.len() != self.series.len() {
+                    let found: Vec<_> = samples
+                        .iter()
+                        .map(|s| format!("{} {}", format_labels(&s.labels), show(&s.value)))
+                        .collect();
+                    let (e, f) = (self.series.len(), samples.len());
+                    return Err(format!("expected {e} elements, found {f}: {found:?}"));
+                }
+                for (position, sample) in samples.iter().enumerate() {
+                    let at = self.series.iter().position(|(labels, _)| *labels == sample.labels);
+                    let Some(at) = at else {
+                        return Err(format!("unexpected {}", format_labels(&sample.labels)));
+                    };
+                    if self.ordered && at != position {
+                        return Err(format!("{} at position {position}", format_labels(&sample.labels)));
+                    }
+                    match &self.series[at].1[..] {
+                        [item] => check_value(item, &sample.value)
+                            .map_err(|e| format!("{}: {e}", format_labels(&sample.labels)))?,
+                        items => return Err(format!("expected one value, the script has {}", items.len())),
+                    }
+                }
+                Ok(())
+            }
+            other => Err(format!("expected an instant result, found {}", other.type_name())),
+        }
+    }
+
+    /// Series over time.
+    fn check_range(&self, value: &ResultValue, start: i64, step: i64) -> Result<(), String> {
+        let ResultValue::Matrix(series) = value else {
+            return Err(format!("expected a matrix, found {}", value.type_name()));
+        };
+        let expected: Vec<(&Labels, BTreeMap<i64, &Item>)> = self
+            .series
+            .iter()
+            .map(|(labels, items)| {
+                let at = |(i, item)| (start + i as i64 * step, item);
+                let present = items.iter().enumerate().map(at);
+                (labels, present.filter(|(_, item)| !matches!(item, Item::Omitted)).collect())
+            })
+            .collect();
+        for s in series {
+            let labels = s.labels.clone().unwrap_or_else(Labels::empty);
+            let Some((_, wanted)) = expected.iter().find(|(l, _)| **l == labels) else {
+                return Err(format!("unexpected {}: {:?}", format_labels(&labels), s.floats));
+            };
+            let mut found: BTreeMap<i64, ResultSample> = BTreeMap::new();
+            found.extend(s.floats.iter().map(|(t, v)| (*t, ResultSample::Float(*v))));
+            found.extend(s.histograms.iter().map(|(t, h)| (*t, ResultSample::Histogram(h.clone()))));
+            if found.keys().ne(wanted.keys()) {
+                let shown: Vec<_> = found.iter().map(|(t, v)| format!("{t}:{}", show(v))).collect();
+                let times: Vec<_> = wanted.keys().collect();
+                return Err(format!(
+                    "{}: expected points at {times:?}, found {shown:?}",
+                    format_labels(&labels)
+                ));
+            }
+            for (t, value) in &found {
+                check_value(wanted[t], value)
+                    .map_err(|e| format!("{} at {t}: {e}", format_labels(&labels)))?;
+            }
+        }
+        for (labels, wanted) in expected.iter().filter(|(_, wanted)| !wanted.is_empty()) {
+            let there = |s: &query::result::MatrixSeries| s.labels.as_ref().is_some_and(|l| l == *labels);
+            if !series.iter().any(there) {
+                return Err(format!("missing {} with {} points", format_labels(labels), wanted.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(value: &ResultSample) -> String {
+    match value {
+        ResultSample::Float(value) => format!("{value}"),
+        ResultSample::Histogram(h) => h.describe(),
+    }
+}
+
+fn check_value(expected: &Item, found: &ResultSample) -> Result<(), String> {
+    match (expected, found) {
+        (Item::Float(expected, _), ResultSample::Float(found)) => {
+            if almost_equal(*expected, *found, EPSILON) {
+                Ok(())
+            } else {
+                Err(format!("expected {expected}, found {found}"))
+            }
+        }
+        (Item::Histogram(expected, hint_set, _), ResultSample::Histogram(found)) => {
+            let hint_differs = *hint_set && expected.counter_reset_hint != found.counter_reset_hint;
+            if !histograms_alike(expected, found) || hint_differs {
+                return Err(format!(
+                    "expected {:?} {} found {:?} {}",
+                    expected.counter_reset_hint,
+                    expected.describe(),
+                    found.counter_reset_hint,
+                    found.describe()
+                ));
+            }
+            Ok(())
+        }
+        (expected, found) => Err(format!("expected {expected:?}, found {}", show(found))),
+    }
+}
+
+fn histograms_alike(a: &Histogram, b: &Histogram) -> bool {
+    let (mut a, mut b) = (a.clone(), b.clone());
+    a.compact();
+    b.compact();
+    let close = |x: &[f64], y: &[f64]| {
+        x.len() == y.len() && x.iter().zip(y).all(|(x, y)| almost_equal(*x, *y, EPSILON))
+    };
+    a.schema == b.schema
+        && close(&[a.count, a.sum, a.zero_count], &[b.count, b.sum, b.zero_count])
+        && a.zero_threshold == b.zero_threshold
+        && a.custom_values == b.custom_values
+        && a.positive_spans == b.positive_spans
+        && a.negative_spans == b.negative_spans
+        && close(&a.positive_buckets, &b.positive_buckets)
+        && close(&a.negative_buckets, &b.negative_buckets)
+}
+
+impl Runner {
+    fn load(&self, line: &str, lines: &[&str]) -> Result<(), String> {
+        let (word, step) = line.split_once(char::is_whitespace).ok_or("load without a step")?;
+        let step = time(step.trim())?;
+        // Of equal series in one command the last counts.
+        let mut series: BTreeMap<Labels, Vec<Item>> = BTreeMap::new();
+        for line in lines {
+            let (labels, items) = parse_series(line)?;
+            series.insert(labels, items);
+        }
+        for (labels, items) in &series {
+            for (i, item) in items.iter().enumerate() {
+                let time = i as i64 * step;
+                match item {
+                    Item::Omitted => {}
+                    Item::Float(value, start) => self.cluster.put(labels, time, Value::Float(*value), *start),
+                    Item::Histogram(h, _, start) => {
+                        self.cluster.put(labels, time, Value::Histogram((**h).clone()), *start);
+                    }
+                }
+            }
+        }
+        if word == "load_with_nhcb" {
+            for (labels, time, h) in native_from_classic(&series, step) {
+                self.cluster.put(&labels, time, Value::Histogram(h), 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &str, kind: QueryKind) -> Result<QueryResult, QueryError> {
+        let request = QueryRequest { kind, ..QueryRequest::instant(TenantId::default(), query, 0) };
+        self.engine.query(&request).now_or_never().expect("a cluster in memory never waits")
+    }
+
+    fn eval(&self, line: &str, lines: &[&str], results: &mut Vec<Ran>) -> Result<(), String> {
+        let (command, rest) = line.split_once(char::is_whitespace).ok_or("eval of nothing")?;
+        let suffix = command.strip_prefix("eval").and_then(|s| s.strip_prefix('_')).unwrap_or("");
+        let expectations = Expectations::parse(lines, suffix)?;
+        let rest = rest.trim_start();
+        if let Some(rest) = rest.strip_prefix("instant") {
+            let rest = rest.trim_start();
+            let (at, query) = match rest.strip_prefix("at ") {
+                Some(rest) => {
+                    let (at, query) = rest.trim_start().split_once(char::is_whitespace).ok_or("no query")?;
+                    (time(at)?, query.trim())
+                }
+                None => (0, rest),
+            };
+            return self.eval_instant(query, at, &expectations, results);
+        }
+        let rest = rest.strip_prefix("range").ok_or("neither instant nor range")?.trim_start();
+        let mut words = rest.split_whitespace();
+        let mut take = |expected: &str| match words.next() {
+            Some(word) if word == expected => {
+                words.next().ok_or_else(|| format!("nothing behind {expected}"))
+            }
+            other => Err(format!("expected {expected}, found {other:?}")),
+        };
+        let (start, end, step) = (take("from")?, take("to")?, take("step")?);
+        let query = rest.splitn(2, &format!("step {step}")).nth(1);
+        let query = match query {
+            Some(query) => query.trim(),
+            None => rest.split_once(step).ok_or("no query")?.1.trim(),
+        };
+        let (start, end, step) = (time(start)?, time(end)?, time(step)?);
+        let result = self.query(query, QueryKind::Range { start, end, step });
+        results.push(ran(query, &result));
+        match result {
+            Err(error) => expectations.check_error(&error),
+            Ok(_) if expectations.fail.is_some() => Err("expected an error".to_owned()),
+            Ok(result) => {
+                expectations.check_notes(&result)?;
+                expectations.check_range(&result.value, start, step)
+            }
+        }
+    }
+
+    fn eval_instant(
+        &self,
+        query: &str,
+        at: i64,
+        expectations: &Expectations,
+        results: &mut Vec<Ran>,
+    ) -> Result<(), String> {
+        let result = self.query(query, QueryKind::Instant { time: at });
+        results.push(ran(query, &result));
+        let result = match result {
+            Err(error) => return expectations.check_error(&error),
+            Ok(_) if expectations.fail.is_some() => return Err("expected an error".to_owned()),
+            Ok(result) => result,
+        };
+        expectations.check_notes(&result)?;
+        match (&result.value, &expectations.string, &expectations.range_vector) {
+            (ResultValue::String(_, found), Some(expected), _) if found == expected => return Ok(()),
+            (found, Some(expected), _) => return Err(format!("expected {expected:?}, found {found:?}")),
+            (ResultValue::Matrix(_), _, Some((start, _, step))) => {
+                return expectations.check_range(&result.value, *start, *step);
+            }
+            _ => expectations.check_instant(&result.value)?,
+        }
+        for (query, at) in with_fixed_times(query, at) {
+            let result = self.query(&query, QueryKind::Instant { time: at });
+            let checked = match &result {
+                Ok(result) => expectations.check_instant(&result.value),
+                Err(error) => Err(error.to_string()),
+            };
+            checked.map_err(|e| format!("as {query} at {at}: {e}"))?;
+        }
+        if expectations.ordered || speaks_of_the_grid(query) {
+            return Ok(());
+        }
+        let minute = 60_000;
+        let kind = QueryKind::Range { start: at - minute, end: at + minute, step: minute };
+        let ranged = self.query(query, kind).map_err(|e| format!("as a range query: {e}"))?;
+        let ResultValue::Matrix(series) = ranged.value else {
+            return Err("a range query gives no matrix".to_owned());
+        };
+        let mut middle = Vec::new();
+        for s in series {
+            let labels = s.labels.unwrap_or_else(Labels::empty);
+            let float = s.floats.iter().find(|(t, _)| *t == at).map(|(_, v)| ResultSample::Float(*v));
+            let histogram =
+                s.histograms.iter().find(|(t, _)| *t == at).map(|(_, h)| ResultSample::Histogram(h.clone()));
+            if let Some(value) = float.or(histogram) {
+                middle.push(query::result::VectorSample { labels, time: at, value });
+            }
+        }
+        let value = match (&result.value, middle.first()) {
+            (ResultValue::Scalar(..), Some(sample)) => match sample.value {
+                ResultSample::Float(value) => ResultValue::Scalar(at, value),
+                ResultSample::Histogram(_) => return Err("a scalar became a histogram".to_owned()),
+            },
+            _ => ResultValue::Vector(middle),
+        };
+        expectations.check_instant(&value).map_err(|e| format!("as a range query: {e}"))
+    }
+}
+
+fn ran(query: &str, result: &Result<QueryResult, QueryError>) -> Ran {
+    let (outcome, notes) = match result {
+        Ok(result) => {
+            let mut notes: Vec<String> = result.warnings.iter().chain(&result.infos).cloned().collect();
+            notes.sort();
+            (Outcome::Value(result.value.clone()), notes)
+        }
+        Err(error) => (Outcome::Error(error.to_string()), Vec::new()),
+    };
+    Ran { query: query.to_owned(), outcome, notes }
+}
+
+/// Whether the query asks what its own start, end, range or step is.
+fn speaks_of_the_grid(query: &str) -> bool {
+    fn within(expr: &Expr) -> bool {
+        use FunctionId::{End, Range, Start, Step};
+        let this = matches!(&expr.kind, ExprKind::Call { function, .. }
+            if matches!(function.id, Start | End | Range | Step));
+        this || expr.children().into_iter().any(within)
+    }
+    parse(query).is_ok_and(|expr| within(&expr))
+}
+
+/// The query with every selector fixed on its time, to be evaluated at other times.
+fn with_fixed_times(query: &str, at: i64) -> Vec<(String, i64)> {
+    let Ok(mut expr) = parse(query) else { return Vec::new() };
+    if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) || !fix_times(&mut expr, at) {
+        return Vec::new();
+    }
+    let times = if at == 0 { vec![-1000, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
+    times.into_iter().map(|time| (expr.to_string(), time)).collect()
+}
+
+/// False when the value depends on the evaluation time all the same.
+fn fix_times(expr: &mut Expr, at: i64) -> bool {
+    match &mut expr.kind {
+        ExprKind::Number { .. } | ExprKind::String(_) => true,
+        ExprKind::Vector(selector) => {
+            if !selector.labels_only {
+                selector.at.get_or_insert(At::Time(at));
+            }
+            true
+        }
+        ExprKind::Matrix(matrix) => {
+            matrix.selector.at.get_or_insert(At::Time(at));
+            true
+        }
+        ExprKind::Subquery(subquery) => {
+            subquery.at.get_or_insert(At::Time(at));
+            // What is inside moves with the subquery's steps.
+            let mut inner = subquery.expr.clone();
+            fix_times(&mut inner, at)
+        }
+        ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } | ExprKind::StepInvariant(inner) => {
+            fix_times(inner, at)
+        }
+        ExprKind::Binary(binary) => fix_times(&mut binary.left, at) & fix_times(&mut binary.right, at),
+        ExprKind::Call { function, args } => {
+            use FunctionId as Id;
+            let depends = matches!(
+                function.id,
+                Id::DaysInMonth
+                    | Id::DayOfMonth
+                    | Id::DayOfWeek
+                    | Id::DayOfYear
+                    | Id::Hour
+                    | Id::Minute
+                    | Id::Month
+                    | Id::Year
+                    | Id::PredictLinear
+                    | Id::Time
+                    | Id::Timestamp
+                    | Id::Start
+                    | Id::End
+                    | Id::Step
+                    | Id::Range
+            );
+            args.iter_mut().fold(!depends, |fixed, arg| fix_times(arg, at) & fixed)
+        }
+        ExprKind::Aggregate(aggregate) => {
+            let param = aggregate.param.as_mut().is_none_or(|param| fix_times(param, at));
+            fix_times(&mut aggregate.expr, at) & param
+        }
+    }
+}
+
+/// Classic histograms of a load as native ones with custom buckets.
+fn native_from_classic(series: &BTreeMap<Labels, Vec<Item>>, step: i64) -> Vec<(Labels, i64, Histogram)> {
+    #[derive(Default)]
+    struct Classic {
+        buckets: Vec<(f64, f64)>,
+        count: Option<f64>,
+        sum: Option<f64>,
+    }
+    let mut found: BTreeMap<(Labels, i64), Classic> = BTreeMap::new();
+    for (labels, items) in series {
+        let name = labels.metric_name();
+        let bound = labels.get("le").and_then(parse_float);
+        let (base, part) = match name {
+            n if n.ends_with("_bucket") && bound.is_some() => (n.strip_suffix("_bucket").unwrap_or(n), 0),
+            n if n.ends_with("_count") => (n.strip_suffix("_count").unwrap_or(n), 1),
+            n if n.ends_with("_sum") => (n.strip_suffix("_sum").unwrap_or(n), 2),
+            _ => continue,
+        };
+        let base = labels.filtered(|name| name != "le").with(METRIC_NAME, base);
+        for (i, item) in items.iter().enumerate() {
+            let Item::Float(value, _) = item else { continue };
+            let classic = found.entry((base.clone(), i as i64 * step)).or_default();
+            match part {
+                0 => {
+                    let bound = bound.unwrap_or(f64::INFINITY);
+                    match classic.buckets.iter_mut().find(|(b, _)| *b == bound) {
+                        Some((_, count)) => *count = *value,
+                        None => classic.buckets.push((bound, *value)),
+                    }
+                }
+                1 => classic.count = Some(*value),
+                _ => classic.sum = Some(*value),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for ((labels, time), mut classic) in found {
+        if classic.buckets.is_empty() {
+            continue;
+        }
+        classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let total = classic.buckets.last().map_or(0.0, |(_, count)| *count);
+        let count = classic.count.unwrap_or(total);
+        let mut h = Histogram {
+            schema: protocol::histogram::CUSTOM_BUCKETS_SCHEMA,
+            count,
+            sum: classic.sum.unwrap_or(0.0),
+            ..Histogram::default()
+        };
+        h.custom_values = classic.buckets.iter().map(|(b, _)| *b).filter(|b| b.is_finite()).collect();
+        let mut before = 0.0;
+        for (_, cumulative) in &classic.buckets {
+            h.positive_buckets.push(cumulative - before);
+            before = *cumulative;
+        }
+        if classic.buckets.last().is_some_and(|(bound, _)| bound.is_finite()) {
+            h.positive_buckets.push(count - before);
+        }
+        let length = h.positive_buckets.len() as u32;
+        h.positive_spans = vec![protocol::histogram::Span { offset: 0, length }];
+        h.compact();
+        out.push((labels, time, h));
+    }
+    out
+}
