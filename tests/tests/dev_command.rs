@@ -69,7 +69,7 @@ fn three_nodes_with_live_data_that_survive_a_stop() {
         });
     }
     let at = now_ms();
-    let count = "sum(count_over_time({job=\"pharos\"}[5m]))";
+    let count = "sum(count_over_time(up{job=\"pharos\"}[5m]))";
     let before = clients[0].query(count, at).expect("an answer");
     dev.stop();
     let dev = Dev::start(dir.path());

@@ -1,7 +1,10 @@
 //! Nodes come, take replicas and lose their disks while writes go on.
 
+use std::process::Command;
+
 use anyhow::Context;
 use chaos::ledger::{WriterOptions, Writers};
+use serde_json::Value;
 use tests::{Cluster, binary, eventually};
 
 fn wait_for_acks(writers: &Writers, count: u64) {
@@ -41,20 +44,24 @@ fn a_fourth_node_takes_a_replica_while_writes_go_on() {
     wait_for_acks(&writers, 1000);
     cluster.add_node().expect("a fourth node starts");
     cluster.wait_ready().expect("it is ready");
-    let ids: Vec<u64> = cluster.nodes.iter().map(|n| n.id().expect("an id")).collect();
-    let (from, to) = (ids[1], ids[3]);
-    let status = std::process::Command::new(binary())
-        .args(["cluster", "move", "--url", &cluster.nodes[0].url()])
-        .args(["--shard", "1", "--from", &from.to_string(), "--to", &to.to_string()])
-        .status()
-        .expect("the command runs");
-    assert!(status.success(), "the move is accepted");
-    eventually("the replica lives on the new node", || {
+    let to = cluster.nodes[3].id().expect("an id");
+    // Placement gives the new node replicas by itself; the command moves one more.
+    eventually("a replica is moved by command", || {
         let status = cluster.status()?;
         let shards = status["shards"].as_array().context("shards")?;
-        let voters = &shards.iter().find(|s| s["id"] == 1).context("shard 1")?["voters"];
-        let voters: Vec<u64> = serde_json::from_value(voters.clone())?;
-        anyhow::ensure!(voters.contains(&to) && !voters.contains(&from) && voters.len() == 3, "{voters:?}");
+        let voters = |s: &Value| serde_json::from_value::<Vec<u64>>(s["voters"].clone()).unwrap_or_default();
+        let shard = shards.iter().find(|s| voters(s).len() == 3 && !voters(s).contains(&to));
+        let shard = shard.context("a shard that the new node does not hold")?;
+        let (shard, from) = (shard["id"].to_string(), voters(shard)[1]);
+        let moved = Command::new(binary())
+            .args(["cluster", "move", "--url", &cluster.nodes[0].url(), "--shard", &shard])
+            .args(["--from", &from.to_string(), "--to", &to.to_string()])
+            .output()?;
+        anyhow::ensure!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+        let status = cluster.status()?;
+        let shards = status["shards"].as_array().context("shards")?;
+        let now = shards.iter().find(|s| s["id"].to_string() == shard).map(voters).unwrap_or_default();
+        anyhow::ensure!(now.contains(&to) && !now.contains(&from), "{now:?} after the move");
         Ok(())
     });
     wait_for_acks(&writers, 1000);
