@@ -14,10 +14,13 @@ pub mod envelope;
 mod health;
 mod openapi;
 mod params;
+mod prometheus;
+pub mod read;
 pub mod routes;
 pub mod serve;
 mod status;
 pub mod time;
+mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::ingest::Ingest;
 use crate::runtime::now_ms;
 use crate::telemetry::Metrics;
 
@@ -43,6 +47,10 @@ pub use params::Params;
 pub struct Backend {
     /// The node, as operators and probes see it.
     pub operations: Arc<dyn Operations>,
+    /// The query engine.
+    pub queries: read::Queries,
+    /// The ways in for data.
+    pub ingest: Arc<Ingest>,
 }
 
 /// State of the HTTP surface.

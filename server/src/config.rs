@@ -13,6 +13,7 @@ pub mod units;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use query::Features;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources};
@@ -130,7 +131,7 @@ impl Default for ClusterSection {
 pub struct StorageSection {
     pub retention: Retention,
     pub max_unflushed_log: ByteSize,
-    pub flush_size: ByteSize,
+    pub memtable_size: ByteSize,
     pub flush_interval: Span,
 }
 
@@ -139,7 +140,7 @@ impl Default for StorageSection {
         Self {
             retention: Retention::For(Span::secs(30 * 86_400)),
             max_unflushed_log: ByteSize::mib(384),
-            flush_size: ByteSize::mib(64),
+            memtable_size: ByteSize::mib(6),
             flush_interval: Span::secs(300),
         }
     }
@@ -232,10 +233,6 @@ impl Default for TelemetrySection {
     }
 }
 
-/// Features that can be switched on by `--enable-feature`. None yet: the switch exists so that scripts that pass it
-/// are told about an unknown name instead of being ignored.
-pub const FEATURES: &[&str] = &[];
-
 impl Config {
     /// Refuses values that can not work, naming the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
@@ -243,11 +240,8 @@ impl Config {
         if self.node.data_dir.as_os_str().is_empty() {
             return invalid("node.data_dir", "must name a directory".into());
         }
-        if let Some(unknown) = self.node.features.iter().find(|f| !FEATURES.contains(&f.as_str())) {
-            return invalid(
-                "node.features",
-                format!("there is no feature {unknown:?}; known are {FEATURES:?}"),
-            );
+        if let Err(unknown) = Features::from_names(self.node.features.iter().map(String::as_str)) {
+            return invalid("node.features", unknown.to_string());
         }
         if !(1..=512).contains(&self.cluster.shards) {
             return invalid("cluster.shards", format!("{} is outside 1 to 512", self.cluster.shards));

@@ -19,11 +19,14 @@
 
 pub mod api;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod ingest;
 pub mod peer;
 pub mod runtime;
+pub mod service;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod wiring;

@@ -3,7 +3,8 @@
 //! ```text
 //! io runtime      sockets, Raft, timers                 nothing holds a thread for more than half a millisecond
 //! query runtime   coordinators of queries               evaluation may hold a thread for long
-//! step pools      apply | scan | rest (flush, merge)    `storage` offers steps, `Env::run_step` sends them here
+//! step pools      apply | all else (flush, merge, ...)  `storage` offers steps, `Env::run_step` sends them here
+//! scan pool       fragments of queries                  `wiring::Fragments`
 //! log writer      one thread                            write, sync, call back, for all groups of the node
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! disk is unknown then, and only a restart's replay can tell (a retried sync lies, see the error conventions).
 
 pub mod env;
+mod log_writer;
 pub mod pool;
 
 use std::future::Future;
@@ -55,7 +57,6 @@ impl Runtimes {
 #[derive(Clone, Debug)]
 pub struct StepPools {
     apply: Pool,
-    scan: Pool,
     rest: Pool,
 }
 
@@ -65,7 +66,6 @@ impl StepPools {
         let cores = cores();
         Self {
             apply: Pool::start("pharos-apply", cores.clamp(1, 8)),
-            scan: Pool::start("pharos-scan", cores.max(2)),
             // Half the cores: flush and merge are to keep up, not to win.
             rest: Pool::start("pharos-work", cores.div_ceil(2)),
         }
@@ -75,14 +75,13 @@ impl StepPools {
     pub fn of(&self, kind: StepKind) -> &Pool {
         match kind {
             StepKind::Apply => &self.apply,
-            StepKind::Scan => &self.scan,
-            StepKind::Open | StepKind::Flush | StepKind::Merge | StepKind::Transfer => &self.rest,
+            _ => &self.rest,
         }
     }
 
     /// Name and number of waiting steps of each pool.
-    pub fn waiting(&self) -> [(&'static str, usize); 3] {
-        [("apply", self.apply.waiting()), ("scan", self.scan.waiting()), ("work", self.rest.waiting())]
+    pub fn waiting(&self) -> [(&'static str, usize); 2] {
+        [("apply", self.apply.waiting()), ("work", self.rest.waiting())]
     }
 }
 

@@ -2,6 +2,8 @@
 //! the cluster.
 
 pub mod metrics;
+pub mod monitor;
+pub mod node;
 pub mod process;
 
 pub use metrics::Metrics;
@@ -12,7 +14,12 @@ use crate::config::{LogFormat, TelemetrySection};
 
 /// Starts the log. A second start in one process changes nothing.
 pub fn start_log(settings: &TelemetrySection) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log_level)
+    let mut filter = settings.log_level.clone();
+    if !filter.contains("openraft") {
+        // It tells every vote and every response; what matters of it our own crates log.
+        filter.push_str(",openraft=warn");
+    }
+    let filter = EnvFilter::try_new(&filter)
         .map_err(|error| format!("telemetry.log_level: {:?}: {error}", settings.log_level))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails when there is a log already.

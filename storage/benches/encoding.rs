@@ -107,28 +107,18 @@ fn values(kind: Kind, count: usize, random: &mut Random) -> Vec<f64> {
         .collect()
 }
 
-/// CPU time of this thread where the system tells it (busy neighbours do not count then), else wall time. It may
-/// move in steps of some milliseconds.
-fn clock(begin: Instant) -> Duration {
-    let on_cpu = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = on_cpu.as_deref().and_then(|text| text.split(' ').next()).and_then(|field| field.parse().ok());
-    nanos.map_or_else(|| begin.elapsed(), Duration::from_nanos)
-}
-
-/// Repeats `work` for a while and gives the time of one round, without that of the first.
-fn time_of(mut work: impl FnMut()) -> Duration {
-    work();
+/// Repeats `work` for a while and gives the best time of one round.
+fn best_of(mut work: impl FnMut()) -> Duration {
     let begin = Instant::now();
-    let start = clock(begin);
+    let mut best = Duration::MAX;
     let mut rounds = 0;
-    loop {
+    while rounds < 3 || (begin.elapsed() < Duration::from_millis(400) && rounds < 50) {
+        let start = Instant::now();
         work();
+        best = best.min(start.elapsed());
         rounds += 1;
-        let spent = clock(begin) - start;
-        if spent >= Duration::from_millis(250) {
-            return spent / rounds;
-        }
     }
+    best
 }
 
 fn per_second(samples: usize, time: Duration) -> f64 {
@@ -139,7 +129,7 @@ fn bench_codec(name: &str, columns: &[Vec<f64>], effort: Effort) {
     let samples: usize = columns.iter().map(Vec::len).sum();
     let mut encoder = FloatEncoder::default();
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-    let encode = time_of(|| {
+    let encode = best_of(|| {
         bytes.clear();
         ends.clear();
         for column in columns {
@@ -148,7 +138,7 @@ fn bench_codec(name: &str, columns: &[Vec<f64>], effort: Effort) {
         }
     });
     let mut out = Vec::new();
-    let decode = time_of(|| {
+    let decode = best_of(|| {
         let mut start = 0;
         for (column, end) in columns.iter().zip(&ends) {
             floats::decode(&bytes[start..*end], column.len(), &mut out).expect("own bytes");
@@ -205,7 +195,7 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
         .collect();
     let (samples, tenant) = (count * points, TenantId::default());
     let mut sealed = None;
-    let build = time_of(|| {
+    let build = best_of(|| {
         let header = SegmentHeader::default();
         let mut builder = SegmentBuilder::new(header, effort);
         for one in &series {
@@ -222,17 +212,17 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
     let len = sealed.sink.len();
     let map = Map::new(sealed.sink);
     let reader = SegmentReader::open(map.clone(), Path::new("bench")).expect("own bytes");
-    let open = time_of(|| {
+    let open = best_of(|| {
         black_box(SegmentReader::open(map.clone(), Path::new("bench")).expect("own bytes"));
     });
     let mut out = Vec::new();
-    let scan = time_of(|| {
+    let scan = best_of(|| {
         let mut cursor = reader.cursor();
         for series in reader.all() {
             black_box(cursor.floats(series, i64::MIN, i64::MAX, &mut out).expect("own bytes"));
         }
     });
-    let walk = time_of(|| {
+    let walk = best_of(|| {
         let mut cursor = reader.cursor();
         for series in reader.all() {
             black_box(cursor.labels(series).expect("own bytes"));
@@ -242,7 +232,7 @@ fn bench_segment(name: &str, count: usize, points: usize, effort: Effort) {
         Matcher::equal("__name__", "node_metric_003_total"),
         Matcher::new("instance", protocol::matcher::MatchOp::Regex, "host-00[0-4].*").expect("valid"),
     ];
-    let select = time_of(|| {
+    let select = best_of(|| {
         black_box(reader.select("default", &matchers, i64::MIN, i64::MAX).expect("own bytes"));
     });
     println!(

@@ -9,7 +9,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
-use super::{App, cluster, health, status};
+use super::{App, cluster, health, prometheus, status, write};
 use crate::auth::{self, Permission};
 
 /// Methods that a route answers.
@@ -89,11 +89,103 @@ where
     Route { verb, path, permission, summary, params: params.into(), handler }
 }
 
+const QUERY: Param = need("query", "A PromQL expression.");
+const TIMEOUT: Param = may("timeout", "Gives up after this long; at most `query.timeout`.");
+const LIMIT: Param = may("limit", "Returns at most so many, with a warning when there are more.");
+const LOOKBACK: Param = may("lookback_delta", "How far an instant selector looks back.");
+const START: Param = may("start", "First moment: seconds since 1970 or RFC 3339.");
+const END: Param = may("end", "Last moment, inclusive.");
+const MATCH: Param = many("match[]", false, "A series selector; several are united.");
+
 /// All routes.
 pub fn table() -> Vec<Route> {
-    use Permission::{Administer, Observe, Public};
-    use Verb::{Get, Post};
+    use Permission::{Administer, Observe, Public, Read, Write};
+    use Verb::{Get, GetOrPost, Post};
     vec![
+        route(
+            Post,
+            "/api/v1/write",
+            Write,
+            "Takes samples: Prometheus remote write 1.0 and 2.0.",
+            [],
+            write::remote_write,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/query",
+            Read,
+            "Evaluates an expression at one moment.",
+            [QUERY, may("time", "The moment; now by default."), TIMEOUT, LIMIT, LOOKBACK],
+            prometheus::query,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/query_range",
+            Read,
+            "Evaluates an expression at every step of a range, both ends included.",
+            [
+                QUERY,
+                need("start", "First step: seconds since 1970 or RFC 3339."),
+                need("end", "Last step."),
+                need("step", "Distance of steps: seconds or a duration."),
+                TIMEOUT,
+                LIMIT,
+                LOOKBACK,
+            ],
+            prometheus::query_range,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/query_exemplars",
+            Read,
+            "Exemplars of the series that an expression selects.",
+            [QUERY, START, END],
+            prometheus::query_exemplars,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/format_query",
+            Read,
+            "Formats an expression.",
+            [QUERY],
+            prometheus::format_query,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/labels",
+            Read,
+            "Label names.",
+            [START, END, MATCH, LIMIT],
+            prometheus::labels,
+        ),
+        route(
+            Get,
+            "/api/v1/label/{name}/values",
+            Read,
+            "Values of a label.",
+            [path("name", "The label; `U__` escapes are understood."), START, END, MATCH, LIMIT],
+            prometheus::label_values,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/series",
+            Read,
+            "Label sets of series.",
+            [many("match[]", true, "A series selector; several are united."), START, END, LIMIT],
+            prometheus::series,
+        ),
+        route(
+            Get,
+            "/api/v1/metadata",
+            Read,
+            "Type, help and unit of metrics.",
+            [
+                may("metric", "Only this metric."),
+                may("limit", "At most so many metrics."),
+                may("limit_per_metric", "At most so many entries a metric."),
+            ],
+            prometheus::metadata,
+        ),
         route(
             Get,
             "/api/v1/status/buildinfo",

@@ -10,9 +10,18 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use ::cluster::router::{Prepared, RouteError, WriteReceipt};
+use bytes::Bytes;
+use protocol::ids::{ClusterSecret, TenantId};
+use protocol::write_batch::{FingerprintKey, WriteBatch};
+use query::source::{Cluster, ReadContext, ShardAnswer, SourceError};
+use query::{Engine, EngineOptions};
+
+use super::read::Queries;
 use super::serve::{HttpServer, ServeOptions};
 use super::*;
 use crate::config::units::Span;
+use crate::ingest::{Ingest, IngestSettings, MetricWriter};
 
 /// A node that can do nothing but say what it was asked.
 struct Imitation {
@@ -45,6 +54,42 @@ impl Operations for Imitation {
     }
 }
 
+/// Shards that never answer tenant `slow`, have lost a leader for `broken`, and hold nothing for others.
+struct ImitatedShards;
+
+impl Cluster for ImitatedShards {
+    fn execute<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        _: Bytes,
+    ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
+        match context.tenant.as_str() {
+            "slow" => std::future::pending().boxed(),
+            "broken" => {
+                async { Err(SourceError::new(ErrorKind::Unavailable, "shards 3 did not answer")) }.boxed()
+            }
+            _ => async { Ok(Vec::new()) }.boxed(),
+        }
+    }
+}
+
+/// A router that knows no cluster time.
+struct ImitatedRouter(FingerprintKey);
+
+impl MetricWriter for ImitatedRouter {
+    fn fingerprint_key(&self) -> &FingerprintKey {
+        &self.0
+    }
+
+    fn prepare(&self, _: &TenantId, _: WriteBatch) -> Result<Prepared, RouteError> {
+        Err(RouteError::NoClusterTime)
+    }
+
+    fn deliver(&self, _: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>> {
+        async { Err(RouteError::NoClusterTime) }.boxed()
+    }
+}
+
 struct Surface {
     app: Arc<App>,
     server: HttpServer,
@@ -62,7 +107,19 @@ async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
 
 impl Surface {
     fn connect_node(&self, ready: bool) {
-        self.app.connect(Backend { operations: Arc::new(Imitation { ready }) });
+        let (config, metrics) = (&self.app.config, &self.app.metrics);
+        let engine = Engine::new(Arc::new(ImitatedShards), EngineOptions::default());
+        let runtime = tokio::runtime::Handle::current();
+        let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
+        self.app.connect(Backend {
+            operations: Arc::new(Imitation { ready }),
+            queries: Queries::new(engine, runtime, &config.query, metrics.query.clone()),
+            ingest: Ingest::new(
+                Arc::new(router),
+                IngestSettings::from_config(&config.ingest, &config.http),
+                metrics,
+            ),
+        });
     }
 
     /// Sends bytes as they are, and reads until the server closes.
@@ -215,4 +272,74 @@ async fn the_description_and_the_version_are_there() {
     let (_, body) = surface.get("/api/v1/status/flags").await;
     let answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["data"]["query.lookback"], "5m");
+}
+
+#[tokio::test]
+async fn queries_in_prometheus_envelope() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let json = |(status, body): (u16, String)| (status, serde_json::from_str::<Value>(&body).unwrap());
+    let (status, body) = json(surface.get("/api/v1/query?query=1%2B1&time=5.5").await);
+    assert_eq!(status, 200);
+    assert_eq!(body, json!({"status": "success", "data": {"resultType": "scalar", "result": [5.5, "2"]}}));
+    let (status, body) = json(surface.get("/api/v1/query?query=sum(").await);
+    assert_eq!((status, body["errorType"].as_str()), (400, Some("bad_data")), "{body}");
+    let (status, body) = json(surface.get("/api/v1/query").await);
+    assert_eq!((status, body["errorType"].as_str()), (400, Some("bad_data")), "{body}");
+    let (status, body) = json(surface.get("/api/v1/query_range?query=1&start=0&end=10&step=5").await);
+    assert_eq!(
+        (status, &body["data"]["result"][0]["values"]),
+        (200, &json!([[0, "1"], [5, "1"], [10, "1"]])),
+        "{body}"
+    );
+    let (status, body) = json(surface.get("/api/v1/query_range?query=1&start=0&end=1000000&step=1").await);
+    assert_eq!((status, body["errorType"].as_str()), (400, Some("bad_data")), "{body}");
+    assert_eq!(surface.get("/api/v1/query_range?query=1&start=0&end=10").await.0, 400);
+    let (status, body) = json(surface.get("/api/v1/format_query?query=sum(up)by(job)").await);
+    assert_eq!((status, body["data"].as_str()), (200, Some("sum by (job) (up)")));
+    assert_eq!(surface.get("/api/v1/series").await.0, 400);
+    assert_eq!(surface.get("/api/v1/label/%FF/values").await.0, 400);
+    assert_eq!(json(surface.get("/api/v1/labels").await).1["data"], json!([]));
+}
+
+#[tokio::test]
+async fn a_missing_shard_fails_the_query_and_is_named() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (status, body) =
+        surface.request("GET", "/api/v1/query?query=up", "X-Scope-OrgID: broken\r\n", "").await;
+    assert_eq!((status, body.contains("shards 3 did not answer")), (503, true), "{body}");
+}
+
+#[tokio::test]
+async fn queries_wait_for_a_place_and_stop_when_their_client_leaves() {
+    let surface = surface(|c| {
+        c.query.max_concurrent = 1;
+        c.query.queue_timeout = Span::millis(20);
+    })
+    .await;
+    surface.connect_node(true);
+    let mut slow = TcpStream::connect(surface.server.addr).await.unwrap();
+    slow.write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: slow\r\n\r\n")
+        .await
+        .unwrap();
+    let running = &surface.app.metrics.query.running;
+    while running.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = surface.get("/api/v1/query?query=1").await;
+    assert_eq!((status, body.contains("too_many_requests")), (429, true), "{body}");
+    drop(slow);
+    while running.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(surface.get("/api/v1/query?query=1").await.0, 200);
+}
+
+#[tokio::test]
+async fn writes_reach_the_ways_in() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let headers = "Content-Type: text/plain\r\n";
+    assert_eq!(surface.request("POST", "/api/v1/write", headers, "x").await.0, 415);
 }

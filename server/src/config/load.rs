@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::Config;
 
-/// Variables with our prefix that are no settings: tests find outside data by the first, documentation is rewritten
-/// by the second.
-const FOREIGN_VARIABLES: [&str; 2] = ["PHAROS_TESTDATA", "PHAROS_BLESS"];
+/// Variables with our prefix that are no settings: tests find outside data and the binary by the first two,
+/// documentation is rewritten by the third.
+const FOREIGN_VARIABLES: [&str; 3] = ["PHAROS_TESTDATA", "PHAROS_BIN", "PHAROS_BLESS"];
 
 /// Why the settings can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub struct Sources {
     /// `PHAROS_*` variables.
     pub environment: Vec<(String, String)>,
     /// Path and value of keys given by flags.
-    pub flags: Vec<(&'static str, Value)>,
+    pub flags: Vec<(String, Value)>,
 }
 
 impl Sources {
@@ -81,7 +81,11 @@ impl Sources {
             set(&mut tree, path, Value::String(text), &name)?;
         }
         for (path, value) in self.flags {
-            set(&mut tree, path, value, "command line")?;
+            if !leaves.contains(&path) {
+                let hint = nearest(&path, leaves.iter().map(String::as_str));
+                return Err(ConfigError::Unknown { origin: "command line".into(), key: path, hint });
+            }
+            set(&mut tree, &path, value, "command line")?;
         }
         let origin = self.file.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
         let config: Config =
@@ -266,7 +270,10 @@ mod tests {
                 ("PHAROS_CLUSTER_SHARDS", "4"),
                 ("PHAROS_TESTDATA", "/x"),
             ]),
-            flags: vec![("cluster.shards", Value::from("8")), ("http.addr", Value::from("127.0.0.1:2"))],
+            flags: vec![
+                ("cluster.shards".to_owned(), Value::from("8")),
+                ("http.addr".to_owned(), Value::from("127.0.0.1:2")),
+            ],
         }
         .load()
         .unwrap();
@@ -317,6 +324,13 @@ mod tests {
         let sources = Sources { environment: env(&[("PHAROS_QUERY_TIMEOUTS", "1s")]), ..Sources::default() };
         let message = sources.load().unwrap_err().to_string();
         assert!(message.contains("PHAROS_QUERY_TIMEOUT\""), "{message}");
+    }
+
+    #[test]
+    fn unknown_keys_of_the_command_line_are_refused() {
+        let flags = vec![("query.time_out".to_owned(), Value::from("1s"))];
+        let message = Sources { flags, ..Sources::default() }.load().unwrap_err().to_string();
+        assert!(message.contains("did you mean \"query.timeout\""), "{message}");
     }
 
     #[test]

@@ -8,18 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster::env::{Env, StepKind};
 use storage::fs::real::RealFs;
-use storage::wal::{LogWriter, WalError};
-use tokio::runtime::Handle;
+use storage::wal::LogWriter;
 
 use super::pool::PoolError;
-use super::{StepPools, now_ms};
-use crate::peer::PeerNet;
+use super::{StepPools, log_writer, now_ms};
+use crate::peer::{PeerNet, PeerStats};
+use crate::telemetry::metrics::LogMetrics;
 
 /// Exit code of a node that stopped because its log or an invariant failed (`EX_SOFTWARE`).
 pub const ABORT_EXIT_CODE: i32 = 70;
-
-/// Pause before a batch that met a full disk is tried again.
-const FULL_DISK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The production environment of a node.
 #[derive(Clone)]
@@ -27,7 +24,7 @@ pub struct TokioEnv {
     fs: RealFs,
     net: PeerNet,
     pools: StepPools,
-    io: Handle,
+    log: LogMetrics,
     aborting: Arc<AtomicBool>,
     on_abort: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -40,30 +37,34 @@ impl std::fmt::Debug for TokioEnv {
 
 impl TokioEnv {
     /// An environment whose abort ends the process.
-    pub fn new(io: Handle, net: PeerNet) -> Self {
-        Self::with_abort(io, net, |_| std::process::exit(ABORT_EXIT_CODE))
+    pub fn new(net: PeerNet, log: LogMetrics) -> Self {
+        Self::with_abort(net, log, |_| std::process::exit(ABORT_EXIT_CODE))
     }
 
     /// An environment with another end, for tests.
-    pub fn with_abort(io: Handle, net: PeerNet, on_abort: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn with_abort(
+        net: PeerNet,
+        log: LogMetrics,
+        on_abort: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             fs: RealFs,
             net,
             pools: StepPools::start(),
-            io,
+            log,
             aborting: Arc::new(AtomicBool::new(false)),
             on_abort: Arc::new(on_abort),
         }
     }
 
-    /// The pools, for metrics and for work of the server's own.
+    /// The pools, for metrics.
     pub fn pools(&self) -> &StepPools {
         &self.pools
     }
 
-    /// The runtime of sockets and Raft.
-    pub fn io(&self) -> &Handle {
-        &self.io
+    /// Counters of the network.
+    pub fn net_stats(&self) -> Arc<PeerStats> {
+        self.net.stats()
     }
 }
 
@@ -104,18 +105,10 @@ impl Env for TokioEnv {
         }
     }
 
-    fn start_log_writer(&self, mut writer: LogWriter<RealFs>) {
+    fn start_log_writer(&self, writer: LogWriter<RealFs>) {
         let env = self.clone();
-        let write = move || {
-            while writer.wait() {
-                match writer.write_pending() {
-                    Ok(_) => {}
-                    Err(WalError::NoSpace { .. }) => std::thread::sleep(FULL_DISK_PAUSE),
-                    Err(error) => return env.abort(&format!("the log is lost: {error}")),
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("log".to_owned()).spawn(write) {
+        let failed = move |reason: &str| env.abort(&format!("the log is lost: {reason}"));
+        if let Err(error) = log_writer::start(writer, self.log.clone(), failed) {
             self.abort(&format!("no thread for the log: {error}"));
         }
     }

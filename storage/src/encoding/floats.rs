@@ -178,9 +178,7 @@ impl FloatEncoder {
         self.trial.clear();
         ints::encode(steps, 0, &mut self.trial);
         let plain_len = self.trial.len();
-        // With transform and level fixed a probe costs a tenth of what letting pco choose does.
-        let delta = Some(pco::DeltaSpec::TryConsecutive(1));
-        pco_compress(steps, 4, delta, &mut self.trial) && pays(self.trial.len() - plain_len, plain_len)
+        pco_compress(steps, 8, None, &mut self.trial) && pays(self.trial.len() - plain_len, plain_len)
     }
 
     fn encode_patterns(&mut self, values: &[f64], out: &mut Vec<u8>) {
@@ -554,11 +552,7 @@ mod tests {
         let values: Vec<f64> = (0u32..4000)
             .scan((0.0, 1u32), |(sum, state), i| {
                 *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                *sum += if state.is_multiple_of(5) {
-                    f64::from(*state >> 16)
-                } else {
-                    15_000.0 + f64::from(i % 2)
-                };
+                *sum += if state.is_multiple_of(5) { f64::from(*state >> 16) } else { 15_000.0 + f64::from(i % 2) };
                 Some(*sum)
             })
             .collect();

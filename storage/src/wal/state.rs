@@ -561,7 +561,7 @@ impl<F: Fs> State<F> {
         }
     }
 
-    /// Takes the next items, at least one if there are any, and with the last ones the committed positions that wait.
+    /// Takes the next items, at least one if there are any, and the committed positions that wait.
     #[allow(clippy::type_complexity)]
     pub(super) fn take(
         &mut self,
@@ -582,9 +582,8 @@ impl<F: Fs> State<F> {
             items.extend(self.queue.pop_front());
         }
         self.queued_bytes -= bytes;
-        // A noted position may rely on any change that was submitted before it, so it goes with the last of them.
         let mut committed = Vec::new();
-        if !items.is_empty() && self.queue.is_empty() {
+        if !items.is_empty() {
             for (&id, group) in &mut self.groups {
                 if std::mem::take(&mut group.committed_waits)
                     && let Some(bytes) = &group.committed

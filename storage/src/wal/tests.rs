@@ -349,9 +349,7 @@ fn dropping_the_last_handle_ends_a_waiting_writer_and_dropping_the_writer_fails_
 fn the_waker_fires_when_work_comes_to_an_empty_queue() {
     let (wal, mut writer) = open(&MemFs::new(1));
     let (tx, rx) = mpsc::channel();
-    writer.set_waker(Box::new(move || {
-        let _ = tx.send(());
-    }));
+    writer.set_waker(Box::new(move || _ = tx.send(())));
     assert_eq!(rx.try_iter().count(), 1, "once at first");
     wal.save_committed(A, Bytes::new()).unwrap();
     assert_eq!(rx.try_iter().count(), 0, "committed positions wake nobody");

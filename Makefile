@@ -1,0 +1,44 @@
+# Targets for people and for CI. Build output stays outside the checkout, so that clones share nothing by accident and
+# `git status` stays quick.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/pharos/target
+PHAROS := $(CARGO_TARGET_DIR)/debug/pharos
+RELEASE := $(CARGO_TARGET_DIR)/release/pharos
+DATA ?= pharos-data
+NODES ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test fmt lint unit peers docs bench
+
+help: ## Lists the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+build: ## Builds the pharos binary
+	cargo build --locked -p server
+
+run: build ## Builds, and starts a cluster of three nodes with live data on this machine
+	@$(PHAROS) dev --nodes $(NODES) --data-dir $(DATA)
+
+test: peers fmt lint unit ## Runs everything that CI runs
+
+fmt: ## Checks the formatting
+	cargo fmt --all -- --check
+
+lint: ## Runs clippy; a warning is an error
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit: build ## Runs all tests
+	PHAROS_BIN=$(PHAROS) cargo test --locked --workspace
+
+# Real Prometheus and node_exporter, against which answers are compared. Installed where that is possible; where it is
+# not, the tests that need them say so, and in CI fail.
+peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter)
+	@.ci/peers
+
+docs: ## Writes docs/config.md and docs/openapi.json anew
+	PHAROS_BLESS=1 cargo test --locked -p server --lib the_committed
+
+bench: ## Measures ingest on one node and on three, with a release build
+	cargo build --locked --release -p server
+	$(RELEASE) bench ingest --nodes 1
+	$(RELEASE) bench ingest --nodes 3

@@ -1,0 +1,191 @@
+//! Running queries for clients: a bounded number at once, on a runtime of their own, stopped when the client leaves.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use protocol::commit_token::CommitToken;
+use protocol::error::ErrorKind;
+use query::source::Consistency;
+use query::{CancelFlag, Engine, QueryError};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::config::QuerySection;
+use crate::error::{ApiError, chain};
+use crate::ingest::remote_write::COMMIT_TOKEN_HEADER;
+use crate::telemetry::metrics::QueryMetrics;
+
+/// Header that says how fresh a read must be.
+pub const CONSISTENCY_HEADER: &str = "x-pharos-consistency";
+
+/// Time beyond a query's own limit after which it is given up from outside: it should have ended by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How fresh a request wants its answer, from its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness(pub Consistency);
+
+impl<S: Sync> FromRequestParts<S> for Freshness {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let text =
+            |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or("?").trim().to_owned());
+        let token = text(COMMIT_TOKEN_HEADER);
+        if let Some(token) = &token {
+            token
+                .parse::<CommitToken>()
+                .map_err(|error| ApiError::bad_data(format!("X-Pharos-Commit-Token: {error}")))?;
+        }
+        match (text(CONSISTENCY_HEADER).as_deref(), token) {
+            (None | Some("session"), Some(token)) => Ok(Self(Consistency::Session { token })),
+            (None | Some("linearizable"), _) => Ok(Self(Consistency::Linearizable)),
+            (Some("local"), _) => Ok(Self(Consistency::Local)),
+            (Some("session"), None) => {
+                Err(ApiError::bad_data("X-Pharos-Consistency: session needs X-Pharos-Commit-Token"))
+            }
+            (Some(other), _) => Err(ApiError::bad_data(format!(
+                "X-Pharos-Consistency: {other:?} is not linearizable, session or local"
+            ))),
+        }
+    }
+}
+
+/// A failed query, for the client.
+pub fn query_error(error: &QueryError) -> ApiError {
+    match error.kind() {
+        ErrorKind::Internal => ApiError::internal(error),
+        kind => ApiError::new(kind, chain(error)),
+    }
+}
+
+/// The engine and the places for running queries.
+#[derive(Clone)]
+pub struct Queries {
+    engine: Engine,
+    runtime: Handle,
+    places: Arc<Semaphore>,
+    queue_timeout: Duration,
+    timeout: Duration,
+    metrics: QueryMetrics,
+}
+
+/// Stops the query when its request goes away.
+struct StopOnDrop {
+    cancel: CancelFlag,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.task.abort();
+    }
+}
+
+impl Queries {
+    /// Queries of an engine, evaluated on `runtime`.
+    pub fn new(engine: Engine, runtime: Handle, settings: &QuerySection, metrics: QueryMetrics) -> Self {
+        Self {
+            engine,
+            runtime,
+            places: Arc::new(Semaphore::new(settings.max_concurrent as usize)),
+            queue_timeout: settings.queue_timeout.0,
+            timeout: settings.timeout.0,
+            metrics,
+        }
+    }
+
+    /// Longest a query may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Runs something that asks the engine, once there is a place. Dropping the future stops it.
+    pub async fn run<T, F>(
+        &self,
+        cancel: CancelFlag,
+        ask: impl FnOnce(Engine) -> F + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, QueryError>> + Send + 'static,
+    {
+        let begun = Instant::now();
+        let place = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            self.metrics.refused.inc();
+            let message =
+                format!("no place for the query within {:?}: too many are running", self.queue_timeout);
+            return Err(ApiError::new(ErrorKind::ResourceExhausted, message));
+        };
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        let mut task = self.runtime.spawn(async move {
+            metrics.running.inc();
+            // Counted down and given back also when the task is aborted.
+            let _counted = RunningGuard(metrics, place);
+            ask(engine).await
+        });
+        let stop = StopOnDrop { cancel, task: task.abort_handle() };
+        let outcome = tokio::time::timeout(self.timeout + GRACE, &mut task).await;
+        drop(stop);
+        self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(query_error(&error)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a query panicked");
+                Err(ApiError::new(ErrorKind::Internal, "internal error, see the node's log"))
+            }
+            Err(_) => Err(ApiError::new(
+                ErrorKind::Timeout,
+                format!("the query took longer than {:?}", self.timeout),
+            )),
+        }
+    }
+}
+
+/// A query that runs and the place that it holds.
+struct RunningGuard(QueryMetrics, #[allow(dead_code)] tokio::sync::OwnedSemaphorePermit);
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        self.0.running.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    async fn freshness(headers: &[(&str, &str)]) -> Result<Consistency, ApiError> {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        Freshness::from_request_parts(&mut parts, &()).await.map(|freshness| freshness.0)
+    }
+
+    #[tokio::test]
+    async fn headers_say_how_fresh() {
+        let session = Consistency::Session { token: "1-5.3-2".to_owned() };
+        assert_eq!(freshness(&[]).await.unwrap(), Consistency::Linearizable);
+        assert_eq!(freshness(&[(CONSISTENCY_HEADER, "local")]).await.unwrap(), Consistency::Local);
+        assert_eq!(freshness(&[(COMMIT_TOKEN_HEADER, "1-5.3-2")]).await.unwrap(), session);
+        let both = [(CONSISTENCY_HEADER, "session"), (COMMIT_TOKEN_HEADER, "1-5.3-2")];
+        assert_eq!(freshness(&both).await.unwrap(), session);
+        for bad in [
+            &[(CONSISTENCY_HEADER, "eventual")][..],
+            &[(CONSISTENCY_HEADER, "session")],
+            &[(COMMIT_TOKEN_HEADER, "yesterday")],
+        ] {
+            assert_eq!(freshness(bad).await.unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
+    }
+}

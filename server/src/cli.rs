@@ -1,0 +1,142 @@
+//! The commands of the `pharos` binary.
+//!
+//! Exit codes: 0 done; 1 it did not work, the reason is on standard error; 2 the command line is wrong; 69 no node
+//! answers; 70 a node stopped itself because its log or an invariant failed; 78 the settings are wrong. `pharos chaos`
+//! has codes of its own, listed in its help.
+
+mod chaos;
+mod check;
+mod client;
+mod cluster;
+mod dev;
+mod query;
+mod server;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+
+const AFTER_HELP: &str = "\
+Start here:
+  pharos dev                                  three nodes on this machine, with live data
+  pharos query 'up'                           ask it something
+  pharos cluster status                       see its shards
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 69 no node answers, 70 a node stopped itself, 78 wrong settings.";
+
+/// A distributed observability database that does not lose what it acknowledged.
+#[derive(Debug, Parser)]
+#[command(name = "pharos", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one node.
+    Server(Box<server::ServerArgs>),
+    /// Runs a cluster of real node processes on this machine.
+    Dev(dev::DevArgs),
+    /// Shows and changes a running cluster.
+    Cluster(cluster::ClusterArgs),
+    /// Evaluates a PromQL expression on a running cluster.
+    Query(query::QueryArgs),
+    /// Checks files without starting anything.
+    Check(check::CheckArgs),
+    /// Breaks clusters on purpose, and judges what they answer.
+    Chaos(chaos::ChaosArgs),
+    /// Measures.
+    Bench(chaos::BenchArgs),
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The settings are wrong.
+    #[error("{}", crate::error::chain(.0))]
+    Config(#[from] ConfigError),
+    /// No node answers.
+    #[error("no node answers at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    /// The node refused, or what it said is not understood.
+    #[error("{0}")]
+    Failed(String),
+    /// A command that has an exit code of its own has said everything already.
+    #[error("exit code {0}")]
+    Code(u8),
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Unreachable { .. } => 69,
+            Self::Failed(_) => 1,
+            Self::Code(code) => *code,
+        }
+    }
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Server(args) => args.run(),
+        Command::Dev(args) => args.run(),
+        Command::Cluster(args) => args.run(),
+        Command::Query(args) => args.run(),
+        Command::Check(args) => args.run(),
+        Command::Chaos(args) => args.run(),
+        Command::Bench(args) => args.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, CliError::Code(_)) {
+                complain(&format!("pharos: {error}"));
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Says a line on standard output. A reader that went away (`| head`) is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Says a line on standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_says_what_it_is_for() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+            }
+            for sub in command.get_subcommands() {
+                walk(sub, &path);
+            }
+        }
+        walk(&Cli::command(), "");
+    }
+}

@@ -1,0 +1,194 @@
+//! `pharos chaos` and `pharos bench`: the command line of the `chaos` crate.
+
+use std::path::PathBuf;
+
+use chaos::bench::{IngestOptions, ingest};
+use chaos::process::ClusterOptions;
+use chaos::scenario::{LeaderKillOptions, SCENARIOS, leader_kill, markdown, write_report};
+use chaos::workload::Shape;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{CliError, complain, say};
+use crate::config::units::Span;
+
+/// Exit code of a run that could not be judged.
+const UNDECIDED: u8 = 3;
+
+/// Arguments of `pharos chaos`.
+#[derive(Debug, Args)]
+pub(super) struct ChaosArgs {
+    #[command(subcommand)]
+    what: Chaos,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chaos {
+    /// Lists the scenarios.
+    List,
+    /// Runs a scenario against real processes on this machine.
+    #[command(
+        after_help = "Exit codes: 0 passed, 1 an acknowledged sample is missing or one was invented, 2 the goal was \
+                            missed, 3 the run could not be judged."
+    )]
+    Run {
+        /// Name of the scenario
+        scenario: String,
+        /// Nodes of the cluster
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        /// Shards of the cluster
+        #[arg(long, default_value_t = 16)]
+        shards: u16,
+        /// How often the leader is killed
+        #[arg(long, default_value_t = 20)]
+        kills: usize,
+        /// Longest time without service that 99 of 100 kills may cost
+        #[arg(long, default_value = "1500ms", value_name = "TIME")]
+        goal: Span,
+        /// Directory for data and logs; must be empty [default: a temporary one]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Directory for the report
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+        /// Prints the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `pharos bench`.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: Bench,
+}
+
+/// A load by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Load {
+    /// 100,000 series, 240 scrapes
+    A,
+    /// 1,000,000 series, 10 scrapes
+    B,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Writes a pre-encoded load by remote write as fast as it is acknowledged.
+    Ingest {
+        /// The load
+        #[arg(long, value_enum, default_value_t = Load::A, ignore_case = true)]
+        workload: Load,
+        /// Nodes of the cluster; three and more replicate three times
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        /// Shards of the cluster
+        #[arg(long, default_value_t = 16)]
+        shards: u16,
+        /// Scrapes, where it should be fewer than the load has
+        #[arg(long, value_name = "N")]
+        scrapes: Option<usize>,
+        /// Client connections
+        #[arg(long, default_value_t = 8)]
+        connections: usize,
+        /// Seed of the values
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Directory for data; must be empty [default: a temporary one]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Prints the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn failed(error: &dyn std::fmt::Display) -> CliError {
+    complain(&format!("pharos: {error}"));
+    CliError::Code(UNDECIDED)
+}
+
+/// A directory that was asked for, or one that goes away with the guard.
+fn directory(asked: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), CliError> {
+    match asked {
+        Some(dir) => {
+            std::fs::create_dir_all(&dir).map_err(|error| failed(&format!("{}: {error}", dir.display())))?;
+            Ok((dir, None))
+        }
+        None => {
+            let dir = tempfile::tempdir().map_err(|error| failed(&error))?;
+            Ok((dir.path().to_owned(), Some(dir)))
+        }
+    }
+}
+
+fn own_binary() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| failed(&error))
+}
+
+impl ChaosArgs {
+    pub fn run(self) -> Result<(), CliError> {
+        match self.what {
+            Chaos::List => {
+                for scenario in SCENARIOS {
+                    say(&format!("{:<14}{}", scenario.name, scenario.summary));
+                }
+                Ok(())
+            }
+            Chaos::Run { scenario, nodes, shards, kills, goal, data_dir, report, json } => {
+                if scenario != "leader-kill" {
+                    let names: Vec<&str> = SCENARIOS.iter().map(|s| s.name).collect();
+                    return Err(failed(&format!(
+                        "there is no scenario {scenario:?}; there is {}",
+                        names.join(", ")
+                    )));
+                }
+                let (dir, _guard) = directory(data_dir)?;
+                let cluster =
+                    ClusterOptions { binary: own_binary()?, dir, nodes, shards, arguments: Vec::new() };
+                let options = LeaderKillOptions { cluster, kills, goal_p99: goal.0 };
+                let found = leader_kill(&options, &mut |step| complain(step))
+                    .map_err(|e| failed(&format!("{e:#}")))?;
+                if let Some(dir) = report {
+                    std::fs::create_dir_all(&dir).map_err(|error| failed(&error))?;
+                    write_report(&found, &dir).map_err(|e| failed(&format!("{e:#}")))?;
+                }
+                say(&if json {
+                    serde_json::to_string(&found).map_err(|e| failed(&e))?
+                } else {
+                    markdown(&found)
+                });
+                match found.verdict.exit_code() {
+                    0 => Ok(()),
+                    code => Err(CliError::Code(code)),
+                }
+            }
+        }
+    }
+}
+
+impl BenchArgs {
+    pub fn run(self) -> Result<(), CliError> {
+        let Bench::Ingest { workload, nodes, shards, scrapes, connections, seed, data_dir, json } = self.what;
+        let (name, mut shape) = match workload {
+            Load::A => ("A", Shape::A),
+            Load::B => ("B", Shape::B),
+        };
+        shape.scrapes = scrapes.unwrap_or(shape.scrapes);
+        let (dir, _guard) = directory(data_dir)?;
+        let options = IngestOptions {
+            binary: own_binary()?,
+            dir,
+            nodes,
+            shards,
+            shape,
+            name: name.to_owned(),
+            connections,
+            seed,
+        };
+        let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
+        say(&if json { serde_json::to_string(&report).map_err(|e| failed(&e))? } else { report.to_text() });
+        Ok(())
+    }
+}

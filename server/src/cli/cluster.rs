@@ -1,0 +1,276 @@
+//! `pharos cluster`
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::client::Target;
+use super::table::{bytes, table};
+use super::{CliError, say};
+
+/// Arguments of `pharos cluster`.
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    #[command(flatten)]
+    target: Target,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Says whether all is well, and what is not. Exit code 1 when something is not.
+    Status(Show),
+    /// Lists the nodes.
+    Nodes(Show),
+    /// Lists the shards with their leaders and replicas.
+    Shards(Show),
+    /// Moves a replica of a shard to another node; writes and reads go on meanwhile.
+    #[command(after_help = "Example:\n  pharos cluster move --shard 3 --from 1 --to 4\n\n\
+                            Answers when the replica has moved; `pharos cluster shards` shows it happen.")]
+    Move {
+        /// The shard
+        #[arg(long)]
+        shard: u16,
+        /// Id of the node that gives its replica up
+        #[arg(long)]
+        from: u64,
+        /// Id of the node that gets one
+        #[arg(long)]
+        to: u64,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Moves every replica off a node, so that it can be stopped for good. Answers when it holds none.
+    Drain {
+        /// Id of the node
+        node: u64,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Removes a node that is drained, or lost for good. Its id is never used again.
+    Remove {
+        /// Id of the node
+        node: u64,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+impl ClusterArgs {
+    pub fn run(self) -> Result<(), CliError> {
+        match self.what {
+            What::Status(show) => {
+                let status = show.target.get("/cluster/status", &[])?;
+                let troubles = troubles(&status);
+                if show.json {
+                    say(&status.to_string());
+                } else {
+                    say(&summary(&status));
+                    for trouble in &troubles {
+                        say(&format!("  - {trouble}"));
+                    }
+                }
+                if troubles.is_empty() { Ok(()) } else { Err(CliError::Code(1)) }
+            }
+            What::Nodes(show) => {
+                let status = show.target.get("/cluster/status", &[])?;
+                say(&if show.json { status["nodes"].to_string() } else { nodes(&status) });
+                Ok(())
+            }
+            What::Shards(show) => {
+                let status = show.target.get("/cluster/status", &[])?;
+                say(&if show.json { status["shards"].to_string() } else { shards(&status) });
+                Ok(())
+            }
+            What::Move { shard, from, to, target } => {
+                let params =
+                    [("shard", shard.to_string()), ("from", from.to_string()), ("to", to.to_string())];
+                target.post("/api/v1/cluster/move", &params)?;
+                say(&format!("shard {shard} has moved from node {from} to node {to}"));
+                Ok(())
+            }
+            What::Drain { node, target } => {
+                target.post("/api/v1/cluster/drain", &[("node", node.to_string())])?;
+                say(&format!(
+                    "node {node} holds no replicas any more; stop it, then: pharos cluster remove {node}"
+                ));
+                Ok(())
+            }
+            What::Remove { node, target } => {
+                target.post("/api/v1/cluster/remove", &[("node", node.to_string())])?;
+                say(&format!("node {node} is removed"));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn ids(value: &Value) -> String {
+    list(value).iter().map(Value::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What an operator should know of, in sentences.
+fn troubles(status: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    for node in list(&status["nodes"]) {
+        if node["reachable"] != true {
+            out.push(format!("node {} at {} does not answer", node["id"], text(&node["addr"])));
+        } else if node["ready"] != true {
+            out.push(format!("node {} has not caught up", node["id"]));
+        }
+        if node["clock_disagrees"] == true {
+            let offset = text(&node["clock_offset_ms"]);
+            out.push(format!("the clock of node {} is {offset} ms off the others'", node["id"]));
+        }
+    }
+    let meta = std::slice::from_ref(&status["meta"]);
+    for (name, shard) in meta
+        .iter()
+        .map(|m| ("the meta group".to_owned(), m))
+        .chain(list(&status["shards"]).iter().map(|shard| (format!("shard {}", shard["id"]), shard)))
+    {
+        if shard["leader"].is_null() {
+            out.push(format!("{name} has no leader"));
+        } else if !list(&shard["learners"]).is_empty() {
+            out.push(format!("{name} is taking in replicas on {}", ids(&shard["learners"])));
+        }
+        if shard["consistent"] == false {
+            out.push(format!("{name}: replicas at one position have different digests"));
+        }
+    }
+    out
+}
+
+fn summary(status: &Value) -> String {
+    let (nodes, shards) = (list(&status["nodes"]), list(&status["shards"]));
+    let reachable = nodes.iter().filter(|node| node["reachable"] == true).count();
+    let led = shards.iter().filter(|shard| !shard["leader"].is_null()).count();
+    format!(
+        "cluster {}: {reachable} of {} nodes answer, {led} of {} shards have a leader, meta group led by {}",
+        text(&status["cluster_id"]),
+        nodes.len(),
+        shards.len(),
+        text(&status["meta_leader"]),
+    )
+}
+
+fn nodes(status: &Value) -> String {
+    let shards = list(&status["shards"]);
+    let rows: Vec<Vec<String>> = list(&status["nodes"])
+        .iter()
+        .map(|node| {
+            let leads = shards.iter().filter(|shard| shard["leader"] == node["id"]).count();
+            let holds = shards.iter().filter(|shard| list(&shard["voters"]).contains(&node["id"])).count();
+            let state = match (node["reachable"] == true, node["ready"] == true) {
+                (false, _) => "unreachable".to_owned(),
+                (true, false) => "catching up".to_owned(),
+                (true, true) => text(&node["state"]),
+            };
+            vec![
+                text(&node["id"]),
+                text(&node["addr"]),
+                state,
+                leads.to_string(),
+                holds.to_string(),
+                node["log_bytes"].as_u64().map_or("-".to_owned(), bytes),
+                text(&node["version"]),
+            ]
+        })
+        .collect();
+    table(&["node", "peers at", "state", "leads", "replicas", "log", "version"], &rows)
+}
+
+fn shards(status: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(&status["shards"])
+        .iter()
+        .map(|shard| {
+            let data =
+                list(&shard["replicas"]).iter().find(|r| r["node"] == shard["leader"]).map(|r| &r["data"]);
+            let size = |key: &str| data.and_then(|d| d[key].as_u64());
+            let lag = list(&shard["replicas"]).iter().filter_map(|r| r["lag"].as_u64()).max();
+            vec![
+                text(&shard["id"]),
+                text(&shard["leader"]),
+                text(&shard["term"]),
+                ids(&shard["voters"]),
+                ids(&shard["learners"]),
+                text(&shard["applied"]),
+                lag.map_or("-".to_owned(), |lag| lag.to_string()),
+                size("series").map_or("-".to_owned(), |n| n.to_string()),
+                size("memtable_bytes").map_or("-".to_owned(), bytes),
+                size("segment_bytes").map_or("-".to_owned(), bytes),
+                if shard["consistent"] == false { "DIFFER" } else { "equal" }.to_owned(),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "shard", "leader", "term", "voters", "learners", "applied", "lag", "series", "memtable",
+            "segments", "digests",
+        ],
+        &rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> Value {
+        json!({
+            "cluster_id": "c", "node": 1, "meta_leader": 1,
+            "nodes": [
+                {"id": 1, "addr": "a:1", "state": "active", "reachable": true, "ready": true, "log_bytes": 2048, "version": "1"},
+                {"id": 2, "addr": "b:1", "state": "active", "reachable": false},
+            ],
+            "meta": {"id": 0, "leader": 1, "learners": [], "consistent": true},
+            "shards": [
+                {"id": 1, "leader": 1, "term": 2, "voters": [1, 2], "learners": [], "applied": 7, "consistent": true,
+                 "replicas": [{"node": 1, "lag": 0, "data": {"series": 5, "memtable_bytes": 10, "segment_bytes": 0}}]},
+                {"id": 2, "leader": null, "term": 2, "voters": [], "learners": [], "applied": 7, "consistent": false,
+                 "replicas": []},
+            ],
+        })
+    }
+
+    #[test]
+    fn troubles_are_told_in_sentences() {
+        let expected = [
+            "node 2 at b:1 does not answer",
+            "shard 2 has no leader",
+            "shard 2: replicas at one position have different digests",
+        ];
+        assert_eq!(troubles(&status()), expected);
+    }
+
+    #[test]
+    fn tables_hold_a_row_each() {
+        let nodes = nodes(&status());
+        assert!(nodes.lines().nth(1).unwrap().contains("active"), "{nodes}");
+        assert!(nodes.lines().nth(2).unwrap().contains("unreachable"), "{nodes}");
+        let shards = shards(&status());
+        assert_eq!(shards.lines().count(), 3);
+        assert!(shards.lines().nth(2).unwrap().contains("DIFFER"), "{shards}");
+    }
+}

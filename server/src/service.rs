@@ -1,0 +1,213 @@
+//! One node as a process: start, serve, stop.
+//!
+//! ```text
+//! settings ─► log, lock on the data directory ─► runtimes ─► HTTP listener (probes answer from here on)
+//!   ─► peers ─► node (identity, log, meta group, shards) ─► query engine, router ─► everything answers
+//! SIGTERM, SIGINT ─► not ready ─► finish requests ─► hand leaderships over ─► end
+//! ```
+//!
+//! The listener comes first because everything after it may take long: a join waits for a cluster, a start replays a
+//! log. A signal during the start ends the process at once: nothing was acknowledged yet.
+
+mod lock;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::error::ClusterError;
+use cluster::node::{Node, NodeConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::serve::{HttpServer, ServeOptions};
+use crate::api::{self, App};
+use crate::config::{Config, ConfigError};
+use crate::peer::tls::{PeerTls, TlsError};
+use crate::peer::{PeerNet, PeerOptions};
+use crate::runtime::{Runtimes, TokioEnv};
+use crate::telemetry::{self, Metrics};
+use crate::wiring;
+use lock::DirLock;
+
+/// A file by which `pharos chaos` marks the directories that it made. Only there do the chaos hooks work.
+pub const CHAOS_MARKER: &str = "MADE-BY-CHAOS";
+
+/// What is no setting.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceOptions {
+    /// Where to dial nodes instead, by id or address: a chaos hook.
+    pub dial_map: BTreeMap<String, String>,
+    /// Whether the end of standard input asks for a stop.
+    pub stop_with_stdin: bool,
+}
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificates are.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The data directory can not be used.
+    #[error("cannot use the data directory {path}")]
+    DataDir { path: PathBuf, source: io::Error },
+    /// Another process uses it.
+    #[error("another process uses the data directory {path}")]
+    InUse { path: PathBuf },
+    /// A chaos hook on a directory that is not for chaos.
+    #[error("--dial-map works only on a data directory that `pharos chaos` made; {path} is none")]
+    NoChaos { path: PathBuf },
+    /// An address can not be listened on.
+    #[error("cannot listen on {addr} ({what})")]
+    Listen { what: &'static str, addr: std::net::SocketAddr, source: io::Error },
+    /// The system refuses threads or signals.
+    #[error("cannot start")]
+    System(#[from] io::Error),
+    /// The node can not.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> {
+    telemetry::start_log(&config.telemetry)
+        .map_err(|reason| ConfigError::Invalid { key: "telemetry.log_level".to_owned(), reason })?;
+    let lock = DirLock::take(&config.node.data_dir)?;
+    if !options.dial_map.is_empty() && !config.node.data_dir.join(CHAOS_MARKER).exists() {
+        return Err(ServiceError::NoChaos { path: config.node.data_dir.clone() });
+    }
+    let runtimes = Runtimes::start()?;
+    let outcome = runtimes.io.block_on(serve(Arc::new(config), options, &runtimes));
+    // What still runs on them has nothing to finish: requests and groups have ended.
+    runtimes.query.shutdown_background();
+    runtimes.io.shutdown_background();
+    drop(lock);
+    outcome
+}
+
+async fn serve(
+    config: Arc<Config>,
+    options: ServiceOptions,
+    runtimes: &Runtimes,
+) -> Result<(), ServiceError> {
+    let stop = stop_signal(options.stop_with_stdin)?;
+    let metrics = Arc::new(Metrics::new());
+    let app = App::new(Arc::clone(&config), Arc::clone(&metrics));
+    let serve_options = ServeOptions {
+        header_timeout: config.http.header_timeout.0,
+        max_connections: config.http.max_connections as usize,
+    };
+    let listen = |what, addr| move |source| ServiceError::Listen { what, addr, source };
+    let http = HttpServer::start(config.http.addr, api::router(Arc::clone(&app)), serve_options)
+        .await
+        .map_err(listen("http.addr", config.http.addr))?;
+    let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
+        .await
+        .map_err(listen("peer.addr", config.peer.addr))?;
+    tracing::info!(
+        http = %http.addr,
+        peers = %net.local_addr(),
+        data_dir = %config.node.data_dir.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    if !config.has_peer_tls() && config.node.insecure {
+        tracing::warn!("peers talk in plain text");
+    }
+    let env = TokioEnv::new(net.clone(), metrics.log.clone());
+    let fragments =
+        Arc::new(wiring::Fragments::new(&config.query, config.cluster.shards, metrics.query.clone()));
+    let node = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            tracing::info!("stopped before the node was up");
+            return Ok(());
+        }
+        node = Node::start(env.clone(), node_config(&config), fragments) => node?,
+    };
+    tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
+    telemetry::node::register(&metrics, &node, &env);
+    let backend = wiring::connect(&config, &node, runtimes, &metrics)?;
+    if config.telemetry.self_monitoring {
+        telemetry::monitor::start(
+            runtimes.io.handle(),
+            &config,
+            Arc::clone(&metrics),
+            Arc::clone(backend.ingest.writer()),
+            stop.clone(),
+        );
+    }
+    app.connect(backend);
+
+    stop.cancelled().await;
+    tracing::info!("stopping");
+    app.announce_stop();
+    let limit = config.node.shutdown_timeout.0;
+    http.stop(limit / 2).await;
+    if tokio::time::timeout(limit / 2, node.stop()).await.is_err() {
+        tracing::warn!("not every leadership was handed over in time");
+    }
+    net.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<PeerOptions, ServiceError> {
+    let peer = &config.peer;
+    let tls = if config.has_peer_tls() {
+        Some(PeerTls::load(peer.tls_cert.as_ref(), peer.tls_key.as_ref(), peer.tls_ca.as_ref())?)
+    } else {
+        None
+    };
+    Ok(PeerOptions {
+        listen: peer.addr,
+        tls,
+        keep_alive: peer.keep_alive.0,
+        dead_after: peer.dead_after.0,
+        max_in_flight_bytes: peer.max_in_flight.as_usize(),
+        dial_map,
+    })
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    let mut node = NodeConfig::new(&config.node.data_dir, config.peer_advertise());
+    node.join = config.cluster.join.clone();
+    node.shards = config.cluster.shards;
+    node.replication_factor = u32::from(config.cluster.replication_factor);
+    node.max_unflushed_bytes = config.storage.max_unflushed_log.0;
+    node.flush.memtable_bytes = config.storage.memtable_size.as_usize();
+    node.flush.max_age_ms = config.storage.flush_interval.as_ms();
+    node.flush.retention_ms = config.storage.retention.as_ms();
+    // Who starts a node before the one it joins is up means it to wait.
+    node.join_timeout = Duration::from_secs(600);
+    node
+}
+
+/// A token that is cancelled by SIGTERM, SIGINT or, if asked for, the end of standard input.
+fn stop_signal(with_stdin: bool) -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut received = signal(kind)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            received.recv().await;
+            stop.cancel();
+        });
+    }
+    if with_stdin {
+        let stop = stop.clone();
+        let watch = move || {
+            let (mut stdin, mut bytes) = (io::stdin(), [0; 64]);
+            // What a supervisor writes means nothing; an error is an end, too.
+            while matches!(stdin.read(&mut bytes), Ok(1..)) {}
+            stop.cancel();
+        };
+        std::thread::Builder::new().name("pharos-stdin".to_owned()).spawn(watch)?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,140 @@
+//! Metrics of the node: its groups, its log, its peers, its queues. Asked for when somebody gathers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cluster::node::Node;
+use cluster::status::Role;
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
+
+use super::metrics::{Metrics, registered};
+use crate::peer::PeerStats;
+use crate::runtime::TokioEnv;
+
+/// Registers the metrics of a node.
+pub fn register(metrics: &Metrics, node: &Arc<Node<TokioEnv>>, env: &TokioEnv) {
+    groups(metrics, node);
+    queues(metrics, env);
+    peers(metrics, env.net_stats());
+}
+
+fn groups(metrics: &Metrics, node: &Arc<Node<TokioEnv>>) {
+    let registry = metrics.registry();
+    let by_shard =
+        |name: &str, help: &str| registered(registry, IntGaugeVec::new(Opts::new(name, help), &["shard"]));
+    let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help));
+    let leader =
+        by_shard("pharos_shard_leader", "1 where this node leads the shard. Shard 0 is the meta group.");
+    let term = by_shard("pharos_shard_term", "Raft term.");
+    let last_log = by_shard("pharos_shard_last_log_index", "Last entry in this replica's log.");
+    let applied = by_shard("pharos_shard_applied_index", "Last entry that this replica has applied.");
+    let lag = by_shard("pharos_shard_lag_entries", "Entries in this replica's log that are not applied.");
+    let series = by_shard("pharos_shard_series", "Series in the registry.");
+    let memtable = by_shard("pharos_shard_memtable_bytes", "Bytes of memtables.");
+    let segments = by_shard("pharos_shard_segments", "Segments.");
+    let segment_bytes = by_shard("pharos_shard_segment_bytes", "Bytes of segments.");
+    let log_bytes = by_shard("pharos_shard_log_bytes", "Bytes of log entries that are still needed.");
+    let all = [
+        &leader,
+        &term,
+        &last_log,
+        &applied,
+        &lag,
+        &series,
+        &memtable,
+        &segments,
+        &segment_bytes,
+        &log_bytes,
+    ]
+    .map(Clone::clone);
+    let ready = gauge("pharos_node_ready", "1 when this node's replicas have caught up.");
+    let node_id = gauge("pharos_node_id", "Id of this node.");
+    let log_disk = gauge("pharos_log_disk_bytes", "Bytes of the log's files.");
+    let log_live = gauge("pharos_log_live_bytes", "Bytes of log entries that are still needed.");
+    let clock = gauge("pharos_clock_offset_milliseconds", "Median of the members' clocks minus this node's.");
+    let reachable = registered(
+        registry,
+        IntGaugeVec::new(
+            Opts::new("pharos_peer_reachable", "1 while the node was heard of lately."),
+            &["node"],
+        ),
+    );
+    let node = Arc::downgrade(node);
+    metrics.add_source(move || {
+        let Some(node) = node.upgrade() else { return };
+        let status = node.node_status();
+        // A replica that moved away must not stay behind as a frozen line.
+        for vector in &all {
+            vector.reset();
+        }
+        for group in &status.groups {
+            let shard = group.pulse.group.to_string();
+            let set = |vector: &IntGaugeVec, value: u64| {
+                vector.with_label_values(&[&shard]).set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            set(&leader, u64::from(group.pulse.role == Role::Leader));
+            set(&term, group.pulse.term);
+            set(&last_log, group.pulse.last_log);
+            set(&applied, group.pulse.applied);
+            set(&lag, group.pulse.last_log.saturating_sub(group.pulse.applied));
+            if let Some(data) = &group.data {
+                set(&series, data.series);
+                set(&memtable, data.memtable_bytes);
+                set(&segments, data.segments);
+                set(&segment_bytes, data.segment_bytes);
+                set(&log_bytes, data.log_bytes);
+            }
+        }
+        ready.set(i64::from(status.ready));
+        node_id.set(i64::try_from(status.id.0).unwrap_or(i64::MAX));
+        log_disk.set(i64::try_from(status.log.disk_bytes).unwrap_or(i64::MAX));
+        log_live.set(i64::try_from(status.log.live_bytes).unwrap_or(i64::MAX));
+        clock.set(status.clock_offset_ms);
+        reachable.reset();
+        for peer in &status.peers {
+            reachable.with_label_values(&[&peer.id.to_string()]).set(i64::from(peer.reachable));
+        }
+    });
+}
+
+fn queues(metrics: &Metrics, env: &TokioEnv) {
+    let length = registered(
+        metrics.registry(),
+        IntGaugeVec::new(Opts::new("pharos_step_queue_length", "Steps that wait for a thread."), &["pool"]),
+    );
+    let pools = env.pools().clone();
+    metrics.add_source(move || {
+        for (pool, waiting) in pools.waiting() {
+            length.with_label_values(&[pool]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    });
+}
+
+fn peers(metrics: &Metrics, stats: Arc<PeerStats>) {
+    type Read = fn(&PeerStats) -> &AtomicU64;
+    let rows: [(&str, &str, Read); 7] = [
+        ("pharos_peer_sent_frames_total", "Frames sent to peers.", |s| &s.sent_frames),
+        ("pharos_peer_sent_bytes_total", "Bytes sent to peers.", |s| &s.sent_bytes),
+        ("pharos_peer_received_bytes_total", "Bytes received from peers.", |s| &s.received_bytes),
+        (
+            "pharos_peer_writes_total",
+            "Writes that carried the frames: fewer, as they travel together.",
+            |s| &s.writes,
+        ),
+        ("pharos_peer_failed_dials_total", "Connections to peers that did not come about.", |s| {
+            &s.failed_dials
+        }),
+        ("pharos_peer_dropped_connections_total", "Connections to peers that ended.", |s| {
+            &s.dropped_connections
+        }),
+        ("pharos_peer_refused_requests_total", "Requests of peers refused for overload.", |s| &s.refused),
+    ];
+    for (name, help, read) in rows {
+        let counter = registered(metrics.registry(), IntCounter::new(name, help));
+        let stats = Arc::clone(&stats);
+        metrics.add_source(move || {
+            let now = read(&stats).load(Ordering::Relaxed);
+            counter.inc_by(now.saturating_sub(counter.get()));
+        });
+    }
+}

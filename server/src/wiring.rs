@@ -1,0 +1,178 @@
+//! Where crates that do not know each other meet: `query`'s traits over `storage` and `cluster`, the node's operations
+//! for the HTTP surface.
+
+pub mod operations;
+pub mod view;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cluster::error::ReadError;
+use cluster::node::{FragmentError, FragmentHandler, Node};
+use cluster::read::Consistency as ReadConsistency;
+use cluster::router::{Router, RouterConfig};
+use futures_util::future::BoxFuture;
+use protocol::commit_token::{CommitToken, CommitTokenError};
+use protocol::error::ErrorKind;
+use protocol::ids::ShardId;
+
+use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
+use query::{CancelFlag, Engine, EngineOptions, Features, Limits};
+use storage::scan::StoreSnapshot;
+
+use crate::api::Backend;
+use crate::api::read::Queries;
+use crate::config::units::Retention;
+use crate::config::{Config, ConfigError, QuerySection};
+use crate::ingest::{Ingest, IngestSettings};
+use crate::runtime::pool::{Pool, PoolError};
+use crate::runtime::{Runtimes, TokioEnv};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::QueryMetrics;
+use operations::NodeOperations;
+use view::ShardView;
+
+/// Limits as the engine takes them.
+pub fn query_limits(settings: &QuerySection) -> Limits {
+    Limits {
+        max_samples: settings.max_samples,
+        max_points: u64::from(settings.max_points_per_series),
+        max_bytes: settings.max_memory.0,
+        timeout: settings.timeout.0,
+    }
+}
+
+/// Runs fragments on the shards of this node, on threads of their own.
+#[derive(Debug)]
+pub struct Fragments {
+    pool: Pool,
+    limits: Limits,
+    metrics: QueryMetrics,
+}
+
+impl Fragments {
+    /// Starts the threads. Each running query may have a fragment waiting on every shard, and no more.
+    pub fn new(settings: &QuerySection, shards: u16, metrics: QueryMetrics) -> Self {
+        let max_waiting = settings.max_concurrent as usize * usize::from(shards).max(16) * 4;
+        let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting);
+        Self { pool, limits: query_limits(settings), metrics }
+    }
+
+    /// Fragments that wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
+    }
+}
+
+impl FragmentHandler for Fragments {
+    fn run(
+        &self,
+        shard: ShardId,
+        snapshot: StoreSnapshot,
+        fragment: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
+        self.metrics.fragments.inc();
+        let (pool, limits) = (self.pool.clone(), self.limits);
+        Box::pin(async move {
+            let cancel = CancelFlag::default();
+            let _stop = StopOnDrop(cancel.clone());
+            let run = move || query::run_fragment(&ShardView { shard, snapshot }, &fragment, limits, cancel);
+            match pool.run(run).await {
+                Ok(Ok(answer)) => Ok(answer.into()),
+                Ok(Err(error)) => Err(FragmentError { kind: error.kind(), message: error.to_string() }),
+                Err(PoolError::Full) => Err(FragmentError {
+                    kind: ErrorKind::ResourceExhausted,
+                    message: "too many parts of queries wait on this node".to_owned(),
+                }),
+                Err(error) => {
+                    tracing::error!(%shard, %error, "a fragment of a query failed");
+                    let message = format!("an internal error at shard {shard}, see the log of its node");
+                    Err(FragmentError { kind: ErrorKind::Internal, message })
+                }
+            }
+        })
+    }
+}
+
+/// Stops a fragment that nobody waits for any more.
+struct StopOnDrop(CancelFlag);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// The way of the query engine to all shards.
+pub struct NodeCluster(pub Arc<Node<TokioEnv>>);
+
+impl Cluster for NodeCluster {
+    fn execute<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        fragment: Bytes,
+    ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
+        Box::pin(async move {
+            let consistency = match &context.consistency {
+                Consistency::Linearizable => ReadConsistency::Linearizable,
+                Consistency::Local => ReadConsistency::Local,
+                Consistency::Session { token } => {
+                    let token: CommitToken = token.parse().map_err(|e: CommitTokenError| {
+                        SourceError::new(ErrorKind::InvalidInput, e.to_string())
+                    })?;
+                    let seen = token.positions().map(|(shard, index)| (shard, index.0)).collect();
+                    ReadConsistency::Session(seen)
+                }
+            };
+            let answers =
+                self.0.run_fragment(fragment, consistency, context.timeout).await.map_err(source_error)?;
+            Ok(answers.into_iter().map(|(shard, answer)| ShardAnswer { shard, answer }).collect())
+        })
+    }
+}
+
+fn source_error(error: ReadError) -> SourceError {
+    match error {
+        ReadError::Fragment { kind, message, .. } => SourceError::new(kind, message),
+        error => SourceError::new(error.kind(), error.to_string()),
+    }
+}
+
+/// What the HTTP surface reaches of a running node.
+pub fn connect(
+    config: &Config,
+    node: &Arc<Node<TokioEnv>>,
+    runtimes: &Runtimes,
+    metrics: &Metrics,
+) -> Result<Backend, ConfigError> {
+    let features =
+        Features::from_names(config.node.features.iter().map(String::as_str)).map_err(|error| {
+            ConfigError::Invalid { key: "node.features".to_owned(), reason: error.to_string() }
+        })?;
+    let options = EngineOptions {
+        limits: query_limits(&config.query),
+        lookback: config.query.lookback.0,
+        features,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);
+    let queries = Queries::new(engine, runtimes.query.handle().clone(), &config.query, metrics.query.clone());
+    let router = Router::new(Arc::clone(node), router_config(config));
+    let ingest =
+        Ingest::new(Arc::new(router), IngestSettings::from_config(&config.ingest, &config.http), metrics);
+    Ok(Backend { operations: Arc::new(NodeOperations(Arc::clone(node))), queries, ingest })
+}
+
+fn router_config(config: &Config) -> RouterConfig {
+    let deadline = config.ingest.deadline.0;
+    RouterConfig {
+        retention: match config.storage.retention {
+            Retention::For(span) => Some(span.0),
+            Retention::Unlimited => None,
+        },
+        max_future: config.ingest.max_future.0,
+        deadline,
+        attempt_timeout: (deadline / 2).min(RouterConfig::default().attempt_timeout),
+        ..RouterConfig::default()
+    }
+}

@@ -1,0 +1,146 @@
+//! What the HTTP surface asks of the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::error::ClusterError;
+use cluster::node::Node;
+use cluster::status::{ClusterStatus, ShardStatus};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use protocol::error::ErrorKind;
+use protocol::ids::{META_GROUP, NodeId, ShardId};
+use serde_json::{Value, json};
+
+use crate::api::cluster::Operations;
+use crate::error::{ApiError, chain};
+use crate::runtime::TokioEnv;
+
+/// How long a status waits for nodes that do not answer.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a flush or a membership change may take while its client waits.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A node, as its operators see it.
+pub struct NodeOperations(pub Arc<Node<TokioEnv>>);
+
+fn answer<T>(result: Result<T, ClusterError>) -> Result<T, ApiError> {
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Internal | ErrorKind::Corruption => ApiError::internal(&error),
+        kind => ApiError::new(kind, chain(&error)),
+    })
+}
+
+impl Operations for NodeOperations {
+    fn readiness(&self) -> Result<(), String> {
+        if self.0.is_ready() { Ok(()) } else { Err(self.unready()) }
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>> {
+        async move { Ok(render(&self.0.status(STATUS_TIMEOUT).await)) }.boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.force_flush(CHANGE_TIMEOUT).await) }.boxed()
+    }
+
+    fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.move_replica(shard, from, to, CHANGE_TIMEOUT).await) }.boxed()
+    }
+
+    fn drain(&self, node: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.drain(node, CHANGE_TIMEOUT).await) }.boxed()
+    }
+
+    fn remove(&self, node: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.remove(node, CHANGE_TIMEOUT).await) }.boxed()
+    }
+}
+
+impl NodeOperations {
+    /// In words, which replicas keep the node from being ready.
+    fn unready(&self) -> String {
+        let status = self.0.node_status();
+        let troubles: Vec<String> = status
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let behind = group.pulse.last_log.saturating_sub(group.pulse.applied);
+                match &group.error {
+                    Some(error) => Some(format!("group {} does not run: {error}", group.pulse.group)),
+                    None if behind > 0 => {
+                        Some(format!("group {} is {behind} entries behind", group.pulse.group))
+                    }
+                    None => None,
+                }
+            })
+            .collect();
+        if troubles.is_empty() {
+            "the replicas of this node are being opened".to_owned()
+        } else {
+            troubles.join("; ")
+        }
+    }
+}
+
+/// `/cluster/status`: the cluster's own account with what scripts look for put where they look. `shards` holds the data
+/// shards, `meta` the meta group, `local` the digests of this node's replicas.
+fn render(status: &ClusterStatus) -> Value {
+    let nodes: Vec<Value> = status
+        .nodes
+        .iter()
+        .map(|member| {
+            let mut row = json!({
+                "id": member.id,
+                "addr": member.addr,
+                "state": member.state,
+                "reachable": member.reachable,
+            });
+            if let Some(own) = &member.status {
+                row["ready"] = json!(own.ready);
+                row["version"] = json!(own.version);
+                row["clock_offset_ms"] = json!(own.clock_offset_ms);
+                row["clock_disagrees"] = json!(own.clock_disagrees);
+                row["log_bytes"] = json!(own.log.disk_bytes);
+            }
+            row
+        })
+        .collect();
+    let local: Vec<Value> = status
+        .nodes
+        .iter()
+        .filter(|member| member.id == status.node)
+        .filter_map(|member| member.status.as_ref())
+        .flat_map(|own| &own.groups)
+        .filter(|group| group.pulse.group != META_GROUP)
+        .map(|group| {
+            let digest = group.data.as_ref().map(|d| json!({"op_index": d.digest_index, "digest": d.digest}));
+            json!({
+                "shard": group.pulse.group,
+                "role": group.pulse.role,
+                "term": group.pulse.term,
+                "applied": group.pulse.applied,
+                "digest": digest,
+                "error": group.error,
+            })
+        })
+        .collect();
+    let (meta, shards): (Vec<&ShardStatus>, Vec<&ShardStatus>) =
+        status.shards.iter().partition(|shard| shard.id == META_GROUP);
+    json!({
+        "cluster_id": status.cluster_id,
+        "node": status.node,
+        "meta_leader": status.meta_leader,
+        "nodes": nodes,
+        "meta": meta.first().map(|shard| shard_row(shard)),
+        "shards": shards.into_iter().map(shard_row).collect::<Vec<_>>(),
+        "local": local,
+    })
+}
+
+fn shard_row(shard: &ShardStatus) -> Value {
+    let mut row = serde_json::to_value(shard).unwrap_or_default();
+    // As far as anybody has come: what a chaos scenario takes for the traffic of a shard.
+    row["applied"] = json!(shard.replicas.iter().map(|replica| replica.applied).max());
+    row
+}
