@@ -341,6 +341,14 @@ impl<E: Env> Node<E> {
         self.context.wal.close();
     }
 
+    /// Hands the leadership of a group to another voter, if this node has it. Ends when the new leader is there, or after
+    /// a second or two without one: then this node or another one leads again by election.
+    pub async fn transfer_leader(&self, group: ShardId) {
+        if let Some(group) = self.group(group) {
+            self.hand_over(&group, <E::Runtime as AsyncRuntime>::Instant::now() + Duration::from_secs(1)).await;
+        }
+    }
+
     async fn hand_over(&self, group: &Arc<Group<E>>, deadline: <E::Runtime as AsyncRuntime>::Instant) {
         while group.is_leader() && <E::Runtime as AsyncRuntime>::Instant::now() < deadline {
             let pulse = group.pulse();

@@ -114,10 +114,10 @@ impl Plan {
             flush: sometimes(rng, 0.7, 2.0, 20.0),
             replace: sometimes(rng, 0.25, 15.0, 40.0),
             downtime_max: Duration::from_secs_f64(spread(rng, 0.5, 30.0)),
-            clients: rng.random_range(3..=5),
-            think_max: Duration::from_secs_f64(spread(rng, 0.05, 0.3)),
+            clients: rng.random_range(3..=4),
+            think_max: Duration::from_secs_f64(rng.random_range(0.12..0.25)),
             resend: if chance(rng, 0.7) { rng.random_range(0.0..0.2) } else { 0.0 },
-            flush_bytes: spread(rng, 2_000.0, 200_000.0) as u64,
+            flush_bytes: spread(rng, 8_000.0, 200_000.0) as u64,
             wal_segment_bytes: spread(rng, 16_384.0, 1_048_576.0) as u64,
             safety: Duration::from_secs(60),
         }

@@ -1,0 +1,271 @@
+//! Simulated clients: they write uniquely numbered samples and read them back, and believe what they are told.
+//!
+//! A client owns some series. It sends a batch to any node, as an exporter would; after a refusal, a silence or a death
+//! it sends the same bytes again, often to another node, until it is acknowledged or gives up, and then the batch's
+//! fate is unknown. Sometimes it repeats a batch that was acknowledged, or sends other values for samples that were:
+//! neither may change anything. Now and then it reads its series linearizably, through any node, and the oracle judges.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::read::Consistency;
+use cluster::router::shard_writer::{Proposed, ShardWriter, WriteError};
+use openraft_rt::AsyncRuntime;
+use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
+use protocol::ids::{ClusterSecret, ShardId, TenantId};
+use protocol::labels::Labels;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use crate::sim::cluster::{
+    CLIENT_LABEL, METRIC, SERIES_LABEL, SampleRead, SimCluster, SimNode, decode_samples,
+};
+use crate::sim::executor;
+use crate::sim::machine::WALL_START_MS;
+use crate::sim::oracle::{Sent, SeriesNumber, invariant};
+use crate::sim::random::{Stream, chance, stream};
+use crate::sim::runtime::SimRuntime;
+
+/// Series of one client.
+const SERIES_PER_CLIENT: u32 = 6;
+/// Most samples of a batch.
+const MAX_SAMPLES: usize = 12;
+/// How long a client sends one batch again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// One client.
+pub struct Client {
+    number: u32,
+    cluster: SimCluster,
+    rng: SmallRng,
+    stop: Arc<AtomicBool>,
+    series: Vec<OwnSeries>,
+    /// Keys the ids of series; learnt with the first shard.
+    secret: ClusterSecret,
+}
+
+struct OwnSeries {
+    number: SeriesNumber,
+    labels: Labels,
+    /// Known once a node has told the secret.
+    shard: Option<ShardId>,
+    next_ms: i64,
+}
+
+/// What became of sending a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged.
+    Acknowledged,
+    /// Given up.
+    Unknown,
+}
+
+impl Client {
+    /// A client; it stops at the flag.
+    pub fn new(number: u32, cluster: &SimCluster, stop: Arc<AtomicBool>) -> Self {
+        let mut rng = stream(cluster.plan().seed, Stream::Clients, u64::from(number));
+        let series = (0..SERIES_PER_CLIENT)
+            .map(|n| {
+                let number = number * SERIES_PER_CLIENT + n;
+                // Some series are backfilled: their samples lie in older partitions.
+                let age_hours = if chance(&mut rng, 0.2) { rng.random_range(1..200) } else { 1 };
+                let first_ms = WALL_START_MS - age_hours * 3_600_000;
+                OwnSeries { number, labels: labels(number), shard: None, next_ms: first_ms }
+            })
+            .collect();
+        Self { number, cluster: cluster.clone(), rng, stop, series, secret: ClusterSecret([0; 32]) }
+    }
+
+    /// Writes and reads until told to stop; then the client is idle.
+    pub async fn run_and_return(mut self) -> Self {
+        while !self.stop.load(Ordering::Relaxed) {
+            if chance(&mut self.rng, 0.15) {
+                let recent = chance(&mut self.rng, 0.8);
+                self.read(recent).await;
+            } else {
+                self.write().await;
+            }
+            let think = self.cluster.plan().think_max.mul_f64(self.rng.random::<f64>());
+            SimRuntime::sleep(think).await;
+        }
+        self
+    }
+
+    /// Writes one batch with its samples, retries included.
+    pub async fn write(&mut self) -> Option<Outcome> {
+        let (shard, samples) = self.make_batch().await?;
+        let bytes = self.encode(&samples);
+        let outcome = self.send(shard, bytes.clone(), &samples).await;
+        if outcome == Outcome::Acknowledged {
+            self.cluster.oracle().acknowledge(&samples);
+            if chance(&mut self.rng, self.cluster.plan().resend) {
+                self.send(shard, bytes, &samples).await;
+            }
+            if chance(&mut self.rng, self.cluster.plan().resend / 4.0) {
+                // Other values for the same places: the first ones stay.
+                let lies: Vec<_> =
+                    samples.iter().map(|s| Sent { value: s.value + 1_000_000_000, ..*s }).collect();
+                let bytes = self.encode(&lies);
+                self.send(shard, bytes, &lies).await;
+            }
+        } else {
+            self.cluster.oracle().give_up();
+        }
+        Some(outcome)
+    }
+
+    async fn make_batch(&mut self) -> Option<(ShardId, Vec<Sent>)> {
+        self.learn_shards();
+        let known: Vec<usize> =
+            (0..self.series.len()).filter(|&at| self.series[at].shard.is_some()).collect();
+        let lead = *known.get(self.rng.random_range(0..known.len().max(1)))?;
+        let shard = self.series[lead].shard?;
+        let count = self.rng.random_range(1..=MAX_SAMPLES);
+        let mut samples = Vec::with_capacity(count);
+        let same: Vec<usize> = known.into_iter().filter(|&at| self.series[at].shard == Some(shard)).collect();
+        for _ in 0..count {
+            let at = same[self.rng.random_range(0..same.len())];
+            let series = &mut self.series[at];
+            samples.push(self.cluster.oracle().send(series.number, series.next_ms));
+            series.next_ms += self.rng.random_range(1..5_000);
+        }
+        Some((shard, samples))
+    }
+
+    fn learn_shards(&mut self) {
+        if self.series.iter().all(|series| series.shard.is_some()) {
+            return;
+        }
+        let Some((_, node)) = self.cluster.nodes().into_iter().next() else { return };
+        let (secret, map) = (node.secret(), node.shard_map());
+        self.secret = secret;
+        for series in &mut self.series {
+            series.shard = Some(map.shard_of(series.labels.slot(&secret, &TenantId::default())));
+        }
+    }
+
+    /// A sub-batch that brings its series along, as a router with an empty cache would send it.
+    fn encode(&self, samples: &[Sent]) -> Bytes {
+        let tenant = TenantId::default();
+        let mut builder = SubBatchBuilder::new(tenant.clone(), 0);
+        let mut refs = Vec::new();
+        for sent in samples {
+            let reference = match refs.iter().find(|(number, _)| *number == sent.series) {
+                Some((_, reference)) => *reference,
+                None => {
+                    let labels = labels(sent.series);
+                    let reference = builder.push_new_series(labels.series_id(&self.secret, &tenant), &labels);
+                    refs.push((sent.series, reference));
+                    reference
+                }
+            };
+            builder.push_float(reference, sent.at_ms, sent.value as f64, 0);
+        }
+        builder.finish()
+    }
+
+    async fn send(&mut self, shard: ShardId, bytes: Bytes, samples: &[Sent]) -> Outcome {
+        let deadline = executor::elapsed() + GIVE_UP_AFTER;
+        let mut at = self.rng.random_range(0..self.cluster.len());
+        loop {
+            // From client to node: a little time in which anything may happen to the node.
+            SimRuntime::sleep(Duration::from_micros(self.rng.random_range(50..1_500))).await;
+            let batch = bytes.clone();
+            let attempt = self.cluster.on_node(at, |node| propose(node, shard, batch)).await;
+            match attempt {
+                Some(Ok(proposed)) => match self.judge_outcome(&proposed, samples) {
+                    Some(outcome) => return outcome,
+                    None => return Outcome::Unknown,
+                },
+                Some(Err(error)) => executor::say(|| format!("client {}: {error}", self.number)),
+                None => {}
+            }
+            if executor::elapsed() >= deadline {
+                return Outcome::Unknown;
+            }
+            SimRuntime::sleep(Duration::from_millis(self.rng.random_range(20..250))).await;
+            if chance(&mut self.rng, 0.7) {
+                at = self.rng.random_range(0..self.cluster.len());
+            }
+        }
+    }
+
+    fn judge_outcome(&self, proposed: &Proposed, samples: &[Sent]) -> Option<Outcome> {
+        match &proposed.outcome {
+            SubBatchOutcome::Applied { samples: taken, .. } if *taken == samples.len() as u64 => {
+                Some(Outcome::Acknowledged)
+            }
+            other => {
+                let what =
+                    format!("{} samples with their labels were answered with {other:?}", samples.len());
+                self.cluster.oracle().violate(invariant::NOTHING_LOST, what);
+                None
+            }
+        }
+    }
+
+    /// Reads the client's series linearizably through any node; `recent` reads only the latest part.
+    pub async fn read(&mut self, recent: bool) -> bool {
+        let at = self.rng.random_range(0..self.cluster.len());
+        self.read_through(at, recent).await
+    }
+
+    /// Reads the client's series through one node; whether it answered.
+    pub async fn read_through(&mut self, at: usize, recent: bool) -> bool {
+        let oracle = self.cluster.oracle().clone();
+        let back_ms = if recent { 60_000 } else { i64::MAX / 4 };
+        let from_ms = self.series.iter().map(|s| s.next_ms.saturating_sub(back_ms)).min().unwrap_or(0);
+        let request = SampleRead { client: self.number, from_ms, to_ms: i64::MAX / 2 };
+        let begun = oracle.begin_read();
+        let fragment = request.encode();
+        let answer = self
+            .cluster
+            .on_node(at, |node| async move {
+                node.run_fragment(fragment, Consistency::Linearizable, ATTEMPT).await
+            })
+            .await;
+        let Some(Ok(answers)) = answer else {
+            if let Some(Err(error)) = answer {
+                executor::say(|| format!("client {} reads: {error}", self.number));
+            }
+            oracle.fail_read();
+            return false;
+        };
+        let by = format!("client {} through machine {}", self.number, at + 1);
+        let mut found = std::collections::BTreeMap::new();
+        for (shard, bytes) in answers {
+            let Some(rows) = decode_samples(&bytes) else {
+                oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: shard {shard} answered nonsense"));
+                return false;
+            };
+            for (series, samples) in rows {
+                if found.insert(series, samples).is_some() {
+                    oracle.violate(invariant::NOTHING_LOST, format!("{by}: series {series} came twice"));
+                }
+            }
+        }
+        for series in &self.series {
+            let samples = found.remove(&series.number).unwrap_or_default();
+            oracle.judge(begun, series.number, from_ms, request.to_ms, &samples, &by);
+        }
+        if let Some(series) = found.keys().next() {
+            oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: series {series} is not the client's"));
+        }
+        true
+    }
+}
+
+async fn propose(node: SimNode, shard: ShardId, batch: Bytes) -> Result<Proposed, WriteError> {
+    ShardWriter::propose(&*node, shard, batch, ATTEMPT).await
+}
+
+fn labels(number: SeriesNumber) -> Labels {
+    let (client, series) = ((number / SERIES_PER_CLIENT).to_string(), number.to_string());
+    Labels::from_pairs([("__name__", METRIC), (CLIENT_LABEL, &client), (SERIES_LABEL, &series)])
+        .expect("names and values are short and distinct")
+}

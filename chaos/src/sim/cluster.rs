@@ -1,0 +1,417 @@
+//! A simulated cluster: machines that run nodes, whatever becomes of them.
+//!
+//! Nodes boot, crash, abort and lose their disks; [`SimCluster::tend`] starts again what is down for long enough. A node
+//! that ends by itself must have had a reason: a fault of its disk since it booted. Anything else is a finding.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::env::{Env, StepKind};
+use cluster::node::{FragmentError, FragmentHandler, Node, NodeConfig};
+use futures_util::future::BoxFuture;
+use openraft_rt::AsyncRuntime;
+use protocol::error::ErrorKind;
+use protocol::ids::{ShardId, TenantId};
+use protocol::matcher::Matcher;
+use storage::engine::FlushPolicy;
+use storage::fs::mem::CrashMode;
+use storage::scan::StoreSnapshot;
+use storage::wal::WalOptions;
+
+use crate::sim::disk_log::DiskLogs;
+use crate::sim::executor::{self, Place};
+use crate::sim::machine::{DiskPlan, Machine, SimEnv};
+use crate::sim::net::{NetPlan, SimNetwork};
+use crate::sim::oracle::{Oracle, invariant};
+use crate::sim::plan::Plan;
+use crate::sim::runtime::{SimJoinHandle, SimRuntime};
+
+/// A node of the simulation.
+pub type SimNode = Arc<Node<SimEnv>>;
+
+/// Name of the metric that the workload writes.
+pub const METRIC: &str = "simulated";
+/// Label with the number of a series' client.
+pub const CLIENT_LABEL: &str = "client";
+/// Label with the number of a series.
+pub const SERIES_LABEL: &str = "series";
+
+/// What a machine is up to.
+#[derive(Default)]
+struct Seat {
+    /// The node, once it has started.
+    node: Option<SimNode>,
+    /// When it is to be started again, in simulated time.
+    down_until: Option<Duration>,
+    /// Something was done to its disk or power since it booted that entitles it to end.
+    excused: bool,
+    /// Disks that the machine has lost.
+    disks: u64,
+}
+
+struct Inner {
+    plan: Plan,
+    network: SimNetwork,
+    machines: Vec<Machine>,
+    oracle: Oracle,
+    seats: Mutex<Vec<Seat>>,
+    logs: Mutex<DiskLogs>,
+}
+
+/// The cluster. Clones share it.
+#[derive(Clone)]
+pub struct SimCluster(Arc<Inner>);
+
+impl SimCluster {
+    /// Machines without nodes, on a calm network.
+    pub fn new(plan: &Plan, oracle: &Oracle) -> Self {
+        let network = SimNetwork::new(plan.seed, NetPlan::calm());
+        let machines: Vec<_> = (1..=plan.nodes as u32)
+            .map(|n| Machine::new(plan.seed, Place(n), &format!("n{n}:9620"), &network, DiskPlan::calm()))
+            .collect();
+        let seats = Mutex::new(machines.iter().map(|_| Seat::default()).collect());
+        let (plan, oracle, logs) = (plan.clone(), oracle.clone(), Mutex::default());
+        Self(Arc::new(Inner { plan, network, machines, oracle, seats, logs }))
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+        self.0.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
+    /// The network.
+    pub fn network(&self) -> &SimNetwork {
+        &self.0.network
+    }
+
+    /// The oracle.
+    pub fn oracle(&self) -> &Oracle {
+        &self.0.oracle
+    }
+
+    /// Number of machines.
+    pub fn len(&self) -> usize {
+        self.0.machines.len()
+    }
+
+    /// Whether there are no machines.
+    pub fn is_empty(&self) -> bool {
+        self.0.machines.is_empty()
+    }
+
+    /// A machine.
+    pub fn machine(&self, at: usize) -> &Machine {
+        &self.0.machines[at]
+    }
+
+    /// The node of a machine, if it has started and still runs.
+    pub fn node(&self, at: usize) -> Option<SimNode> {
+        if !self.machine(at).is_running() {
+            return None;
+        }
+        self.seats()[at].node.clone()
+    }
+
+    /// Number of the process that runs or ran last on a machine.
+    pub fn life(&self, at: usize) -> u64 {
+        self.machine(at).life()
+    }
+
+    /// All nodes that run, with the machines' numbers.
+    pub fn nodes(&self) -> Vec<(usize, SimNode)> {
+        (0..self.len()).filter_map(|at| self.node(at).map(|node| (at, node))).collect()
+    }
+
+    /// Starts a node on a machine's disk. The first node of an empty cluster founds it; later ones join.
+    pub fn boot(&self, at: usize, found: bool) {
+        let machine = self.machine(at);
+        let env = machine.boot();
+        {
+            let mut seats = self.seats();
+            seats[at].node = None;
+            seats[at].down_until = None;
+            seats[at].excused = false;
+        }
+        executor::say(|| format!("machine {} boots", at + 1));
+        let plan = &self.0.plan;
+        let mut config = NodeConfig::new("/data", machine.addr());
+        if !found {
+            let others = self.0.machines.iter().filter(|m| m.place() != machine.place());
+            config.join = others.map(|m| m.addr().to_owned()).collect();
+        }
+        config.shards = plan.shards;
+        config.wal = WalOptions { segment_bytes: plan.wal_segment_bytes, ..WalOptions::default() };
+        config.flush = FlushPolicy {
+            memtable_bytes: plan.flush_bytes as usize,
+            max_age_ms: 30_000,
+            merge_factor: 3,
+            ..FlushPolicy::default()
+        };
+        let fragments = Arc::new(Samples { env: env.clone() });
+        let (cluster, life) = (self.clone(), env.clone());
+        SimRuntime::spawn_on(machine.place(), async move {
+            match Node::start(env, config, fragments).await {
+                Ok(node) => {
+                    cluster.seats()[at].node = Some(node);
+                }
+                Err(error) => cluster.start_failed(at, &life, &error.to_string(), error.kind()),
+            }
+        });
+    }
+
+    fn start_failed(&self, at: usize, life: &SimEnv, error: &str, kind: ErrorKind) {
+        // Nobody to join through is no fault of the disk, and no finding either: the others may be down.
+        let excused = self.seats()[at].excused || matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout);
+        executor::say(|| format!("machine {} can not start: {error}", at + 1));
+        if !excused {
+            let what = format!("machine {} can not start: {error}", at + 1);
+            self.oracle().violate(invariant::NOTHING_LOST, what);
+        }
+        self.excuse(at);
+        life.abort(error);
+    }
+
+    /// From now on the node on a machine may end by itself: its disk is about to fail it.
+    pub fn excuse(&self, at: usize) {
+        self.seats()[at].excused = true;
+    }
+
+    /// Ends a node and keeps its machine down for a while.
+    pub fn crash(&self, at: usize, mode: CrashMode, downtime: Duration) {
+        executor::say(|| format!("machine {} crashes ({mode:?}) for {downtime:?}", at + 1));
+        self.machine(at).crash(mode);
+        self.rest(at, downtime);
+    }
+
+    fn rest(&self, at: usize, downtime: Duration) {
+        let node = {
+            let mut seats = self.seats();
+            seats[at].down_until = Some(executor::elapsed() + downtime);
+            seats[at].node.take()
+        };
+        drop(node);
+        self.look_at_disk(at);
+    }
+
+    /// Reads the log on a machine's disk as a restart would find it.
+    pub fn look_at_disk(&self, at: usize) {
+        let disks = self.seats()[at].disks;
+        let mut logs = self.0.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.look(at, disks, &self.machine(at).disk(), self.oracle());
+    }
+
+    /// Takes a machine's disk away; it is down.
+    pub fn lose_disk(&self, at: usize, seed: u64) {
+        self.seats()[at].disks += 1;
+        self.machine(at).wipe(seed);
+    }
+
+    /// Whether a machine is down and waits for its time.
+    pub fn is_down(&self, at: usize) -> bool {
+        !self.machine(at).is_running()
+    }
+
+    /// Brings everything that is down back at the next [`SimCluster::tend`].
+    pub fn end_downtimes(&self) {
+        for seat in self.seats().iter_mut() {
+            if seat.down_until.is_some() {
+                seat.down_until = Some(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Notices ended nodes and starts again what is due. `downtime` draws how long a node that ended by itself stays
+    /// down, and what its disk keeps of a failed power supply.
+    pub fn tend(&self, mut downtime: impl FnMut() -> (Duration, CrashMode)) {
+        for at in 0..self.len() {
+            let machine = self.machine(at);
+            if machine.has_lost_power() {
+                let (rest, mode) = downtime();
+                self.crash(at, mode, rest);
+                continue;
+            }
+            if machine.is_running() {
+                continue;
+            }
+            let (due, excused) = {
+                let seats = self.seats();
+                (seats[at].down_until, seats[at].excused)
+            };
+            match due {
+                Some(due) if due <= executor::elapsed() => self.boot(at, false),
+                Some(_) => {}
+                None => {
+                    if let Some(reason) = machine.aborted()
+                        && !excused
+                    {
+                        let what =
+                            format!("machine {} ended itself for no fault of its disk: {reason}", at + 1);
+                        self.oracle().violate(invariant::NO_PANIC, what);
+                    }
+                    let (rest, _) = downtime();
+                    self.rest(at, rest);
+                }
+            }
+        }
+    }
+
+    /// Runs an operation as a task of a machine, as a request handler of its server would; `None` when there is no node
+    /// or it dies meanwhile.
+    pub async fn on_node<T, F>(&self, at: usize, operation: impl FnOnce(SimNode) -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let node = self.node(at)?;
+        let task: SimJoinHandle<T> = SimRuntime::spawn_on(self.machine(at).place(), operation(node));
+        task.await.ok()
+    }
+
+    /// Waits until a condition holds, looking every 50 ms, tending the cluster meanwhile.
+    pub async fn wait(&self, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+        let deadline = executor::elapsed() + limit;
+        loop {
+            if condition() {
+                return true;
+            }
+            if executor::elapsed() >= deadline {
+                return false;
+            }
+            self.tend(|| (Duration::from_millis(100), CrashMode::DropUnsynced));
+            SimRuntime::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Answers the workload's reads: all samples of a client's series in a range of time.
+struct Samples {
+    env: SimEnv,
+}
+
+/// A read of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleRead {
+    /// Whose series.
+    pub client: u32,
+    /// From here.
+    pub from_ms: i64,
+    /// Up to and including here.
+    pub to_ms: i64,
+}
+
+impl SampleRead {
+    /// The fragment that asks for it.
+    pub fn encode(self) -> Bytes {
+        let mut out = Vec::with_capacity(20);
+        out.extend_from_slice(&self.client.to_le_bytes());
+        out.extend_from_slice(&self.from_ms.to_le_bytes());
+        out.extend_from_slice(&self.to_ms.to_le_bytes());
+        out.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (client, rest) = bytes.split_first_chunk::<4>()?;
+        let (from, rest) = rest.split_first_chunk::<8>()?;
+        let to = rest.first_chunk::<8>()?;
+        Some(Self {
+            client: u32::from_le_bytes(*client),
+            from_ms: i64::from_le_bytes(*from),
+            to_ms: i64::from_le_bytes(*to),
+        })
+    }
+
+    fn run(self, snapshot: &StoreSnapshot) -> Result<Vec<u8>, String> {
+        let matchers =
+            [Matcher::equal("__name__", METRIC), Matcher::equal(CLIENT_LABEL, self.client.to_string())];
+        let mut out = Vec::new();
+        let mut error = None;
+        let read =
+            snapshot.select(&TenantId::default(), &matchers, self.from_ms, self.to_ms, &mut |series| {
+                let number = series.labels.get(SERIES_LABEL).and_then(|text| text.parse::<u32>().ok());
+                let Some(number) = number else {
+                    error = Some(format!("a series without its number: {:?}", series.labels));
+                    return ControlFlow::Break(());
+                };
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&(series.times.len() as u32).to_le_bytes());
+                for (at_ms, value) in series.times.iter().zip(series.values) {
+                    out.extend_from_slice(&at_ms.to_le_bytes());
+                    out.extend_from_slice(&value.to_le_bytes());
+                }
+                ControlFlow::Continue(())
+            });
+        match (read, error) {
+            (_, Some(error)) => Err(error),
+            (Err(error), _) => Err(error.to_string()),
+            (Ok(()), None) => Ok(out),
+        }
+    }
+}
+
+/// Reads what [`Samples`] answered: series by series, (time, value).
+pub fn decode_samples(mut bytes: &[u8]) -> Option<Vec<(u32, Vec<(i64, f64)>)>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let (number, rest) = bytes.split_first_chunk::<4>()?;
+        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut samples = Vec::new();
+        for _ in 0..u32::from_le_bytes(*count) {
+            let (at, after) = rest.split_first_chunk::<8>()?;
+            let (value, after) = after.split_first_chunk::<8>()?;
+            samples.push((i64::from_le_bytes(*at), f64::from_le_bytes(*value)));
+            rest = after;
+        }
+        all.push((u32::from_le_bytes(*number), samples));
+        bytes = rest;
+    }
+    Some(all)
+}
+
+impl FragmentHandler for Samples {
+    fn run(
+        &self,
+        _shard: ShardId,
+        snapshot: StoreSnapshot,
+        fragment: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
+        let env = self.env.clone();
+        Box::pin(async move {
+            let read = SampleRead::decode(&fragment).ok_or_else(|| FragmentError {
+                kind: ErrorKind::Internal,
+                message: "not a read of the workload".to_owned(),
+            })?;
+            let answer = env.run_step(StepKind::Scan, move || read.run(&snapshot)).await;
+            answer.map(Bytes::from).map_err(|message| FragmentError { kind: ErrorKind::Corruption, message })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_survive_the_wire() {
+        let read = SampleRead { client: 7, from_ms: -5, to_ms: i64::MAX };
+        assert_eq!(SampleRead::decode(&read.encode()), Some(read));
+        assert_eq!(SampleRead::decode(b"short"), None);
+    }
+
+    #[test]
+    fn answers_are_read_or_refused() {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&3_u32.to_le_bytes());
+        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        bytes.extend_from_slice(&9_i64.to_le_bytes());
+        bytes.extend_from_slice(&1.5_f64.to_le_bytes());
+        assert_eq!(decode_samples(&bytes), Some(vec![(3, vec![(9, 1.5)])]));
+        assert_eq!(decode_samples(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(decode_samples(&[]), Some(vec![]));
+    }
+}
