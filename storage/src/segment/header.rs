@@ -151,7 +151,8 @@ impl Default for Summary {
 impl Summary {
     /// Whether some time of the segment lies between the two, ends included.
     pub fn overlaps(&self, start_ms: i64, end_ms: i64) -> bool {
-        self.min_time_ms <= end_ms && start_ms <= self.max_time_ms
+        // The first condition is for segments without times, which else would overlap the range of all time.
+        self.min_time_ms <= self.max_time_ms && self.min_time_ms <= end_ms && start_ms <= self.max_time_ms
     }
 
     /// Float samples and histograms.

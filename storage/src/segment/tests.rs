@@ -519,6 +519,15 @@ fn series_share_their_times() {
 }
 
 #[test]
+fn a_segment_without_samples_overlaps_nothing() {
+    assert!(!Summary::default().overlaps(i64::MIN, i64::MAX));
+    let model = Model::new(vec![("default".into(), labels(&[("a", "b")]), Columns::default())]);
+    let reader = open(model.build(some_header(), Effort::Fast).sink).expect("own bytes");
+    assert_eq!(reader.all().len(), 1);
+    assert!(reader.select("default", &[], i64::MIN, i64::MAX).expect("own bytes").is_empty());
+}
+
+#[test]
 fn names_are_hashes_in_hexadecimal() {
     let sealed = sample_model().build(some_header(), Effort::Fast);
     assert_eq!(SegmentName::of(&sealed.sink), sealed.name);
