@@ -23,6 +23,9 @@
 //! **Disagreement.** An install names the files that the leader made. If the local run made others, those go to
 //! `quarantine/`, and [`ShardStore::missing_files`] names what to fetch from a peer by content hash.
 //!
+//! **Damage.** A segment that can not be read, whether found when the store is opened, by a query or by a merge, is
+//! named among the missing files too, and a peer's copy takes its place. Until then reads that need it fail.
+//!
 //! **Files** are named by content, written aside, synced and renamed before a manifest names them, removed after a
 //! manifest without them is durable and the last reader is gone.
 //!
@@ -184,7 +187,8 @@ impl<F: Fs> Shared<F> {
 
 impl<F: Fs> ShardStore<F> {
     /// Opens the store of a shard in its directory, which is made if it is not there. Files that no manifest names
-    /// are removed; damaged ones that it names are errors, and the replica must be built anew from its peers.
+    /// are removed. A damaged segment is named by [`ShardStore::missing_files`]; a damaged manifest, registry or
+    /// metadata file is an error, and the replica must be built anew from its peers.
     pub fn open(fs: F, dir: &Path, shard: ShardId, options: ShardOptions) -> Result<Self, StorageError> {
         let state = files::open_state(&fs, dir, shard, options.clone())?;
         let published = Mutex::new(Arc::new(state.view()));
@@ -279,8 +283,8 @@ impl<F: Fs> ShardStore<F> {
         self.shared.lock().is_busy()
     }
 
-    /// Files that operations wait for because the local result differs from the installed one. Fetch them from a
-    /// peer and give them to [`ShardStore::receive_file`].
+    /// Files to fetch from a peer and give to [`ShardStore::receive_file`]: those that operations wait for because
+    /// the local result differs from the installed one, and copies of segments that were found damaged.
     pub fn missing_files(&self) -> Vec<FileRef> {
         self.shared.lock().missing_files()
     }

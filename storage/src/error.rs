@@ -80,6 +80,16 @@ impl StorageError {
         }
     }
 
+    /// Whether it says that a file's bytes are wrong or gone, so that a copy of it helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::MissingFile { .. } => true,
+            Self::Segment(error) => error.kind() == ErrorKind::Corruption,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Version { .. } | Self::Transfer { .. } | Self::Build(_) => false,
+        }
+    }
+
     /// Wraps what the file system said.
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

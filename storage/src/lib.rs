@@ -11,6 +11,7 @@
 
 pub mod append;
 pub mod columns;
+pub mod damage;
 pub mod encoding;
 pub mod engine;
 pub mod error;

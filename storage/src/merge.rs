@@ -109,9 +109,10 @@ fn buckets(inputs: &[SegmentView]) -> Result<Vec<i64>, StorageError> {
             buckets.insert(view.meta.partition.bucket);
             continue;
         }
-        let mut cursor = view.file.reader.cursor();
+        let reader = view.reader()?;
+        let mut cursor = reader.cursor();
         let (mut columns, mut exemplars) = (Columns::default(), Vec::new());
-        for series in view.file.reader.all() {
+        for series in reader.all() {
             exemplars.clear();
             read_series(&mut cursor, series, ALL_TIME, &mut columns)?;
             cursor.exemplars(series, i64::MIN, i64::MAX, &mut exemplars)?;
@@ -140,10 +141,11 @@ impl<'a> Source<'a> {
         let meta = &view.meta;
         let concerns =
             |t: &&Tombstone| t.concerns(meta.log_last, meta.deleted_upto, (meta.min_time, meta.max_time));
+        let reader = view.reader()?;
         let mut source = Self {
-            cursor: view.file.reader.cursor(),
+            cursor: reader.cursor(),
             next: 0,
-            end: view.file.reader.summary().series,
+            end: reader.summary().series,
             tenant: TenantId::default(),
             labels: Labels::empty(),
             tombstones: tombstones.iter().filter(concerns).collect(),

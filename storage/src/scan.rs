@@ -21,12 +21,13 @@ use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 
 use crate::columns::Columns;
+use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::manifest::SegmentMeta;
 use crate::memtable::{Gathered, MemView, SlotMap};
 use crate::merge::{read_series, read_starts, sort_exemplars};
 use crate::metadata::{FamilyMetadata, MetadataMap};
-use crate::segment::{Exemplar, SegmentCursor, TimeSlice};
+use crate::segment::{Exemplar, SegmentCursor, SegmentReader, TimeSlice};
 use crate::segment_file::SegmentFile;
 use crate::series_index::RegistryView;
 use crate::tombstone::{Tombstone, apply_tombstones};
@@ -44,7 +45,18 @@ pub struct TableView {
 #[derive(Clone, Debug)]
 pub struct SegmentView {
     pub(crate) meta: SegmentMeta,
-    pub(crate) file: Arc<SegmentFile>,
+    /// `None` while the file is damaged and to be fetched from a peer.
+    pub(crate) file: Option<Arc<SegmentFile>>,
+}
+
+impl SegmentView {
+    /// The reader, if the file can be read.
+    pub(crate) fn reader(&self) -> Result<&SegmentReader, StorageError> {
+        match &self.file {
+            Some(file) => Ok(&file.reader),
+            None => Err(StorageError::MissingFile { name: self.meta.file.name() }),
+        }
+    }
 }
 
 /// All that a reader sees.
@@ -58,6 +70,7 @@ pub struct View {
     pub(crate) segments: Arc<Vec<SegmentView>>,
     pub(crate) tombstones: Arc<Vec<Tombstone>>,
     pub(crate) metadata: Arc<MetadataMap>,
+    pub(crate) damage: Arc<Damage>,
 }
 
 /// A read view of a shard at one applied index. Cheap to make, clone and hold.
@@ -139,18 +152,19 @@ impl StoreSnapshot {
             return Ok(());
         }
         let (mut segments, mut tables, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
-            let selection = view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)?;
+        self.each_segment(range, |meta, reader| {
+            let selection = reader.select(tenant.as_str(), matchers, start_ms, end_ms)?;
             if selection.is_empty() {
-                continue;
+                return Ok(());
             }
-            let mut open = self.open_segment(view, range);
+            let mut open = self.open_segment(meta, reader, range);
             for series in selection.iter() {
                 let place = Place::Segment(segments.len(), series);
                 pieces.push(Piece { labels: open.cursor.labels(series)?, place });
             }
             segments.push(open);
-        }
+            Ok(())
+        })?;
         for view in self.tables() {
             let ordinals = view.matching(tenant, matchers);
             if ordinals.is_empty() {
@@ -180,7 +194,7 @@ impl StoreSnapshot {
             shared: None,
         };
         for of_series in pieces.chunk_by(|a, b| a.labels == b.labels) {
-            if let Some(columns) = reader.read(of_series)?
+            if let Some(columns) = reader.read(of_series).inspect_err(|error| self.view.damage.note(error))?
                 && visit(columns).is_break()
             {
                 break;
@@ -200,12 +214,13 @@ impl StoreSnapshot {
     ) -> Result<(), StorageError> {
         let range = (start_ms, end_ms);
         let mut found = Vec::new();
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
-            let mut cursor = view.file.reader.cursor();
-            for series in view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
+        self.each_segment(range, |_, reader| {
+            let mut cursor = reader.cursor();
+            for series in reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
                 found.push(cursor.labels(series)?);
             }
-        }
+            Ok(())
+        })?;
         for view in self.tables() {
             found.extend(
                 view.written(tenant, matchers, range).into_iter().map(|o| view.registry.labels(o).clone()),
@@ -231,9 +246,10 @@ impl StoreSnapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let range = (start_ms, end_ms);
         let mut names = BTreeSet::new();
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
-            names.extend(view.file.reader.label_names(tenant.as_str(), matchers, start_ms, end_ms)?);
-        }
+        self.each_segment(range, |_, reader| {
+            names.extend(reader.label_names(tenant.as_str(), matchers, start_ms, end_ms)?);
+            Ok(())
+        })?;
         for view in self.tables() {
             for ordinal in view.written(tenant, matchers, range) {
                 for (name, _) in view.registry.labels(ordinal) {
@@ -257,15 +273,10 @@ impl StoreSnapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let range = (start_ms, end_ms);
         let mut values = BTreeSet::new();
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
-            values.extend(view.file.reader.label_values(
-                tenant.as_str(),
-                name,
-                matchers,
-                start_ms,
-                end_ms,
-            )?);
-        }
+        self.each_segment(range, |_, reader| {
+            values.extend(reader.label_values(tenant.as_str(), name, matchers, start_ms, end_ms)?);
+            Ok(())
+        })?;
         for view in self.tables() {
             for ordinal in view.written(tenant, matchers, range) {
                 if let Some(value) = view.registry.labels(ordinal).get(name)
@@ -300,12 +311,12 @@ impl StoreSnapshot {
         let hidden = |tombstones: &[&Tombstone], labels: &Labels, e: &Exemplar| {
             tombstones.iter().any(|t| t.covers(e.time_ms) && t.matches(tenant, labels))
         };
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
-            if view.file.reader.summary().exemplars == 0 {
-                continue;
+        self.each_segment(range, |meta, reader| {
+            if reader.summary().exemplars == 0 {
+                return Ok(());
             }
-            let mut open = self.open_segment(view, range);
-            for series in view.file.reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
+            let mut open = self.open_segment(meta, reader, range);
+            for series in reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
                 let mut exemplars = Vec::new();
                 open.cursor.exemplars(series, start_ms, end_ms, &mut exemplars)?;
                 if !exemplars.is_empty() {
@@ -314,7 +325,8 @@ impl StoreSnapshot {
                     found.push((labels, exemplars));
                 }
             }
-        }
+            Ok(())
+        })?;
         for view in self.tables() {
             let ordinals = view.matching(tenant, matchers);
             let tombstones = self.tombstones(view.log_last, 0, range);
@@ -339,14 +351,32 @@ impl StoreSnapshot {
         Ok(())
     }
 
+    /// Visits the segments that overlap a time range, oldest in the log first. Leaves word of damage that it meets.
+    fn each_segment<'a>(
+        &'a self,
+        range: (i64, i64),
+        mut visit: impl FnMut(&'a SegmentMeta, &'a SegmentReader) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+            let visited = view.reader().and_then(|reader| visit(&view.meta, reader));
+            visited.inspect_err(|error| self.view.damage.note(error))?;
+        }
+        Ok(())
+    }
+
     /// Memtables, oldest first.
     fn tables(&self) -> impl Iterator<Item = &TableView> {
         self.view.frozen.iter().chain([&self.view.active]).filter(|view| !view.table.is_empty())
     }
 
-    fn open_segment<'a>(&'a self, view: &'a SegmentView, range: (i64, i64)) -> OpenSegment<'a> {
-        let tombstones = self.tombstones(view.meta.log_last, view.meta.deleted_upto, range);
-        OpenSegment { cursor: view.file.reader.cursor(), tombstones }
+    fn open_segment<'a>(
+        &'a self,
+        meta: &SegmentMeta,
+        reader: &SegmentReader,
+        range: (i64, i64),
+    ) -> OpenSegment<'a> {
+        let tombstones = self.tombstones(meta.log_last, meta.deleted_upto, range);
+        OpenSegment { cursor: reader.cursor(), tombstones }
     }
 
     fn tombstones(&self, log_last: u64, deleted_upto: u64, range: (i64, i64)) -> Vec<&Tombstone> {

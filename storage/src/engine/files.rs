@@ -9,6 +9,7 @@ use protocol::ids::ShardId;
 
 use super::ShardOptions;
 use super::state::{State, ViewParts};
+use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::manifest::{FileKind, FileRef, Manifest};
@@ -177,7 +178,10 @@ pub(crate) fn write_file(
 /// Reads a registry or metadata file and checks it against its name.
 fn read_small(fs: &impl Fs, dir: &Path, file: &FileRef) -> Result<Vec<u8>, StorageError> {
     let path = file_path(dir, file);
-    let bytes = fs.read(&path, MAX_SMALL_FILE_BYTES).map_err(StorageError::io("read", &path))?;
+    let bytes = fs.read(&path, MAX_SMALL_FILE_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StorageError::MissingFile { name: file.name() },
+        _ => StorageError::io("read", &path)(error),
+    })?;
     if FileRef::of(&bytes, file.kind) != *file {
         return Err(StorageError::corrupt(&path, "the content is not what the name says"));
     }
@@ -189,9 +193,14 @@ pub(super) struct Loaded {
     pub registry: Registry,
     pub metadata: MetadataMap,
     pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
+    /// Segments that could not be opened.
+    pub damage: Damage,
 }
 
 /// Opens all files of a manifest. `opened` are segments that are open already.
+///
+/// A damaged segment is noted: a peer has its bytes, and nothing of the state depends on them. A damaged registry or
+/// metadata file is an error, because what is replayed would be applied wrongly.
 pub(super) fn load(
     fs: &impl Fs,
     dir: &Path,
@@ -212,15 +221,24 @@ pub(super) fn load(
         Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
             .map_err(|reason| StorageError::corrupt(file_path(dir, file), reason))?,
     };
-    let mut segments = BTreeMap::new();
+    let (mut segments, damage) = (BTreeMap::new(), Damage::default());
     for meta in &manifest.segments {
         let open = match opened.get(&meta.file.hash) {
-            Some(open) => Arc::clone(open),
-            None => SegmentFile::open(fs, &files_dir(dir), meta.file)?,
+            Some(open) => Ok(Arc::clone(open)),
+            None => SegmentFile::open(fs, &files_dir(dir), meta.file),
         };
-        segments.insert(meta.file.hash, open);
+        match open {
+            Ok(open) => {
+                segments.insert(meta.file.hash, open);
+            }
+            Err(error) if error.is_damage() => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a segment can not be opened");
+                damage.add(meta.file.name());
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Loaded { registry, metadata, segments })
+    Ok(Loaded { registry, metadata, segments, damage })
 }
 
 impl State {
@@ -239,6 +257,7 @@ impl State {
             registry: loaded.registry,
             metadata: Arc::new(loaded.metadata),
             metadata_changed: false,
+            damage: Arc::new(loaded.damage),
             active: Memtable::default(),
             active_after: manifest.flushed_index(),
             active_since_ms: None,
@@ -281,26 +300,12 @@ pub(super) fn open_state(
         fs.sync_dir(parent).map_err(StorageError::io("sync", parent))?;
     }
     let manifest = Manifest::load(fs, dir, shard)?.unwrap_or_else(|| Manifest::empty(shard));
-    let named: BTreeMap<String, FileRef> =
-        manifest.files().into_iter().map(|file| (file.name(), file)).collect();
-    let mut found = BTreeSet::new();
+    let named: BTreeSet<String> = manifest.files().iter().map(FileRef::name).collect();
     for entry in fs.list(&files).map_err(StorageError::io("listing", &files))? {
-        match named.get(&entry.name) {
-            Some(file) if file.len_bytes == entry.len_bytes => {
-                found.insert(entry.name);
-            }
-            Some(file) => {
-                let reason = format!("has {} bytes, the manifest says {}", entry.len_bytes, file.len_bytes);
-                return Err(StorageError::corrupt(files.join(&entry.name), reason));
-            }
-            None => {
-                let path = files.join(&entry.name);
-                fs.remove_file(&path).map_err(StorageError::io("removal", &path))?;
-            }
+        if !named.contains(&entry.name) {
+            let path = files.join(&entry.name);
+            fs.remove_file(&path).map_err(StorageError::io("removal", &path))?;
         }
-    }
-    if let Some(name) = named.into_keys().find(|name| !found.contains(name)) {
-        return Err(StorageError::MissingFile { name });
     }
     let loaded = load(fs, dir, &manifest, &BTreeMap::new())?;
     Ok(State::of_manifest(options, manifest, loaded))

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use protocol::command::ContentHash;
+
 use super::Shared;
 use super::files::{Fate, file_path, quarantine_dir};
 use super::state::{Frozen, State};
@@ -175,17 +177,14 @@ impl State {
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Flush(Box::new(input)));
         }
-        if let Some(merge) = self.manifest.merges.iter().find(|m| waiting(&m.job.0)) {
-            let mut inputs: Vec<SegmentView> = self
-                .manifest
-                .segments
-                .iter()
-                .filter(|s| merge.inputs.contains(&s.file.hash))
-                .map(|meta| SegmentView {
-                    meta: meta.clone(),
-                    file: Arc::clone(self.segment(&meta.file.hash)),
-                })
-                .collect();
+        let is_readable = |hash: &ContentHash| match self.segments.get(hash) {
+            Some(segment) => !self.is_damaged(&segment.file),
+            None => false,
+        };
+        let mut merges = self.manifest.merges.iter().filter(|m| waiting(&m.job.0));
+        if let Some(merge) = merges.find(|m| m.inputs.iter().all(is_readable)) {
+            let inputs = self.manifest.segments.iter().filter(|s| merge.inputs.contains(&s.file.hash));
+            let mut inputs: Vec<SegmentView> = inputs.map(|meta| self.segment_view(meta)).collect();
             inputs.sort_by_key(|s| s.meta.log_after);
             // Deletes begun after the merge are not in it: which there are must not depend on when it runs here.
             let tombstones = self.manifest.tombstones.iter().filter(|t| t.index < merge.job.0);
@@ -303,6 +302,7 @@ pub(super) fn finish<F: Fs>(
                 // Its inputs were dropped meanwhile: the files are nobody's.
                 Ok(_) => Ok(()),
                 Err(error) => {
+                    state.damage.note(&error);
                     if awaited {
                         state.jobs.insert(job, JobSlot::Waiting);
                     }

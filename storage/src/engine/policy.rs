@@ -9,7 +9,7 @@ use protocol::ids::{LogIndex, ShardId};
 use super::jobs::{JobDone, JobSlot};
 use super::ops::{is_expired, merge_inputs};
 use super::state::State;
-use crate::manifest::{Partition, SegmentMeta};
+use crate::manifest::{PARTITION_MS, Partition, SegmentMeta};
 
 /// When a leader flushes, merges and drops.
 #[derive(Clone, Debug)]
@@ -32,9 +32,8 @@ pub struct FlushPolicy {
     pub max_merges: usize,
     /// Age at which metrics may go; `None` keeps them.
     pub retention_ms: Option<i64>,
-    /// Age at which a registry generation may be replaced to forget series that nobody writes to.
-    pub generation_ms: i64,
-    /// Forgotten series that make it worthwhile.
+    /// Series that nobody writes to any more which make a new registry generation worthwhile, if they are also half of
+    /// all.
     pub min_forgotten_series: usize,
 }
 
@@ -50,7 +49,6 @@ impl Default for FlushPolicy {
             max_segment_bytes: 512 << 20,
             max_merges: 1,
             retention_ms: None,
-            generation_ms: 2 * 60 * 60 * 1000,
             min_forgotten_series: 20_000,
         }
     }
@@ -59,33 +57,44 @@ impl Default for FlushPolicy {
 /// Frozen memtables beyond which no further flush is begun: the disk does not keep up.
 const MAX_FROZEN: usize = 2;
 
-/// Which series were written to lately, as far as flushes on this node show. A node that starts or takes over knows
-/// nothing and waits for a whole window.
+/// Cluster time over which writes are observed before a series counts as forgotten.
+const WINDOW_MS: i64 = 60 * 60 * 1000;
+
+/// Which series were written to lately, as far as flushes on this node show: a bit per ordinal. A node that starts
+/// or takes over knows nothing yet and waits for a whole window.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
+    /// The last whole window.
+    last: Option<Vec<u64>>,
+    /// The window under way, and when it began.
+    current: Vec<u64>,
     since_ms: Option<i64>,
-    touched: Vec<u64>,
 }
 
 impl State {
     /// Notes which series a flush met.
     pub fn note_activity(&mut self, done: &JobDone) {
         let Some((generation, touched)) = &done.touched else { return };
-        if *generation == self.registry.generation() {
-            let known = &mut self.activity.touched;
-            known.resize(known.len().max(touched.len()), 0);
-            known.iter_mut().zip(touched).for_each(|(a, b)| *a |= b);
-            self.activity.since_ms.get_or_insert(self.cluster_time_ms);
+        if *generation != self.registry.generation() {
+            return;
         }
+        let activity = &mut self.activity;
+        let since = *activity.since_ms.get_or_insert(self.cluster_time_ms);
+        if self.cluster_time_ms - since >= WINDOW_MS {
+            activity.last = Some(std::mem::take(&mut activity.current));
+            activity.since_ms = Some(self.cluster_time_ms);
+        }
+        activity.current.resize(activity.current.len().max(touched.len()), 0);
+        activity.current.iter_mut().zip(touched).for_each(|(a, b)| *a |= b);
     }
 
-    /// Series that were not written to in the window, once the window is long enough.
-    fn forgotten_series(&self, policy: &FlushPolicy, now_ms: i64) -> usize {
-        if self.activity.since_ms.is_none_or(|since| now_ms - since < policy.generation_ms) {
-            return 0;
-        }
-        let touched: u32 = self.activity.touched.iter().map(|word| word.count_ones()).sum();
-        (self.activity.touched.len() * 64).min(self.registry.len()).saturating_sub(touched as usize)
+    /// Series that were not written to in the last window nor since.
+    fn forgotten_series(&self) -> usize {
+        let Some(last) = &self.activity.last else { return 0 };
+        // Series registered after the window are not in it: they are new, not forgotten.
+        let current = self.activity.current.iter().chain(std::iter::repeat(&0));
+        let written: u32 = last.iter().zip(current).map(|(a, b)| (a | b).count_ones()).sum();
+        (last.len() * 64).min(self.registry.len()).saturating_sub(written as usize)
     }
 }
 
@@ -94,7 +103,7 @@ pub(super) fn propose(state: &State, policy: &FlushPolicy, now_ms: i64) -> Optio
     install(state)
         .or_else(|| flush(state, policy, now_ms))
         .or_else(|| drop_partitions(state, policy, now_ms))
-        .or_else(|| merge(state, policy))
+        .or_else(|| merge(state, policy, now_ms))
 }
 
 fn install(state: &State) -> Option<CommandBody<'static>> {
@@ -115,7 +124,7 @@ fn flush(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
     if state.active.is_empty() || state.frozen.len() >= MAX_FROZEN {
         return None;
     }
-    let forgotten = state.forgotten_series(policy, now_ms);
+    let forgotten = state.forgotten_series();
     let new_generation = forgotten >= policy.min_forgotten_series && forgotten * 2 >= state.registry.len();
     let full = state.active.bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
     let old = state.active_since_ms.is_some_and(|since| now_ms - since >= policy.max_age_ms);
@@ -137,7 +146,7 @@ fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<C
 
 /// Size-tiered: a run of `merge_factor` neighbours, none of which is much longer than the rest together, so that each
 /// byte is rewritten once per tier. Partitions with the most segments first: they cost reads most.
-fn merge(state: &State, policy: &FlushPolicy) -> Option<CommandBody<'static>> {
+fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
     let manifest = &*state.manifest;
     if manifest.merges.len() >= policy.max_merges.max(1) {
         return None;
@@ -155,7 +164,10 @@ fn merge(state: &State, policy: &FlushPolicy) -> Option<CommandBody<'static>> {
             // A deleted range may forbid nothing less than one run over all; shorter runs come next time.
             (2..=segments.len()).rev().map(|n| hashes(&segments[..n])).collect()
         } else {
-            tiered_run(segments, policy).into_iter().collect()
+            // Into a partition of the past little more will be written: what is left over is merged too.
+            let is_past = partition.span().1 < now_ms.saturating_sub(PARTITION_MS / 24);
+            let past = is_past.then(|| tiered_run(segments, 2, 8, policy)).flatten();
+            tiered_run(segments, policy.merge_factor.max(2), 2, policy).or(past).into_iter().collect()
         };
         if let Some(inputs) = candidates.into_iter().find(|inputs| merge_inputs(manifest, inputs).is_some()) {
             return Some(CommandBody::BeginMerge { inputs });
@@ -177,13 +189,17 @@ fn hashes(segments: &[&SegmentMeta]) -> Vec<ContentHash> {
     segments.iter().map(|s| s.file.hash).collect()
 }
 
-/// The run of neighbours with the least bytes that is long enough and balanced.
-fn tiered_run(segments: &[&SegmentMeta], policy: &FlushPolicy) -> Option<Vec<ContentHash>> {
-    let factor = policy.merge_factor.max(2);
+/// The run of `factor` neighbours with the least bytes, none of them longer than `balance` times the others together.
+fn tiered_run(
+    segments: &[&SegmentMeta],
+    factor: usize,
+    balance: u64,
+    policy: &FlushPolicy,
+) -> Option<Vec<ContentHash>> {
     let runs = segments.windows(factor).filter_map(|run| {
         let sum: u64 = run.iter().map(|s| s.file.len_bytes).sum();
         let longest = run.iter().map(|s| s.file.len_bytes).max()?;
-        let balanced = longest <= 2 * (sum - longest) && longest <= policy.max_segment_bytes;
+        let balanced = longest <= balance * (sum - longest) && longest <= policy.max_segment_bytes;
         balanced.then_some((sum, run))
     });
     let (_, run) = runs.min_by_key(|(sum, _)| *sum)?;

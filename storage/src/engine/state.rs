@@ -10,7 +10,8 @@ use super::jobs::JobSlot;
 use super::ops::PendingOp;
 use super::transfer::Incoming;
 use super::{LogPosition, Position, ShardOptions, ShardStats};
-use crate::manifest::{FileRef, Manifest, RegistryFile};
+use crate::damage::Damage;
+use crate::manifest::{FileRef, Manifest, RegistryFile, SegmentMeta};
 use crate::memtable::{MemView, Memtable};
 use crate::metadata::MetadataMap;
 use crate::scan::{SegmentView, TableView, View};
@@ -73,7 +74,7 @@ pub(super) struct State {
     pub persisting: bool,
     /// Files that nothing names are being removed.
     pub removing: bool,
-    /// Open segments of `manifest`.
+    /// Open segments of `manifest`: all but damaged ones.
     pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
 
     /// Operations in log order that did not take effect yet.
@@ -84,6 +85,8 @@ pub(super) struct State {
     pub incarnation: u64,
 
     pub files: KnownFiles,
+    /// Segments of the manifest that can not be read.
+    pub damage: Arc<Damage>,
     /// Files being received.
     pub incoming: BTreeMap<ContentHash, Incoming>,
     /// Files received whole and not named by a manifest yet.
@@ -190,6 +193,7 @@ impl State {
             segments: Arc::clone(&self.view_parts.segments),
             tombstones: Arc::clone(&self.view_parts.tombstones),
             metadata: Arc::clone(&self.metadata),
+            damage: Arc::clone(&self.damage),
         }
     }
 
@@ -201,12 +205,8 @@ impl State {
             log_last: f.position.index.0,
         });
         self.view_parts.frozen = Arc::new(frozen.collect());
-        let mut segments: Vec<SegmentView> = self
-            .manifest
-            .segments
-            .iter()
-            .map(|meta| SegmentView { meta: meta.clone(), file: Arc::clone(self.segment(&meta.file.hash)) })
-            .collect();
+        let mut segments: Vec<SegmentView> =
+            self.manifest.segments.iter().map(|meta| self.segment_view(meta)).collect();
         // Oldest in the log first: of equal samples the first wins.
         segments.sort_by_key(|s| (s.meta.log_after, s.meta.partition));
         self.view_parts.segments = Arc::new(segments);
@@ -216,9 +216,9 @@ impl State {
             Arc::new(self.manifest.tombstones.iter().chain(waiting).cloned().collect());
     }
 
-    /// The open file of a segment that the manifest names.
-    pub fn segment(&self, hash: &ContentHash) -> &Arc<SegmentFile> {
-        self.segments.get(hash).expect("segments of the manifest are open")
+    /// A segment that the manifest names, with its file unless that is damaged.
+    pub fn segment_view(&self, meta: &SegmentMeta) -> SegmentView {
+        SegmentView { meta: meta.clone(), file: self.segments.get(&meta.file.hash).cloned() }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -230,11 +230,18 @@ impl State {
     }
 
     pub fn missing_files(&self) -> Vec<FileRef> {
-        self.wanted.iter().filter(|file| !self.received.contains_key(&file.hash)).copied().collect()
+        let wanted = self.wanted.iter().filter(|file| !self.received.contains_key(&file.hash)).copied();
+        let segments = self.manifest.segments.iter().map(|s| s.file);
+        wanted.chain(segments.filter(|file| self.is_damaged(file))).collect()
+    }
+
+    /// Whether a segment of the manifest is to be replaced by a peer's copy.
+    pub fn is_damaged(&self, file: &FileRef) -> bool {
+        self.damage.contains(&file.name())
     }
 
     pub fn stats(&self) -> ShardStats {
-        let sum = |of: fn(&crate::manifest::SegmentMeta) -> u64| self.manifest.segments.iter().map(of).sum();
+        let sum = |of: fn(&SegmentMeta) -> u64| self.manifest.segments.iter().map(of).sum();
         ShardStats {
             applied_index: self.applied.index.0,
             flushed_index: self.durable.flushed_index(),

@@ -3,6 +3,8 @@
 mod crash;
 mod harness;
 mod model;
+mod policies;
+mod reads;
 
 use harness::*;
 use protocol::command::CommandOutcome;

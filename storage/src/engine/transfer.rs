@@ -81,7 +81,7 @@ impl<F: Fs> ShardStore<F> {
     /// Files of a snapshot that are not here.
     pub fn missing(&self, snapshot: &SnapshotManifest) -> Vec<FileRef> {
         let state = self.shared.lock();
-        snapshot.files().into_iter().filter(|file| !state.has_file(file)).collect()
+        snapshot.files().into_iter().filter(|file| !state.has_file(file) || state.is_damaged(file)).collect()
     }
 
     /// A piece of a file that a peer asks for, at most [`MAX_CHUNK_BYTES`] long; empty at its end.
@@ -111,7 +111,7 @@ impl<F: Fs> ShardStore<F> {
         let refused = |reason: String| StorageError::Transfer { name: file.name(), reason };
         let mut incoming = {
             let mut state = self.shared.lock();
-            if state.has_file(file) {
+            if state.has_file(file) && !state.is_damaged(file) {
                 return Ok(file.len_bytes);
             }
             let begin = || Incoming { offset: 0, hasher: Box::default() };
@@ -166,10 +166,21 @@ impl<F: Fs> ShardStore<F> {
         };
         let mut state = self.shared.lock();
         state.files.add(*file);
-        state.received.insert(file.hash, *file);
-        if let Some(segment) = segment {
-            state.files.add_segment(&segment);
-            state.received_segments.insert(file.hash, segment);
+        match segment {
+            // A copy in the place of a damaged one. Readers of the damaged one keep what they have mapped.
+            Some(segment) if state.is_damaged(file) => {
+                state.damage.remove(&file.name());
+                state.files.add_segment(&segment);
+                state.segments.insert(file.hash, segment);
+            }
+            Some(segment) => {
+                state.received.insert(file.hash, *file);
+                state.files.add_segment(&segment);
+                state.received_segments.insert(file.hash, segment);
+            }
+            None => {
+                state.received.insert(file.hash, *file);
+            }
         }
         state.process_ops();
         self.shared.publish(&state);
@@ -197,6 +208,7 @@ impl<F: Fs> ShardStore<F> {
                 return Err(StorageError::MissingFile { name: file.name() });
             }
             let segments = state.segments.iter().chain(&state.received_segments);
+            let segments = segments.filter(|(_, segment)| !state.is_damaged(&segment.file));
             segments.map(|(hash, segment)| (*hash, Arc::clone(segment))).collect()
         };
         let loaded = files::load(&shared.fs, &shared.dir, manifest, &opened)?;

@@ -40,6 +40,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct TenantIndex {
+    /// Bytes of names, values and postings: counted as they come, since asking is frequent.
+    bytes: usize,
     all: Postings,
     names: BTreeMap<Box<str>, BTreeMap<Box<str>, Postings>>,
 }
@@ -53,10 +55,13 @@ struct Postings {
 }
 
 impl Postings {
-    fn push(&mut self, ordinal: u32) {
+    /// Returns by how many bytes the list grew.
+    fn push(&mut self, ordinal: u32) -> usize {
+        let before = self.bytes.len();
         varint::write_u64(&mut self.bytes, u64::from(ordinal - self.next));
         self.next = ordinal + 1;
         self.count += 1;
+        self.bytes.len() - before
     }
 
     fn read(&self, out: &mut Vec<u32>) {
@@ -183,16 +188,17 @@ impl State {
 
 impl TenantIndex {
     fn add(&mut self, ordinal: u32, labels: &Labels) {
-        self.all.push(ordinal);
+        self.bytes += self.all.push(ordinal);
         for (name, value) in labels {
             if !self.names.contains_key(name) {
                 self.names.insert(name.into(), BTreeMap::new());
             }
             let values = self.names.get_mut(name).expect("inserted above");
-            match values.get_mut(value) {
-                Some(postings) => postings.push(ordinal),
-                None => values.entry(value.into()).or_default().push(ordinal),
+            if !values.contains_key(value) {
+                self.bytes += value.len() + size_of::<(Box<str>, Postings)>();
+                values.insert(value.into(), Postings::default());
             }
+            self.bytes += values.get_mut(value).expect("inserted above").push(ordinal);
         }
     }
 
@@ -311,8 +317,6 @@ impl LiveIndex {
     /// Bytes that the index takes, roughly.
     pub fn bytes(&self) -> usize {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let postings = |p: &Postings| p.bytes.capacity() + size_of::<Postings>();
-        let pairs = state.tenants.iter().flat_map(|t| t.names.values()).flatten();
-        12 * state.indexed + pairs.map(|(value, p)| value.len() + 16 + postings(p)).sum::<usize>()
+        12 * state.indexed + state.tenants.iter().map(|tenant| tenant.bytes).sum::<usize>()
     }
 }

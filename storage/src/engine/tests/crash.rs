@@ -219,17 +219,12 @@ fn some_file(replica: &Replica, extension: &str) -> PathBuf {
 }
 
 #[test]
-fn damage_is_an_error_that_names_the_file() {
+fn a_damaged_manifest_registry_or_metadata_file_is_an_error() {
     let replica = eventful();
     let manifest = Path::new(DIR).join(MANIFEST_FILE);
-    for path in
-        [manifest, some_file(&replica, ".reg"), some_file(&replica, ".meta"), some_file(&replica, ".seg")]
-    {
+    for path in [manifest, some_file(&replica, ".reg"), some_file(&replica, ".meta")] {
         let len = replica.fs.read(&path, u64::MAX).expect("readable").len() as u64;
-        // Every byte of the small files; of a segment, whose blocks are checked when they are read, header and end.
-        let is_segment = path.extension().is_some_and(|e| e == "seg");
-        let places: Vec<u64> = if is_segment { vec![0, 20, len - 30, len - 1] } else { (0..len).collect() };
-        for at in places {
+        for at in 0..len {
             let fs = replica.fs.fork(1);
             fs.flip_bit(&path, at, 3).expect("a bit");
             let error = open(&fs).expect_err("damage");
@@ -248,6 +243,72 @@ fn damage_is_an_error_that_names_the_file() {
             assert!(matches!(open(&fs), Err(StorageError::MissingFile { .. })));
         }
     }
+}
+
+#[test]
+fn a_damaged_segment_fails_reads_until_a_peers_copy_takes_its_place() {
+    let healthy = eventful();
+    let expected = read(&open(&healthy.fs.fork(1)).expect("opens").snapshot());
+    let path = some_file(&healthy, ".seg");
+    let len = healthy.fs.read(&path, u64::MAX).expect("readable").len() as u64;
+    let read_all = |store: &ShardStore<MemFs>| {
+        let visit = &mut |_: crate::scan::SeriesColumns<'_>| std::ops::ControlFlow::Continue(());
+        store.snapshot().select(&TenantId::default(), &[], i64::MIN, i64::MAX, visit)
+    };
+    let mut found_by_reading = 0;
+    for at in (0..len + 5).step_by(5) {
+        let fs = healthy.fs.fork(1);
+        if at < len {
+            fs.flip_bit(&path, at, 3).expect("a bit");
+        } else {
+            fs.delete(&path).expect("gone");
+        }
+        let store = open(&fs).expect("a damaged segment does not keep the store from opening");
+        let found_on_open = !store.missing_files().is_empty();
+        if read_all(&store).is_ok() {
+            // Nothing that this read needs.
+            assert_eq!(read(&store.snapshot()), expected, "byte {at}");
+            continue;
+        }
+        found_by_reading += usize::from(!found_on_open);
+        let missing = store.missing_files();
+        assert_eq!(missing.len(), 1, "byte {at}");
+        assert!(path.ends_with(missing[0].name()));
+        transfer(&healthy.store, &store, &missing[0]);
+        assert_eq!(read(&store.snapshot()), expected);
+        assert_eq!(store.missing_files(), []);
+        assert_eq!(store.digest(), healthy.store.digest());
+        let again = open(&fs).expect("the copy is durable");
+        assert_eq!(read(&again.snapshot()), expected);
+    }
+    assert!(found_by_reading > 0, "some damage shows only when it is read");
+}
+
+#[test]
+fn a_merge_waits_for_the_copy_of_a_damaged_input() {
+    let mut healthy = Replica::new();
+    for round in 0..2 {
+        healthy.write(&[("a", round, round as f64)]);
+        healthy.begin_flush(false);
+        healthy.settle();
+    }
+    let copies = healthy.fs.fork(1);
+    let fs = healthy.fs.fork(2);
+    fs.delete(&some_file(&healthy, ".seg")).expect("gone");
+    healthy.settle_with(&FlushPolicy { merge_all: true, max_age_ms: i64::MAX, ..FlushPolicy::default() });
+    assert_eq!(healthy.store.stats().segments, 1);
+
+    let store = open(&fs).expect("opens");
+    for (i, command) in healthy.log.iter().enumerate().skip(store.applied_index().0 as usize) {
+        apply_entry(&store, i as u64 + 1, command);
+    }
+    run_jobs(&store);
+    let missing = store.missing_files();
+    assert_eq!((missing.len(), store.stats().pending_ops), (1, 1));
+    transfer(&open(&copies).expect("opens"), &store, &missing[0]);
+    run_jobs(&store);
+    assert_eq!(store.digest(), healthy.store.digest());
+    assert_eq!(read(&store.snapshot()), healthy.read());
 }
 
 #[test]

@@ -1,0 +1,153 @@
+//! What a leader proposes, and what comes of it in the long run.
+
+use protocol::batch::SubBatchOutcome;
+
+use super::super::*;
+use super::harness::*;
+use crate::manifest::PARTITION_MS;
+
+fn quiet() -> FlushPolicy {
+    FlushPolicy { memtable_bytes: usize::MAX, max_age_ms: i64::MAX, ..FlushPolicy::default() }
+}
+
+#[test]
+fn a_memtable_is_flushed_when_it_is_full_old_or_wanted() {
+    let mut replica = Replica::new();
+    let flush = |replica: &Replica, policy: &FlushPolicy, now| {
+        replica.store.propose(policy, now).map(|c| c.body)
+            == Some(CommandBody::BeginFlush { new_generation: false })
+    };
+    let wanted = FlushPolicy { force_flush: true, ..quiet() };
+    assert!(!flush(&replica, &wanted, 0), "there is nothing to flush");
+    replica.time_ms = 1000;
+    replica.write(&[("a", 1, 1.0)]);
+    assert!(!flush(&replica, &quiet(), 5000));
+    assert!(flush(&replica, &wanted, 5000));
+    assert!(flush(&replica, &FlushPolicy { memtable_bytes: 100, ..quiet() }, 5000));
+    assert!(flush(&replica, &FlushPolicy { max_age_ms: 4000, ..quiet() }, 5000));
+    assert!(!flush(&replica, &FlushPolicy { max_age_ms: 4001, ..quiet() }, 5000));
+    for _ in 0..2 {
+        replica.write(&[("a", 1, 1.0)]);
+        replica.begin_flush(false);
+    }
+    replica.write(&[("a", 1, 1.0)]);
+    assert!(!flush(&replica, &wanted, 5000), "the disk is behind by two memtables");
+}
+
+#[test]
+fn merges_keep_segments_few_and_rewrites_rare() {
+    let mut replica = Replica::new();
+    let flushes = 200i64;
+    let mut most = 0;
+    for round in 0..flushes {
+        let samples: Vec<(String, i64, f64)> = (0..40)
+            .map(|i| (format!("s{i}"), round * 15_000 + i % 7, (round * i % 977) as f64 * 1.37))
+            .collect();
+        replica.write(&samples.iter().map(|(n, t, v)| (n.as_str(), *t, *v)).collect::<Vec<_>>());
+        replica.begin_flush(false);
+        replica.settle_with(&quiet());
+        most = most.max(replica.store.stats().segments);
+    }
+    let stats = replica.store.stats();
+    let rewrites = stats.merged_bytes as f64 / stats.flushed_bytes as f64;
+    assert!(most <= 20, "{most} segments at a time");
+    assert!(rewrites < 4.0, "each byte was rewritten {rewrites} times");
+    assert_eq!(stats.segment_samples, 40 * flushes as u64);
+    assert!(replica.store.snapshot().applied_index().0 > 0);
+}
+
+#[test]
+fn what_is_left_in_partitions_of_the_past_is_merged() {
+    let mut replica = Replica::new();
+    for round in 0..3 {
+        replica.write(&[("a", round, round as f64)]);
+        replica.begin_flush(false);
+        replica.settle_with(&quiet());
+    }
+    assert_eq!(replica.store.stats().segments, 3, "too few for a tier");
+    replica.time_ms = 2 * PARTITION_MS;
+    replica.settle_with(&quiet());
+    assert_eq!(replica.store.stats().segments, 1);
+}
+
+#[test]
+fn a_flush_of_many_days_writes_few_segments_and_the_rest_is_split_later() {
+    let mut replica = Replica::new();
+    let samples: Vec<(&str, i64, f64)> = (0..100).map(|day| ("a", day * PARTITION_MS, day as f64)).collect();
+    replica.write(&samples);
+    replica.begin_flush(false);
+    run_jobs(&replica.store);
+    let install = replica.store.propose(&quiet(), 0).expect("the flush is done");
+    replica.apply_bytes(&install.encode());
+    assert_eq!(replica.store.stats().segments, 32);
+    let before = replica.read();
+    replica.settle_with(&quiet());
+    assert_eq!(replica.store.stats().segments, 100);
+    assert_eq!(replica.read(), before);
+}
+
+#[test]
+fn old_partitions_go_by_the_clusters_clock() {
+    let mut replica = Replica::new();
+    replica.write(&[("a", 1, 1.0), ("a", 3 * PARTITION_MS, 2.0)]);
+    replica.begin_flush(false);
+    replica.settle();
+    let policy = FlushPolicy { retention_ms: Some(2 * PARTITION_MS), ..quiet() };
+    replica.time_ms = 3 * PARTITION_MS - 1;
+    replica.settle_with(&policy);
+    assert_eq!(replica.store.stats().segments, 2, "the last millisecond of the day is not old enough");
+    replica.time_ms = 3 * PARTITION_MS;
+    replica.settle_with(&policy);
+    assert_eq!(replica.read(), series(&[("a", &[(3 * PARTITION_MS, 2.0)])]));
+}
+
+#[test]
+fn a_new_generation_forgets_series_and_is_told_to_writers() {
+    let mut replica = Replica::new();
+    let policy = FlushPolicy { force_flush: true, min_forgotten_series: 3, ..quiet() };
+    for i in 0..10 {
+        replica.write(&[(format!("gone{i}").as_str(), 1, 1.0)]);
+    }
+    replica.settle_with(&policy);
+    // From here on only one series is alive. The window that saw the others ends, and then one that did not.
+    for round in 0..6 {
+        assert!(round > 3 || replica.store.stats().generation == 1, "too early in round {round}");
+        replica.time_ms += 40 * 60 * 1000;
+        replica.write(&[("alive", 10 + round, 1.0)]);
+        replica.settle_with(&policy);
+    }
+    let stats = replica.store.stats();
+    assert_eq!(stats.generation, 2);
+    assert!(stats.series <= 1, "{} series", stats.series);
+    assert_eq!(replica.read().len(), 11, "their samples stay");
+    match replica.write(&[("alive", 100, 1.0)]) {
+        SubBatchOutcome::Applied { generation, new_ordinals, .. } => {
+            assert_eq!((generation, new_ordinals.len()), (2, 1));
+        }
+        other => panic!("{other:?}"),
+    }
+    replica.settle_with(&policy);
+    let reopened = open(&replica.fs).expect("opens");
+    assert_eq!(reopened.stats().generation, 2);
+    assert_eq!(reopened.stats().series, 1);
+}
+
+#[test]
+fn a_shard_holds_as_many_series_as_it_may() {
+    let fs = crate::fs::mem::MemFs::new(1);
+    let store =
+        ShardStore::open(fs, Path::new(DIR), ShardId(1), ShardOptions { max_series: 2 }).expect("opens");
+    let header = CommandHeader::default();
+    let write = |index: u64, samples: &[(&str, i64, f64)]| {
+        let bytes = protocol::command::encode_write(header, &[sub_batch(samples)]);
+        match apply_entry(&store, index, &bytes) {
+            protocol::command::CommandOutcome::Write(outcomes) => {
+                SubBatchOutcome::decode(&mut &outcomes[0][..]).expect("an outcome")
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(write(1, &[("a", 1, 1.0), ("b", 1, 1.0)]), SubBatchOutcome::Applied { .. }));
+    assert!(matches!(write(2, &[("c", 1, 1.0)]), SubBatchOutcome::Rejected { .. }));
+    assert_eq!(read(&store.snapshot()).len(), 2);
+}
