@@ -205,7 +205,7 @@ impl<E: Env> Node<E> {
         known
             && wanted.map(|(id, _)| id).all(|id| self.group(*id).is_some())
             && self.all_groups().iter().all(|group| {
-                let pulse = group.pulse();
+                let pulse = group.place();
                 match (pulse.role, self.context.pulses.leader_pulse(group.id)) {
                     (Role::Leader, _) => {
                         pulse.applied + crate::placement::CAUGHT_UP_ENTRIES >= pulse.last_log
@@ -351,7 +351,7 @@ impl<E: Env> Node<E> {
 
     async fn hand_over(&self, group: &Arc<Group<E>>, deadline: <E::Runtime as AsyncRuntime>::Instant) {
         while group.is_leader() && <E::Runtime as AsyncRuntime>::Instant::now() < deadline {
-            let pulse = group.pulse();
+            let pulse = group.place();
             let reachable = self.context.reachable();
             let heirs = pulse.voters.iter().filter(|r| **r != group.replica && reachable.contains(&r.node()));
             let Some(heir) = heirs.max_by_key(|r| pulse.matched.get(r)) else { return };

@@ -221,8 +221,12 @@ impl<E: Env> Group<E> {
 
     /// What peers need to know.
     pub fn pulse(&self) -> GroupPulse {
-        let bytes = self.context.log_bytes(self.id);
-        let bytes = bytes + self.shard.as_ref().map_or(0, |s| s.store.stats().segment_bytes);
+        let data = self.shard.as_ref().map_or(0, |s| s.store.stats().segment_bytes);
+        GroupPulse { bytes: self.context.log_bytes(self.id) + data, ..self.place() }
+    }
+
+    /// The replica's place in its group: a pulse without sizes, which take longer to find out.
+    pub fn place(&self) -> GroupPulse {
         self.with_metrics(|m| {
             let membership = m.membership_config.membership();
             let index = |id: Option<u64>| id.map_or(0, |i| log_index(i).0);
@@ -249,7 +253,7 @@ impl<E: Env> Group<E> {
                 joint: membership.get_joint_config().len() > 1
                     || m.committed_membership_config.log_id() != m.membership_config.log_id(),
                 matched: matched.map(|(r, id)| (ReplicaId(*r), index(id.map(|id| id.index)))).collect(),
-                bytes,
+                bytes: 0,
             }
         })
     }

@@ -27,7 +27,7 @@ use crate::shard::{Group, log_index};
 use crate::types::{self, LogId};
 
 /// How often a group is looked at when nothing happens.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(500);
 /// Least time between two looks: entries come in thousands a second, what the driver does can wait for a few.
 const GAP: Duration = Duration::from_millis(5);
 /// Jobs that one look starts: the reactor has other things to do.
@@ -38,6 +38,8 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const META_EXPORT_ENTRIES: u64 = 64;
 /// Bytes of covered log that a leader keeps for members that lag behind.
 const KEEP_FOR_LAGGARDS_BYTES: u64 = 64 << 20;
+/// Pause after a membership change that failed.
+const CHANGE_PAUSE: Duration = Duration::from_millis(200);
 /// How long a membership change may take before the group is looked at again. The change itself goes on.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,7 @@ struct Driver<E: Env> {
 pub(super) async fn drive<E: Env>(node: Weak<Node<E>>, group: Arc<Group<E>>) {
     let now = <E::Runtime as AsyncRuntime>::Instant::now;
     let mut wake = group.wake.listen();
-    let mut metrics = group.watch_metrics();
+    let mut metrics = group.raft.server_metrics();
     let mut driver = Driver {
         group,
         told: None,
@@ -78,19 +80,11 @@ pub(super) async fn drive<E: Env>(node: Weak<Node<E>>, group: Arc<Group<E>>) {
         }
         drop(node);
         let tick = E::Runtime::sleep(TICK);
-        // Metrics change with every heartbeat answer: the shard's own wake is what matters, metrics only for the meta group.
-        match driver.group.shard {
-            Some(_) => {
-                let _ = E::Runtime::select2(wake.changed(), tick).await;
-                E::Runtime::sleep(GAP).await;
-            }
-            None => {
-                if let Select3::Second(Err(_)) =
-                    E::Runtime::select3(wake.changed(), metrics.changed(), tick).await
-                {
-                    return;
-                }
-            }
+        match E::Runtime::select3(metrics.changed(), wake.changed(), tick).await {
+            // The core has ended; the next look says so.
+            Select3::First(Err(_)) => E::Runtime::sleep(GAP * 10).await,
+            Select3::First(Ok(())) | Select3::Third(()) => {}
+            Select3::Second(_) => E::Runtime::sleep(GAP).await,
         }
     }
 }
@@ -290,7 +284,7 @@ impl<E: Env> Driver<E> {
         if !meta.is_bootstrapped() || group.changing.load(Ordering::Acquire) {
             return;
         }
-        let (pulse, reachable) = (group.pulse(), node.context.reachable());
+        let (pulse, reachable) = (group.place(), node.context.reachable());
         let (voters, learners) = if group.id == META_GROUP {
             let voting: BTreeSet<ReplicaId> = pulse.voters.iter().copied().collect();
             placement::meta_members(&meta, &voting, &reachable)
@@ -309,7 +303,7 @@ impl<E: Env> Driver<E> {
                 Ok(Ok(())) => tracing::info!(group = %group.id, ?change, "membership changed"),
                 Ok(Err(reason)) => {
                     tracing::debug!(group = %group.id, ?change, reason, "membership change failed");
-                    E::Runtime::sleep(TICK).await;
+                    E::Runtime::sleep(CHANGE_PAUSE).await;
                 }
                 Err(_) => tracing::warn!(group = %group.id, ?change, "membership change takes long"),
             }

@@ -287,7 +287,7 @@ impl<E: Env> Node<E> {
 
     /// Hands a group's leadership to a replica that answers and is caught up.
     pub(super) async fn step_aside(&self, group: &Group<E>, to: ReplicaId) -> Result<(), String> {
-        let pulse = group.pulse();
+        let pulse = group.place();
         let fit = group.is_leader()
             && pulse.voters.contains(&to)
             && placement::is_caught_up(&pulse, to)

@@ -32,11 +32,18 @@ pub(super) async fn follow_meta<E: Env>(node: Weak<Node<E>>) {
     let Some(first) = node.upgrade() else { return };
     let mut meta = first.context.meta.subscribe();
     drop(first);
+    let mut version = None;
     loop {
         let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
         let state = meta.borrow_and_update().clone();
         this.take_in(&state);
         this.match_groups(&state).await;
+        if version.replace(state.version) != Some(state.version) {
+            for group in this.all_groups() {
+                // Its leader may have a membership to change now.
+                group.wake.wake();
+            }
+        }
         drop(this);
         if let Ok(Err(_)) = E::Runtime::timeout(AGAIN, meta.changed()).await {
             return;

@@ -356,3 +356,59 @@ async fn a_nearly_full_disk_takes_no_writes_but_answers() {
     wait("the node recovers", || !node.context.disk_full.load(std::sync::atomic::Ordering::Acquire)).await;
     cluster.write(0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_behind_a_purged_log_is_brought_back_by_a_snapshot() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    written.extend(cluster.write(1).await);
+    let shard = ShardId(1);
+    let lost = cluster.machines.iter().rposition(|m| !m.node.as_ref().unwrap().leads(shard)).unwrap();
+    let other = (lost + 1) % 3;
+    let before = cluster.node(lost).group(shard).unwrap().applied().0;
+    cluster.kill(lost).await;
+    wait("it is missed", || cluster.node(other).view().reachable.len() == 2).await;
+    for _ in 0..3 {
+        written.extend(cluster.write(other).await);
+        cluster.node(other).force_flush(GUARD).await.unwrap();
+    }
+    wait("the log it needs is gone", || {
+        cluster.nodes().all(|n| {
+            let group = n.group(shard).unwrap();
+            group.with_metrics(|m| m.purged.is_some_and(|id| crate::shard::log_index(id.index).0 > before))
+        })
+    })
+    .await;
+    cluster.start(lost).await;
+    let leader = cluster.node(other).clone();
+    let lost_node = cluster.node(lost).clone();
+    wait("it catches up", || {
+        let wanted = cluster.nodes().map(|n| n.group(shard).map_or(0, |g| g.applied().0)).max();
+        lost_node.group(shard).map(|g| g.applied().0) == wanted && leader.group(shard).is_some()
+    })
+    .await;
+    same_digests(&cluster).await;
+    assert_eq!(cluster.read(lost, Consistency::Linearizable).await, sorted(written.clone()));
+    assert_eq!(cluster.read(lost, Consistency::Local).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_no_write() {
+    let mut cluster = Cluster::of(3, 2).await;
+    let mut written = Vec::new();
+    for index in 0..3 {
+        written.extend(cluster.write((index + 1) % 3).await);
+        let node = cluster.machines[index].node.take().unwrap();
+        node.stop().await;
+        drop(node);
+        cluster.kill(index).await;
+        written.extend(cluster.write((index + 1) % 3).await);
+        cluster.start(index).await;
+        wait("the node is ready", || cluster.node(index).is_ready()).await;
+    }
+    let written = sorted(written);
+    for index in 0..3 {
+        assert_eq!(cluster.read(index, Consistency::Linearizable).await, written);
+    }
+}
