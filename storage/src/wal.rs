@@ -52,13 +52,22 @@ pub struct WalOptions {
     pub cache_bytes: usize,
     /// A batch takes no further item once it is this large.
     pub batch_bytes: usize,
+    /// When there are more segments than this, few entries that keep the oldest one alone are written again, so that it
+    /// can go: an idle group must not make the log grow.
+    pub rewrite_above_segments: usize,
     /// Secret of a new log, random: no bytes that a client writes can pass for a batch. An existing log keeps its own.
     pub salt: u64,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, cache_bytes: 64 << 20, batch_bytes: 8 << 20, salt: 0 }
+        Self {
+            segment_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+            batch_bytes: 8 << 20,
+            rewrite_above_segments: 5,
+            salt: 0,
+        }
     }
 }
 
@@ -231,6 +240,8 @@ pub struct WalStats {
     pub written_bytes: u64,
     /// Bytes read because the cache did not hold an entry.
     pub cold_read_bytes: u64,
+    /// Bytes of entries written again because they alone kept the oldest segment.
+    pub rewritten_bytes: u64,
 }
 
 /// Figures of a group.
@@ -244,6 +255,11 @@ pub struct GroupStats {
     pub bytes: u64,
     /// Bytes of the log on disk from its first entry on: what it keeps from being deleted, others' bytes included.
     pub pinned_bytes: u64,
+}
+
+impl Place {
+    /// No segment has this number.
+    const NOWHERE: Self = Self { segment: 0, offset: 0, len: 0, crc: 0, head_len: 0 };
 }
 
 /// Where an entry is on disk.

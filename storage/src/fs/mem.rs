@@ -140,6 +140,11 @@ impl MemFs {
         self.disk().damage(path, change)
     }
 
+    /// Zeroes a file's bytes from an offset to its end, durably.
+    pub fn zero_from(&self, path: &Path, byte: u64) -> io::Result<()> {
+        self.disk().zero_from(path, byte)
+    }
+
     /// Removes a file, durably.
     pub fn delete(&self, path: &Path) -> io::Result<()> {
         self.disk().delete(path)

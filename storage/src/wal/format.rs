@@ -38,9 +38,15 @@ pub(super) enum Kind {
     Group = 8,
     Suspect = 9,
     Seal = 10,
+    Rewrite = 11,
 }
 
 impl Kind {
+    /// Whether a record's payload is an entry, which is never held in memory as a whole log of them.
+    pub(super) const fn is_entry(self) -> bool {
+        matches!(self, Self::Entry | Self::Rewrite)
+    }
+
     fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Entry,
@@ -53,6 +59,7 @@ impl Kind {
             8 => Self::Group,
             9 => Self::Suspect,
             10 => Self::Seal,
+            11 => Self::Rewrite,
             _ => return None,
         })
     }
@@ -187,7 +194,7 @@ impl RecordHeader {
             head_len: bytes[19],
             offset,
         };
-        let limit = if record.kind == Kind::Entry { MAX_RECORD_BYTES } else { MAX_STATE_BYTES };
+        let limit = if record.kind.is_entry() { MAX_RECORD_BYTES } else { MAX_STATE_BYTES };
         (record.len as usize <= limit && u32::from(record.head_len) <= record.len).then_some(record)
     }
 
@@ -203,7 +210,8 @@ pub(super) fn record_seed(salt: u64, group: ShardId, index: u64, kind: Kind) -> 
     context[..8].copy_from_slice(&salt.to_le_bytes());
     context[8..16].copy_from_slice(&index.to_le_bytes());
     context[16..18].copy_from_slice(&group.0.to_le_bytes());
-    context[18] = kind as u8;
+    // An entry that is rewritten keeps its checksum.
+    context[18] = if kind.is_entry() { Kind::Entry as u8 } else { kind as u8 };
     crc32c::crc32c(&context)
 }
 

@@ -12,6 +12,9 @@ use protocol::ids::ShardId;
 use super::format::{GroupCheckpoint, Kind, RecordHeader};
 use super::{Damage, Place};
 
+/// Most entries of a group that a checkpoint may name.
+const MAX_ENTRIES: u64 = 1 << 28;
+
 /// State of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -29,12 +32,12 @@ pub(super) struct LedgerGroup {
     pub(super) vote: Option<Bytes>,
     pub(super) committed: Option<Bytes>,
     pub(super) purged: Option<(u64, Bytes)>,
-    /// Entries that a checkpoint names but no segment on disk holds: fine if they get purged, else lost.
-    pub(super) missing: Option<(u64, u64)>,
-    missing_damage: Option<Damage>,
     /// Index of the first of `places`.
     pub(super) first: u64,
+    /// [`Place::NOWHERE`] for entries that a checkpoint names but no segment before it holds: fine if they are purged
+    /// or rewritten later, else lost.
     pub(super) places: VecDeque<Place>,
+    missing_damage: Option<Damage>,
     pub(super) corrupt: Option<Damage>,
     history: u64,
 }
@@ -42,13 +45,10 @@ pub(super) struct LedgerGroup {
 impl LedgerGroup {
     /// Index after the last entry, if the group ever had one.
     fn next(&self) -> Option<u64> {
-        if !self.places.is_empty() {
-            Some(self.first + self.places.len() as u64)
-        } else if let Some((_, last)) = self.missing {
-            Some(last + 1)
-        } else {
-            self.purged.as_ref().map(|(index, _)| index + 1)
+        if self.places.is_empty() {
+            return self.purged.as_ref().map(|(index, _)| index + 1);
         }
+        Some(self.first + self.places.len() as u64)
     }
 
     /// Extends the digest of the group's history.
@@ -66,10 +66,13 @@ impl LedgerGroup {
         at.and_then(|at| self.places.get(at)) == Some(&place)
     }
 
+    fn place_mut(&mut self, index: u64) -> Option<&mut Place> {
+        let at = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())?;
+        self.places.get_mut(at)
+    }
+
     fn entries(&self) -> Option<(u64, u64)> {
-        let last =
-            if self.places.is_empty() { self.missing?.1 } else { self.first + self.places.len() as u64 - 1 };
-        Some((self.missing.map_or(self.first, |(first, _)| first), last))
+        (!self.places.is_empty()).then(|| (self.first, self.first + self.places.len() as u64 - 1))
     }
 
     fn checkpoint(&self, corrupt: bool) -> GroupCheckpoint {
@@ -118,6 +121,14 @@ impl Ledger {
                     }
                 }
             }
+            Kind::Rewrite => {
+                let group = self.groups.entry(record.group).or_default();
+                if let Some(held) = group.place_mut(record.index) {
+                    let old = std::mem::replace(held, place);
+                    Self::release(&mut self.live, old);
+                    *self.live.entry(place.segment).or_default() += 1;
+                }
+            }
             Kind::Vote => {
                 self.groups.entry(record.group).or_default().vote = Some(Bytes::copy_from_slice(body));
             }
@@ -146,11 +157,6 @@ impl Ledger {
                 Self::release(&mut self.live, place);
             }
         }
-        if let Some((first, last)) = group.missing
-            && last >= from
-        {
-            group.missing = (first < from).then(|| (first, from - 1));
-        }
     }
 
     /// Entries up to `upto` are gone.
@@ -165,11 +171,6 @@ impl Ledger {
                 Self::release(&mut self.live, place);
             }
             group.first += 1;
-        }
-        if let Some((first, last)) = group.missing
-            && first <= upto
-        {
-            group.missing = (last > upto).then(|| (upto + 1, last));
         }
     }
 
@@ -191,7 +192,7 @@ impl Ledger {
     /// Names the groups that lost something for good: entries that no segment on disk holds.
     pub(super) fn find_missing(&mut self) {
         for group in self.groups.values_mut() {
-            if group.missing.is_some()
+            if group.places.contains(&Place::NOWHERE)
                 && let Some(damage) = group.missing_damage.take()
             {
                 group.corrupt.get_or_insert(damage);
@@ -218,13 +219,22 @@ impl Ledger {
     /// Takes a group's checkpoint over. Its entries count as missing until they are purged.
     pub(super) fn load(&mut self, id: ShardId, state: GroupCheckpoint, damage: impl Fn(&str) -> Damage) {
         self.forget(id);
+        let (first, count) = state.entries.map_or((0, 0), |(first, last)| (first, last - first + 1));
+        // Checksummed, so this is for a log written by something else than this code.
+        let absurd = count > MAX_ENTRIES;
+        let count = if absurd { 0 } else { count as usize };
         let group = LedgerGroup {
+            first,
+            places: std::iter::repeat_n(Place::NOWHERE, count).collect(),
             vote: state.vote,
             committed: state.committed,
             purged: state.purged,
             missing_damage: state.entries.map(|_| damage("entries are in no older segment")),
-            missing: state.entries,
-            corrupt: state.corrupt.then(|| damage("found damaged before")),
+            corrupt: if absurd {
+                Some(damage("the checkpoint names more entries than fit"))
+            } else {
+                state.corrupt.then(|| damage("found damaged before"))
+            },
             history: state.history,
             ..LedgerGroup::default()
         };
@@ -252,6 +262,20 @@ impl Ledger {
                 _ => self.load(id, state, &damage),
             }
         }
+    }
+
+    /// Entries that groups hold in a segment, in order.
+    pub(super) fn entries_in(&self, segment: u32) -> Vec<(ShardId, u64, Place)> {
+        let mut found = Vec::new();
+        for (&id, group) in &self.groups {
+            let entries = group.places.iter().zip(group.first..);
+            found.extend(
+                entries
+                    .filter(|(place, _)| place.segment == segment)
+                    .map(|(&place, index)| (id, index, place)),
+            );
+        }
+        found
     }
 
     /// Whether any group holds an entry in a segment.

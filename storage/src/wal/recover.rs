@@ -279,7 +279,7 @@ impl<File: FsFile> Window<'_, File> {
             let count = rest.min(WINDOW_BYTES);
             let Some(bytes) = self.get(offset, count as usize)? else { return Ok(None) };
             crc = crc32c::crc32c_append(crc, bytes);
-            if record.kind != Kind::Entry {
+            if !record.kind.is_entry() {
                 kept.extend_from_slice(bytes);
             }
             offset += count;
@@ -483,7 +483,7 @@ impl Replay {
             };
             match body {
                 Some(body) => self.ledger.apply(record, place, body, damage),
-                None if record.kind == Kind::Entry => {
+                None if record.kind.is_entry() => {
                     let reason = format!("entry {} is bad", record.index);
                     self.rotten.push((record.group, record.index, place, damage(&reason)));
                     self.ledger.apply(record, place, &[], damage);

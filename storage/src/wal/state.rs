@@ -235,12 +235,14 @@ pub(super) struct State<F: Fs> {
     records: u64,
     written_bytes: u64,
     cold_read_bytes: u64,
+    rewritten_bytes: u64,
 }
 
 impl<F: Fs> State<F> {
     pub(super) fn new(recovered: &Recovered<F>) -> Self {
         let ledger = &recovered.ledger;
         let groups = ledger.groups.iter().map(|(&id, group)| {
+            // Places of lost entries are nowhere, but then the group is damaged and nobody reads it.
             let bytes = group.places.iter().map(|place| record_bytes(place.len as usize) as u64).sum();
             let group = Group {
                 vote: group.vote.clone(),
@@ -272,6 +274,7 @@ impl<F: Fs> State<F> {
             records: 0,
             written_bytes: 0,
             cold_read_bytes: 0,
+            rewritten_bytes: 0,
         }
     }
 
@@ -511,6 +514,10 @@ impl<F: Fs> State<F> {
         self.cold_read_bytes += bytes;
     }
 
+    pub(super) fn count_rewritten(&mut self, bytes: u64) {
+        self.rewritten_bytes += bytes;
+    }
+
     pub(super) fn stats(&self) -> WalStats {
         let mut before = 0;
         let mut starts = BTreeMap::new();
@@ -523,7 +530,9 @@ impl<F: Fs> State<F> {
         let mut pinning = None;
         let mut groups = Vec::with_capacity(self.groups.len());
         for (&id, group) in &self.groups {
-            let pinned_from = group.places.front().map(|place| {
+            // Mostly the first entry, but for those that were rewritten.
+            let oldest_place = group.places.iter().min_by_key(|place| (place.segment, place.offset));
+            let pinned_from = oldest_place.map(|place| {
                 if Some(place.segment) == oldest && self.segments.len() > 1 && pinning.is_none() {
                     pinning = Some(id);
                 }
@@ -547,6 +556,7 @@ impl<F: Fs> State<F> {
             records: self.records,
             written_bytes: self.written_bytes,
             cold_read_bytes: self.cold_read_bytes,
+            rewritten_bytes: self.rewritten_bytes,
         }
     }
 
@@ -561,7 +571,7 @@ impl<F: Fs> State<F> {
         }
     }
 
-    /// Takes the next items, at least one if there are any, and the committed positions that wait.
+    /// Takes the next items, at least one if there are any, and with the last ones the committed positions that wait.
     #[allow(clippy::type_complexity)]
     pub(super) fn take(
         &mut self,
@@ -582,8 +592,9 @@ impl<F: Fs> State<F> {
             items.extend(self.queue.pop_front());
         }
         self.queued_bytes -= bytes;
+        // A noted position may rely on any change that was submitted before it, so it goes with the last of them.
         let mut committed = Vec::new();
-        if !items.is_empty() {
+        if !items.is_empty() && self.queue.is_empty() {
             for (&id, group) in &mut self.groups {
                 if std::mem::take(&mut group.committed_waits)
                     && let Some(bytes) = &group.committed
@@ -619,6 +630,10 @@ impl<F: Fs> State<F> {
         self.segments.insert(sequence, segment);
     }
 
+    pub(super) fn segment_file(&self, sequence: u32) -> Option<Arc<F::File>> {
+        self.segments.get(&sequence).map(|segment| segment.file.clone())
+    }
+
     pub(super) fn drop_segment(&mut self, sequence: u32) {
         self.segments.remove(&sequence);
     }
@@ -630,6 +645,17 @@ impl<F: Fs> State<F> {
         let Some(run) = group.unplaced.pop_front_if(|run| run.ticket == ticket) else { return };
         let skip = (run.first - first) as usize;
         group.places.extend(&places[skip..skip + run.count as usize]);
+    }
+
+    /// Notes that an entry was rewritten, if it is still the same one.
+    pub(super) fn replace(&mut self, id: ShardId, index: u64, old: Place, new: Place) {
+        if let Some(group) = self.groups.get_mut(&id)
+            && let Some(at) = index.checked_sub(group.first)
+            && let Some(place) = group.places.get_mut(at as usize)
+            && *place == old
+        {
+            *place = new;
+        }
     }
 
     /// Ends a batch: counts it and makes the cache fit its bound.

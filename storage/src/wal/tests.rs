@@ -16,7 +16,13 @@ use crate::fs::real::RealFs;
 pub(super) const DIR: &str = "/node/wal";
 
 pub(super) fn options() -> WalOptions {
-    WalOptions { segment_bytes: 4096, cache_bytes: 1 << 20, batch_bytes: 1 << 20, salt: 0x5a17 }
+    WalOptions {
+        segment_bytes: 4096,
+        cache_bytes: 1 << 20,
+        batch_bytes: 1 << 20,
+        rewrite_above_segments: usize::MAX,
+        salt: 0x5a17,
+    }
 }
 
 pub(super) fn open<F: Fs>(fs: &F) -> (Wal<F>, LogWriter<F>) {
@@ -236,6 +242,35 @@ fn segments_go_when_no_group_needs_them_and_state_stays() {
 }
 
 #[test]
+fn an_idle_groups_few_entries_are_written_again_so_that_the_log_stays_short() {
+    let fs = MemFs::new(1);
+    let few = WalOptions { rewrite_above_segments: 3, cache_bytes: 0, ..options() };
+    let (wal, mut writer) = open_with(&fs, few.clone());
+    wal.append(B, entries(1..4, 2, 10), ignore());
+    for round in 0..60 {
+        wal.append(A, entries(round * 5..round * 5 + 5, 1, 200), ignore());
+        flush(&mut writer);
+        if round > 1 {
+            wal.purge(A, round * 5 - 5, Bytes::new(), ignore());
+        }
+        assert_eq!(all(&wal, B), entries(1..4, 2, 10));
+        assert!(wal.stats().segments <= 5, "{:?}", wal.stats());
+    }
+    let stats = wal.stats();
+    assert!(stats.rewritten_bytes > 0 && stats.rewritten_bytes < stats.written_bytes / 20, "{stats:?}");
+    wal.append(B, entries(4..6, 3, 10), ignore());
+    flush(&mut writer);
+    drop((wal, writer));
+    let (wal, mut writer) = open_with(&fs, few);
+    assert_eq!(all(&wal, B), [entries(1..4, 2, 10), entries(4..6, 3, 10)].concat());
+    wal.truncate_after(B, Some(2), ignore());
+    wal.append(B, entries(3..4, 4, 10), ignore());
+    wal.purge(B, 1, Bytes::new(), ignore());
+    flush(&mut writer);
+    assert_eq!(all(&wal, B), [entries(2..3, 2, 10), entries(3..4, 4, 10)].concat());
+}
+
+#[test]
 fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     let fs = MemFs::new(1);
     let (wal, mut writer) = open(&fs);
@@ -349,7 +384,9 @@ fn dropping_the_last_handle_ends_a_waiting_writer_and_dropping_the_writer_fails_
 fn the_waker_fires_when_work_comes_to_an_empty_queue() {
     let (wal, mut writer) = open(&MemFs::new(1));
     let (tx, rx) = mpsc::channel();
-    writer.set_waker(Box::new(move || _ = tx.send(())));
+    writer.set_waker(Box::new(move || {
+        let _ = tx.send(());
+    }));
     assert_eq!(rx.try_iter().count(), 1, "once at first");
     wal.save_committed(A, Bytes::new()).unwrap();
     assert_eq!(rx.try_iter().count(), 0, "committed positions wake nobody");

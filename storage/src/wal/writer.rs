@@ -95,6 +95,7 @@ impl<F: Fs> LogWriter<F> {
             return Ok(0);
         }
         let batch = self.build(items, committed);
+        let sequence = self.sequence;
         if !batch.records.is_empty()
             && let Err(e) = self.write(&batch)
         {
@@ -103,6 +104,10 @@ impl<F: Fs> LogWriter<F> {
         let count = batch.items.len();
         self.publish(batch);
         self.delete_segments();
+        // Once per new segment: what is written again stays a fraction of what is written.
+        if self.sequence != sequence && self.segments.len() > self.shared.options.rewrite_above_segments {
+            self.rewrite_oldest()?;
+        }
         Ok(count)
     }
 
@@ -140,6 +145,36 @@ impl<F: Fs> LogWriter<F> {
 
     /// Brings the batch to the disk, and the ledger up to it.
     fn write(&mut self, batch: &Batch) -> Result<(), WriteError> {
+        let (payload_at, lsn_at) = self.write_bytes()?;
+        let mut bodies = batch
+            .items
+            .iter()
+            .flat_map(|item| state_bodies(&item.change))
+            .chain(batch.committed.iter().map(|(_, bytes)| bytes));
+        for record in &batch.records {
+            let body: &[u8] = match record.kind {
+                Kind::Vote | Kind::Purge | Kind::Committed => bodies.next().map_or(&[], |bytes| bytes),
+                _ => &[],
+            };
+            self.record(record, payload_at, lsn_at, body);
+        }
+        Ok(())
+    }
+
+    /// Takes a durable record over into the ledger, and gives its place.
+    fn record(&mut self, record: &RecordHeader, payload_at: u64, batch_at: u64, body: &[u8]) -> Place {
+        let place = self.place(payload_at, record);
+        let path = &self.active.path;
+        self.ledger.apply(record, place, body, |reason| {
+            // The groups' state checked every change before it was queued.
+            debug_assert!(false, "the log contradicts itself: {reason}");
+            Damage { path: path.clone(), offset: batch_at, reason: reason.to_owned() }
+        });
+        place
+    }
+
+    /// Writes and syncs what the builder holds. Gives the offsets of the payloads and of the batch.
+    fn write_bytes(&mut self) -> Result<(u64, u64), WriteError> {
         let bytes = self.builder.total_bytes();
         if self.offset + bytes + SEAL_BYTES > self.active.len {
             self.roll(bytes)?;
@@ -156,25 +191,7 @@ impl<F: Fs> LogWriter<F> {
         self.lsn = lsn;
         self.offset += bytes;
 
-        let mut bodies = batch
-            .items
-            .iter()
-            .flat_map(|item| state_bodies(&item.change))
-            .chain(batch.committed.iter().map(|(_, bytes)| bytes));
-        let path = &self.active.path;
-        for record in &batch.records {
-            let place = self.place(at + head_bytes, record);
-            let body: &[u8] = match record.kind {
-                Kind::Vote | Kind::Purge | Kind::Committed => bodies.next().map_or(&[], |bytes| bytes),
-                _ => &[],
-            };
-            self.ledger.apply(record, place, body, |reason| {
-                // The groups' state checked every change before it was queued.
-                debug_assert!(false, "the log contradicts itself: {reason}");
-                Damage { path: path.clone(), offset: at, reason: reason.to_owned() }
-            });
-        }
-        Ok(())
+        Ok((at + head_bytes, at))
     }
 
     fn place(&self, payload_at: u64, record: &RecordHeader) -> Place {
@@ -241,6 +258,56 @@ impl<F: Fs> LogWriter<F> {
         for item in batch.items {
             (item.done)(Ok(()));
         }
+    }
+
+    /// Writes the entries again that alone keep the oldest segment, if they are few, and deletes it.
+    ///
+    /// They get a batch of their own, made from the ledger: what it holds is in the log, and changes that wait in the
+    /// queue come after. So a rewritten entry never comes back over a newer one of the same index.
+    fn rewrite_oldest(&mut self) -> Result<(), WalError> {
+        let Some((&oldest, path)) = self.segments.first_key_value() else { return Ok(()) };
+        let entries = self.ledger.entries_in(oldest);
+        let bytes: u64 = entries.iter().map(|(_, _, place)| u64::from(place.len)).sum();
+        let limit = self.shared.options.segment_bytes / 4;
+        if oldest == self.sequence || bytes > limit || entries.len() > MAX_BATCH_RECORDS / 2 {
+            return Ok(());
+        }
+        let Some(file) = self.shared.state().segment_file(oldest) else { return Ok(()) };
+        let mut records = Vec::with_capacity(entries.len());
+        self.builder.begin(entries.len(), 2 * self.shared.options.batch_bytes);
+        for (group, index, place) in &entries {
+            let mut payload = vec![0; place.len as usize];
+            file.read_exact_at(u64::from(place.offset), &mut payload)
+                .map_err(|e| WalError::io(path, "reading an entry", e))?;
+            let (head, body) = payload.split_at(place.head_len as usize);
+            let record = self.builder.push(Kind::Rewrite, *group, *index, head, body);
+            if record.crc != place.crc {
+                // Whoever reads it will find the damage. Here it must not be given a new checksum.
+                tracing::warn!(path = %path.display(), %group, index, "an entry is bad, the segment is kept");
+                return Ok(());
+            }
+            records.push(record);
+        }
+        let (payload_at, batch_at) = match self.write_bytes() {
+            Ok(offsets) => offsets,
+            Err(e) if e.may_retry && matches!(e.error, WalError::NoSpace { .. }) => return Ok(()),
+            Err(e) => {
+                self.poison(&e.error, Vec::new());
+                return Err(e.error);
+            }
+        };
+        let places: Vec<Place> =
+            records.iter().map(|record| self.record(record, payload_at, batch_at, &[])).collect();
+        {
+            let mut state = self.shared.state();
+            for ((group, index, old), new) in entries.iter().zip(places) {
+                state.replace(*group, *index, *old, new);
+            }
+            state.count_rewritten(bytes);
+            state.batch_written(records.len() as u64, self.builder.total_bytes(), false);
+        }
+        self.delete_segments();
+        Ok(())
     }
 
     /// After a failed write: back into the queue, or the end.

@@ -558,6 +558,17 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn zero_from(&mut self, path: &Path, byte: u64) -> io::Result<()> {
+        let ino = self.resolve(path)?;
+        let file = self.file_mut(ino)?;
+        for pages in [&mut file.live, &mut file.durable] {
+            let len = pages.len();
+            pages.set_len(byte.min(len));
+            pages.set_len(len);
+        }
+        Ok(())
+    }
+
     pub(super) fn delete(&mut self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.resolve_parent(path)?;
         let dir = self.dir_mut(dir)?;
