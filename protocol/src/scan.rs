@@ -130,6 +130,9 @@ pub struct EvaluateRequest {
     /// Scalars inside the span that only the coordinator can evaluate.
     #[prost(message, repeated, tag = "18")]
     pub scalars: Vec<BoundScalar>,
+    /// Native histograms have to tell whether their counter was reset before them.
+    #[prost(bool, tag = "19")]
+    pub find_resets: bool,
 }
 
 /// The values of a scalar part of the query.
@@ -249,6 +252,9 @@ pub struct PartialMessage {
     /// Histogram states.
     #[prost(message, repeated, tag = "10")]
     pub histograms: Vec<PartialHistogram>,
+    /// The metric of the newest histogram, for warnings.
+    #[prost(string, tag = "11")]
+    pub metric: String,
 }
 
 /// Running sum of histograms at one step.

@@ -33,6 +33,7 @@ use crate::eval::{Evaluator, millis};
 use crate::exec::{Budget, CancelFlag, Limits};
 use crate::features::Features;
 use crate::fragment::wire;
+use crate::plan::resets::mark_resets;
 use crate::plan::{QueryTimes, prepare};
 use crate::promql::ast::{At, Edges, Expr, ExprKind, MatrixSelector, Subquery, ValueType};
 use crate::promql::parser::parse;
@@ -241,7 +242,8 @@ impl Running<'_> {
         cancel: CancelFlag,
     ) -> Result<QueryResult> {
         let value_type = parsed.value_type();
-        let expr = prepare(parsed, &self.times)?;
+        let mut expr = prepare(parsed, &self.times)?;
+        mark_resets(&mut expr, false);
         let mut store = Store::new(Budget::new(self.limits, cancel));
         let value = match value_type {
             ValueType::String => {
@@ -374,6 +376,7 @@ impl Running<'_> {
             timeout_ms: store.budget.remaining().as_millis() as u64,
             partial: job.partial,
             scalars: scalars.iter().map(scalar).collect(),
+            find_resets: job.find_resets,
         };
         self.encode(FragmentBody::Evaluate(request))
     }

@@ -8,7 +8,8 @@
 pub struct Features {
     /// `promql-delayed-name-removal`: metric names are dropped when the query ends, not by each function.
     pub delayed_name_removal: bool,
-    /// `type-and-unit-labels`: `rate` judges by `__type__` instead of by the metric's name whether it is a counter.
+    /// `type-and-unit-labels`: `rate` judges by `__type__`, where a series has it, instead of by the metric's name
+    /// whether it is a counter.
     pub type_and_unit_labels: bool,
     /// `use-start-timestamps`: start timestamps tell counter resets in `rate`, `increase` and `irate`.
     pub start_timestamps: bool,

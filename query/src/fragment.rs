@@ -22,6 +22,7 @@ use crate::error::QueryError;
 use crate::eval::{Data, Evaluator};
 use crate::exec::{Budget, CancelFlag, Limits};
 use crate::features::Features;
+use crate::plan::resets::mark_resets;
 use crate::plan::{QueryTimes, prepare};
 use crate::promql::ast::{Expr, ExprKind};
 use crate::promql::functions::FunctionId;
@@ -118,7 +119,8 @@ fn evaluate(
     let times =
         QueryTimes { start: request.query_start_ms, end: request.query_end_ms, step: request.query_step_ms };
     let span = Span { start: request.span_start, end: request.span_end };
-    let expr = prepare(parse_span(&request.query, span)?, &times)?;
+    let mut expr = prepare(parse_span(&request.query, span)?, &times)?;
+    mark_resets(&mut expr, request.find_resets);
     let features = Features::from_names(request.features.iter().map(String::as_str))
         .map_err(|e| QueryError::Protocol(e.to_string()))?;
     let mut scalars = Vec::new();

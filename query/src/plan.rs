@@ -5,6 +5,7 @@
 //! first step and its value repeated at all.
 
 pub mod push;
+pub mod resets;
 
 use crate::error::QueryError;
 use crate::promql::ast::{At, DurationExpr, DurationKind, DurationOp, DurationValue, Expr, ExprKind};

@@ -4,6 +4,7 @@ use crate::eval::info::{info_selector, info_timestamps};
 use crate::eval::range::subquery_grid;
 use crate::features::Features;
 use crate::plan::push::{Chain, Sharing, sharing};
+use crate::plan::resets::any_marked;
 use crate::promql::ast::{Aggregate, Expr, ExprKind};
 use crate::promql::functions::FunctionId;
 use crate::promql::span::Span;
@@ -34,6 +35,8 @@ pub(super) struct Job<'a> {
     pub partial: bool,
     /// Answer with names still on.
     pub keep_names: bool,
+    /// Histograms have to tell whether they were reset.
+    pub find_resets: bool,
     /// Scalars to evaluate first and send along.
     pub scalars: Vec<&'a Expr>,
     /// Jobs of lower levels come first.
@@ -49,7 +52,8 @@ impl Job<'_> {
         };
         self.scalars.is_empty()
             && other.scalars.is_empty()
-            && (self.grid, self.partial, self.keep_names) == (other.grid, other.partial, other.keep_names)
+            && (self.grid, self.partial, self.keep_names, self.find_resets)
+                == (other.grid, other.partial, other.keep_names, other.find_resets)
             && text(self) == text(other)
     }
 }
@@ -78,25 +82,25 @@ impl<'a> Collector<'a> {
             return self.visit(inner, grid);
         }
         if let Some(chain) = Chain::of(expr, self.features) {
-            return self.push(expr.span, grid, Kind::Rows, chain.scalars);
+            return self.push(expr, grid, Kind::Rows, chain.scalars);
         }
         match &expr.kind {
             ExprKind::Aggregate(aggregate) => match sharing(aggregate, self.features) {
                 Some((Sharing::Partial, chain)) => {
-                    let level = self.push(expr.span, grid, Kind::Merge(aggregate), chain.scalars);
+                    let level = self.push(expr, grid, Kind::Merge(aggregate), chain.scalars);
                     // The parameter is needed here too.
                     level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
                 }
                 Some((Sharing::Twice, chain)) => {
                     let kind = Kind::Select(aggregate, expr.span);
-                    let level = self.push(expr.span, grid, kind, chain.scalars);
+                    let level = self.push(expr, grid, kind, chain.scalars);
                     level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
                 }
                 None => self.children(expr, grid),
             },
             ExprKind::Call { function, args } => match function.id {
                 FunctionId::Absent => match Chain::of(&args[0], self.features) {
-                    Some(chain) => self.push(expr.span, grid, Kind::Absence(&args[0], false), chain.scalars),
+                    Some(chain) => self.push(expr, grid, Kind::Absence(&args[0], false), chain.scalars),
                     None => self.children(expr, grid),
                 },
                 FunctionId::AbsentOverTime => {
@@ -108,7 +112,7 @@ impl<'a> Collector<'a> {
                         _ => None,
                     };
                     match chain {
-                        Some(scalars) => self.push(expr.span, grid, Kind::Absence(&args[0], true), scalars),
+                        Some(scalars) => self.push(expr, grid, Kind::Absence(&args[0], true), scalars),
                         None => self.children(expr, grid),
                     }
                 }
@@ -124,6 +128,7 @@ impl<'a> Collector<'a> {
                             kind: Kind::Rows,
                             partial: false,
                             keep_names,
+                            find_resets: false,
                             scalars: Vec::new(),
                             level: 0,
                         });
@@ -144,10 +149,20 @@ impl<'a> Collector<'a> {
         expr.children().into_iter().map(|child| self.visit(child, grid)).max().unwrap_or(0)
     }
 
-    fn push(&mut self, span: Span, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> usize {
+    fn push(&mut self, expr: &Expr, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> usize {
         let level = scalars.iter().map(|scalar| self.visit(scalar, grid)).max().unwrap_or(0);
         let partial = matches!(kind, Kind::Merge(_) | Kind::Absence(..));
-        self.jobs.push(Job { span, text: None, grid, kind, partial, keep_names: false, scalars, level });
+        self.jobs.push(Job {
+            span: expr.span,
+            text: None,
+            grid,
+            kind,
+            partial,
+            keep_names: false,
+            find_resets: any_marked(expr),
+            scalars,
+            level,
+        });
         level + 1
     }
 }

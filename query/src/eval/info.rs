@@ -51,6 +51,7 @@ pub(crate) fn info_selector(args: &[Expr], call: Span) -> Expr {
         at: at.map(At::Time),
         edges: Edges::Plain,
         labels_only: false,
+        finds_resets: false,
     };
     Expr { kind: ExprKind::Vector(selector), span }
 }

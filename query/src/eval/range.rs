@@ -29,7 +29,6 @@ pub struct Samples<'a> {
     starts: Cow<'a, [i64]>,
     histogram_times: Cow<'a, [i64]>,
     histograms: Vec<Arc<Histogram>>,
-    histogram_starts: Cow<'a, [i64]>,
 }
 
 fn without<T: Copy>(column: &[T], gone: &[usize]) -> Vec<T> {
@@ -64,7 +63,6 @@ impl<'a> Samples<'a> {
                 .filter(|h| !is_stale_nan(h.sum))
                 .map(|h| Arc::new(h.clone()))
                 .collect(),
-            histogram_starts: keep(columns.histogram_start_times, &stale_histograms),
         }
     }
 
@@ -91,7 +89,6 @@ impl<'a> Samples<'a> {
             starts: Cow::Borrowed(&[]),
             histogram_times: Cow::Owned(histogram_times),
             histograms,
-            histogram_starts: Cow::Borrowed(&[]),
         }
     }
 
@@ -125,7 +122,6 @@ impl<'a> Samples<'a> {
             starts: &self.starts[optional(&self.starts, &floats)],
             histogram_times: &self.histogram_times[histograms.clone()],
             histograms: &self.histograms[histograms.clone()],
-            histogram_starts: &self.histogram_starts[optional(&self.histogram_starts, &histograms)],
             start,
             end,
             at,
@@ -272,6 +268,19 @@ impl Pairs {
     }
 }
 
+impl Pairs {
+    /// From the indices of the samples that count against the one before, in ascending order.
+    fn at(samples: usize, indices: &[usize]) -> Self {
+        let mut rest = indices.iter().copied().peekable();
+        let mut total = 0;
+        let step = |i| {
+            total += u32::from(rest.next_if_eq(&i).is_some());
+            total
+        };
+        Self { up_to: (0..samples).map(step).collect() }
+    }
+}
+
 impl Kernel for Pairs {
     fn step(&mut self, (from, to): (usize, usize), window: &Window<'_>, _: &Call<'_>) -> Result<Answer> {
         if window.values.is_empty() {
@@ -301,7 +310,10 @@ fn kernel(id: FunctionId, samples: &Samples<'_>, edges: Edges) -> Box<dyn Kernel
             Box::new(Extreme { largest: id == Id::MaxOverTime, queue: VecDeque::new(), next: 0 })
         }
         Id::Changes => Box::new(Pairs::new(&samples.values, rate::float_changes)),
-        Id::Resets => Box::new(Pairs::new(&samples.values, |before, now| now < before)),
+        Id::Resets => Box::new(Pairs::at(
+            samples.values.len(),
+            &float_resets(&samples.times, &samples.values, &samples.starts),
+        )),
         _ => Box::new(Whole(id)),
     }
 }
@@ -376,7 +388,7 @@ impl Evaluator<'_> {
                 let seen = TimeRange::new(first.saturating_add(1), last);
                 self.select(selector, seen, |mut columns| {
                     if !self.features.start_timestamps {
-                        (columns.start_times, columns.histogram_start_times) = (&[], &[]);
+                        columns.start_times = &[];
                     }
                     let samples = Samples::read(&columns);
                     self.budget.charge_samples(samples.len())?;
@@ -413,8 +425,8 @@ impl Evaluator<'_> {
         if metric.is_empty() {
             return;
         }
-        if self.features.type_and_unit_labels {
-            let kind = labels.get("__type__").unwrap_or("");
+        // Series without the label, which came before it or from elsewhere, are judged by their names as ever.
+        if let Some(kind) = labels.get("__type__").filter(|_| self.features.type_and_unit_labels) {
             if !matches!(kind, "counter" | "histogram") {
                 self.notes.borrow_mut().possible_non_counter_label(metric, kind, span);
             }

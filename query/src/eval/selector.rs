@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use protocol::histogram::{CounterResetHint, Histogram};
 use protocol::sample::is_stale_nan;
 
 use super::{Evaluator, Result, Sink, millis};
@@ -102,8 +103,18 @@ impl Evaluator<'_> {
         mut each: impl FnMut(SeriesColumns<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut failed: Option<QueryError> = None;
-        self.data.select(&selector.matchers, range, &mut |columns| {
-            let done = self.budget.charge_series().and_then(|()| each(columns));
+        let wider = match selector.finds_resets {
+            true => TimeRange::new(range.start.saturating_sub(self.lookback), range.end),
+            false => range,
+        };
+        self.data.select(&selector.matchers, wider, &mut |columns| {
+            let done = self.budget.charge_series().and_then(|()| {
+                if !selector.finds_resets {
+                    return each(columns);
+                }
+                let histograms = with_resets(columns.histograms);
+                each(since(SeriesColumns { histograms: &histograms, ..columns }, range.start))
+            });
             match done {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
@@ -233,6 +244,36 @@ impl Evaluator<'_> {
             }
             if series.has_any() { sink(series) } else { Ok(()) }
         })
+    }
+}
+
+/// Histograms with what they have to say of resets, as far as nobody said it before.
+fn with_resets(histograms: &[Histogram]) -> Vec<Histogram> {
+    let mut before: Option<&Histogram> = None;
+    let mut told = histograms.to_vec();
+    for (h, out) in histograms.iter().zip(&mut told).filter(|(h, _)| !is_stale_nan(h.sum)) {
+        if let Some(before) = before.filter(|_| h.counter_reset_hint == CounterResetHint::Unknown) {
+            let was_reset = h.is_reset_after(before);
+            out.counter_reset_hint =
+                if was_reset { CounterResetHint::Reset } else { CounterResetHint::NotReset };
+        }
+        before = Some(h);
+    }
+    told
+}
+
+/// The columns from a time on.
+fn since(columns: SeriesColumns<'_>, start: i64) -> SeriesColumns<'_> {
+    let floats = columns.times.partition_point(|time| *time < start);
+    let histograms = columns.histogram_times.partition_point(|time| *time < start);
+    SeriesColumns {
+        times: &columns.times[floats..],
+        values: &columns.values[floats..],
+        start_times: columns.start_times.get(floats..).unwrap_or_default(),
+        histogram_times: &columns.histogram_times[histograms..],
+        histograms: &columns.histograms[histograms..],
+        histogram_start_times: columns.histogram_start_times.get(histograms..).unwrap_or_default(),
+        ..columns
     }
 }
 

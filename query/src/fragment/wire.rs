@@ -217,6 +217,7 @@ pub fn group_to_wire(group: &Group) -> PartialMessage {
         spread_low: pick(&group.spread_low),
         flags: if flags.iter().any(|f| *f != 0) { flags } else { Vec::new() },
         histograms: group.histograms.iter().map(histogram).collect(),
+        metric: if group.histograms.is_empty() { String::new() } else { group.metric.clone() },
     }
 }
 
@@ -265,6 +266,7 @@ pub fn group_from_wire(m: PartialMessage, steps: usize) -> Result<Group> {
         flags,
         histograms,
         rows: Vec::new(),
+        metric: m.metric,
     })
 }
 

@@ -219,6 +219,8 @@ pub struct VectorSelector {
     pub edges: Edges,
     /// A label selector (second argument of `info`), which may match everything.
     pub labels_only: bool,
+    /// Native histograms have to tell whether they were reset (see `plan::resets`).
+    pub finds_resets: bool,
 }
 
 /// A range selector.

@@ -340,6 +340,7 @@ impl<'a> Parser<'a> {
             at: None,
             edges: Edges::Plain,
             labels_only: false,
+            finds_resets: false,
         };
         Ok(Expr { kind: ExprKind::Vector(selector), span })
     }

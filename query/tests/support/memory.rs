@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use protocol::histogram::Histogram;
+use protocol::histogram::{CounterResetHint, Histogram};
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
+use query::histogram::HistogramExt;
 use query::source::{
     Cluster, Exemplar, MetricMetadata, ReadContext, SeriesColumns, ShardAnswer, ShardSource, SourceError,
     TimeRange,
@@ -40,6 +41,8 @@ pub struct Shard {
 /// All shards.
 pub struct MemoryCluster {
     shards: Vec<Mutex<Shard>>,
+    /// Histograms are stored as they come, without a word on whether they were reset.
+    pub raw_hints: bool,
 }
 
 fn matches(matchers: &[Matcher], labels: &Labels) -> bool {
@@ -48,7 +51,7 @@ fn matches(matchers: &[Matcher], labels: &Labels) -> bool {
 
 impl MemoryCluster {
     pub fn new(shards: usize) -> Arc<Self> {
-        Arc::new(Self { shards: (0..shards).map(|_| Mutex::default()).collect() })
+        Arc::new(Self { shards: (0..shards).map(|_| Mutex::default()).collect(), raw_hints: shards == 2 })
     }
 
     fn shard_of(&self, labels: &Labels) -> &Mutex<Shard> {
@@ -74,7 +77,16 @@ impl MemoryCluster {
             Value::Float(value) => {
                 stored.floats.insert(time, (value, start));
             }
-            Value::Histogram(h) => {
+            Value::Histogram(mut h) => {
+                // Prometheus' storage notices when a histogram just goes on.
+                if let Some((_, (before, _))) = stored.histograms.range(..time).next_back()
+                    && !self.raw_hints
+                    && h.counter_reset_hint == CounterResetHint::Unknown
+                    && before.counter_reset_hint != CounterResetHint::Gauge
+                    && !h.is_reset_after(before)
+                {
+                    h.counter_reset_hint = CounterResetHint::NotReset;
+                }
                 stored.histograms.insert(time, (h, start));
             }
         }

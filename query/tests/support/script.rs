@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use protocol::histogram::Histogram;
+use protocol::histogram::{CounterResetHint, Histogram};
 use protocol::ids::TenantId;
 use protocol::labels::{Labels, METRIC_NAME};
 use query::format::{format_labels, parse_float};
@@ -20,7 +20,7 @@ use query::value::almost_equal;
 use query::{Engine, EngineOptions, Features, Limits, QueryError, QueryKind, QueryRequest};
 
 use super::memory::{MemoryCluster, Value};
-use super::series::{Item, parse_series};
+use super::series::{Item, Line, parse_line, parse_series};
 
 /// Relative error that Prometheus allows.
 const EPSILON: f64 = 1e-6;
@@ -57,11 +57,8 @@ pub struct Ran {
 /// Runs one script over so many shards.
 pub fn run(script: &str, shards: usize) -> Report {
     let cluster = MemoryCluster::new(shards);
-    let options = EngineOptions {
-        features: Features { delayed_name_removal: true, start_timestamps: true, ..Features::default() },
-        limits: Limits::default(),
-        ..EngineOptions::default()
-    };
+    let options =
+        EngineOptions { features: Features::all(), limits: Limits::default(), ..EngineOptions::default() };
     let runner = Runner { engine: Engine::new(cluster.clone(), options), cluster };
     let mut report = Report::default();
     let lines: Vec<&str> =
@@ -112,6 +109,8 @@ struct Expectations {
     range_vector: Option<(i64, i64, i64)>,
     scalar: Option<f64>,
     series: Vec<(Labels, Vec<Item>)>,
+    /// The storage does not say whether a histogram was reset; results can only say what gauges are.
+    raw_hints: bool,
 }
 
 enum Pattern {
@@ -271,7 +270,7 @@ impl Expectations {
                         return Err(format!("{} at position {position}", format_labels(&sample.labels)));
                     }
                     match &self.series[at].1[..] {
-                        [item] => check_value(item, &sample.value)
+                        [item] => check_value(item, &sample.value, self.raw_hints)
                             .map_err(|e| format!("{}: {e}", format_labels(&sample.labels)))?,
                         items => return Err(format!("expected one value, the script has {}", items.len())),
                     }
@@ -313,7 +312,7 @@ impl Expectations {
                 ));
             }
             for (t, value) in &found {
-                check_value(wanted[t], value)
+                check_value(wanted[t], value, self.raw_hints)
                     .map_err(|e| format!("{} at {t}: {e}", format_labels(&labels)))?;
             }
         }
@@ -334,7 +333,7 @@ fn show(value: &ResultSample) -> String {
     }
 }
 
-fn check_value(expected: &Item, found: &ResultSample) -> Result<(), String> {
+fn check_value(expected: &Item, found: &ResultSample, raw_hints: bool) -> Result<(), String> {
     match (expected, found) {
         (Item::Float(expected, _), ResultSample::Float(found)) => {
             if almost_equal(*expected, *found, EPSILON) {
@@ -344,7 +343,9 @@ fn check_value(expected: &Item, found: &ResultSample) -> Result<(), String> {
             }
         }
         (Item::Histogram(expected, hint_set, _), ResultSample::Histogram(found)) => {
-            let hint_differs = *hint_set && expected.counter_reset_hint != found.counter_reset_hint;
+            let (wanted, hint) = (expected.counter_reset_hint, found.counter_reset_hint);
+            let comparable = !raw_hints || [wanted, hint].contains(&CounterResetHint::Gauge);
+            let hint_differs = *hint_set && comparable && wanted != hint;
             if !histograms_alike(expected, found) || hint_differs {
                 return Err(format!(
                     "expected {:?} {} found {:?} {}",
@@ -383,9 +384,20 @@ impl Runner {
         let step = time(step.trim())?;
         // Of equal series in one command the last counts.
         let mut series: BTreeMap<Labels, Vec<Item>> = BTreeMap::new();
+        let mut starts: BTreeMap<Labels, Vec<Option<i64>>> = BTreeMap::new();
         for line in lines {
-            let (labels, items) = parse_series(line)?;
-            series.insert(labels, items);
+            match parse_line(line)? {
+                Line::Values(labels, items) => drop(series.insert(labels, items)),
+                Line::Starts(labels, offsets) => drop(starts.insert(labels, offsets)),
+            }
+        }
+        for (labels, items) in &mut series {
+            let offsets = starts.get(labels).into_iter().flatten();
+            for (i, (item, offset)) in items.iter_mut().zip(offsets).enumerate() {
+                if let (Item::Float(_, start) | Item::Histogram(_, _, start), Some(offset)) = (item, offset) {
+                    *start = i as i64 * step + offset;
+                }
+            }
         }
         for (labels, items) in &series {
             for (i, item) in items.iter().enumerate() {
@@ -415,7 +427,8 @@ impl Runner {
     fn eval(&self, line: &str, lines: &[&str], results: &mut Vec<Ran>) -> Result<(), String> {
         let (command, rest) = line.split_once(char::is_whitespace).ok_or("eval of nothing")?;
         let suffix = command.strip_prefix("eval").and_then(|s| s.strip_prefix('_')).unwrap_or("");
-        let expectations = Expectations::parse(lines, suffix)?;
+        let mut expectations = Expectations::parse(lines, suffix)?;
+        expectations.raw_hints = self.cluster.raw_hints;
         let rest = rest.trim_start();
         if let Some(rest) = rest.strip_prefix("instant") {
             let rest = rest.trim_start();

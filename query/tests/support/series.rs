@@ -25,6 +25,56 @@ pub fn parse_series(line: &str) -> Result<(Labels, Vec<Item>), String> {
     Ok((parse_labels(selector.trim())?, parse_values(values.trim())?))
 }
 
+/// What a line of a load is.
+pub enum Line {
+    /// Values of a series.
+    Values(Labels, Vec<Item>),
+    /// `name{...}@st offsets`: start timestamps of a series, relative to its samples.
+    Starts(Labels, Vec<Option<i64>>),
+}
+
+/// Reads a line of a load.
+pub fn parse_line(line: &str) -> Result<Line, String> {
+    let (selector, rest) = line.split_at(selector_end(line));
+    let (selector, starts) = match (selector.strip_suffix("@st"), rest.strip_prefix("@st")) {
+        (Some(selector), _) => (selector, Some(rest)),
+        (None, Some(rest)) => (selector, Some(rest)),
+        (None, None) => (selector, None),
+    };
+    let labels = parse_labels(selector.trim())?;
+    match starts {
+        Some(starts) => Ok(Line::Starts(labels, parse_starts(starts)?)),
+        None => Ok(Line::Values(labels, parse_values(rest.trim())?)),
+    }
+}
+
+/// `_`, `-30s`, `-30s-1mx2`
+fn parse_starts(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut out = Vec::new();
+    let signed = |text: &str| match text.strip_prefix('-') {
+        Some(rest) => parse_duration(rest).map(|millis| -millis),
+        None => parse_duration(text.strip_prefix('+').unwrap_or(text)),
+    };
+    for token in text.split_whitespace() {
+        if let Some(rest) = token.strip_prefix('_') {
+            let times = rest.strip_prefix('x').map_or(Ok(1), count)?;
+            out.extend(std::iter::repeat_n(None, times));
+            continue;
+        }
+        let (head, times) = match token.rsplit_once('x') {
+            Some((head, times)) => (head, count(times)?),
+            None => (token, 0),
+        };
+        let step_at = head.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-')).map(|(i, _)| i);
+        let (first, step) = match step_at {
+            Some(i) => (signed(&head[..i])?, signed(&head[i..])?),
+            None => (signed(head)?, 0),
+        };
+        out.extend((0..=times).map(|i| Some(first + step * i as i64)));
+    }
+    Ok(out)
+}
+
 /// Where the label set ends: behind its brace, or at the first space.
 fn selector_end(line: &str) -> usize {
     let mut quote: Option<char> = None;

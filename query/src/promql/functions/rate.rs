@@ -22,14 +22,22 @@ pub struct RateKind {
     pub per_second: bool,
 }
 
-/// Whether start timestamps tell a reset between two samples.
+/// Whether start timestamps tell a reset between two samples, each a start and a time.
 pub fn starts_anew(before: (i64, i64), now: (i64, i64)) -> bool {
     let ((start_before, time_before), (start, time)) = (before, now);
-    if start == 0 || start > time || start < time_before {
+    // A start at the sample's own time says nothing, nor does none or a later one.
+    if start == 0 || start >= time || start < time_before {
         return false;
     }
-    // A start at the sample before means a delta, unless nothing was known of starts.
-    start > time_before || start_before != 0
+    // One at the time of the sample before is a delta's, unless that sample did not know its own: then the series
+    // counts from it on.
+    start > time_before || (start_before != 0 && start_before < time_before)
+}
+
+/// When the first sample of a range was zero, where its start timestamp says so inside the range.
+fn known_zero(window: &Window<'_>) -> Option<i64> {
+    let (start, first) = (start_of(window.starts, 0), *window.times.first()?);
+    (start != 0 && start > window.start && start < first).then_some(start)
 }
 
 fn start_of(starts: &[i64], index: usize) -> i64 {
@@ -47,27 +55,38 @@ pub fn float_resets(times: &[i64], values: &[f64], starts: &[i64]) -> Vec<usize>
     (1..values.len()).filter(is_reset).collect()
 }
 
+/// What is known of a counter before its first sample in a range.
+enum Before {
+    /// Nothing: the series is taken to reach back further.
+    Unknown,
+    /// Going on like this it was zero so many of the sampled intervals before.
+    Zero(f64),
+    /// It was zero at this time.
+    ZeroAt(i64),
+}
+
 /// How far a range's increase is scaled to cover the range.
-fn extrapolation(
-    window: &Window<'_>,
-    first: i64,
-    last: i64,
-    intervals: usize,
-    zero_after: Option<f64>,
-) -> f64 {
-    let sampled = (last - first) as f64 / 1000.0;
-    let average = sampled / intervals as f64;
+fn extrapolation(window: &Window<'_>, first: i64, last: i64, intervals: usize, before: Before) -> f64 {
+    let mut sampled = (last - first) as f64 / 1000.0;
+    let average = if intervals == 0 { 0.0 } else { sampled / intervals as f64 };
     let threshold = average * 1.1;
     let mut to_start = (first - window.start) as f64 / 1000.0;
     let mut to_end = (window.end - last) as f64 / 1000.0;
     if to_start >= threshold {
         to_start = average / 2.0;
     }
-    if let Some(share) = zero_after {
-        // The counter was at zero so long before its first sample; it did not exist earlier.
-        let to_zero = sampled * share;
-        if to_zero < to_start {
-            to_start = to_zero;
+    match before {
+        Before::Unknown => {}
+        Before::Zero(share) => {
+            // It did not exist before it was zero.
+            let to_zero = sampled * share;
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        Before::ZeroAt(zero) => {
+            sampled = (last - zero) as f64 / 1000.0;
+            to_start = 0.0;
         }
     }
     if to_end >= threshold {
@@ -79,21 +98,25 @@ fn extrapolation(
 /// The float case of [`rate`]: `resets` are the indices inside the window before which the counter was reset.
 pub fn float_rate(kind: RateKind, window: &Window<'_>, resets: &[usize]) -> Answer {
     let (times, values) = (window.times, window.values);
-    if values.len() < 2 {
+    let zero = if kind.counter { known_zero(window) } else { None };
+    if values.len() < 2 && zero.is_none() {
         return Answer::Nothing;
     }
     let mut increase = values[values.len() - 1] - values[0];
-    let mut zero_after = None;
+    let mut before = Before::Unknown;
     if kind.counter {
         for i in resets {
             increase += values[i - 1];
         }
-        if increase > 0.0 && values[0] >= 0.0 {
-            zero_after = Some(values[0] / increase);
+        if let Some(zero) = zero {
+            increase += values[0];
+            before = Before::ZeroAt(zero);
+        } else if increase > 0.0 && values[0] >= 0.0 {
+            before = Before::Zero(values[0] / increase);
         }
     }
     let intervals = values.len() - 1;
-    let mut factor = extrapolation(window, times[0], times[intervals], intervals, zero_after);
+    let mut factor = extrapolation(window, times[0], times[intervals], intervals, before);
     if kind.per_second {
         factor /= window.seconds();
     }
@@ -118,21 +141,18 @@ pub fn rate(kind: RateKind, window: &Window<'_>, call: &Call<'_>) -> Answer {
     if histograms.len() < 2 {
         return Answer::Nothing;
     }
-    let reset = |i: usize, before: &Histogram| {
-        let starts = window.histogram_starts;
-        let times = window.histogram_times;
-        (!starts.is_empty()
-            && starts_anew((start_of(starts, i - 1), times[i - 1]), (start_of(starts, i), times[i])))
-            || histograms[i].is_reset_after(before)
-    };
+    let reset = |i: usize, before: &Histogram| histograms[i].is_reset_after(before);
     let Some(mut increase) = histogram_increase(kind.counter, histograms, call, reset) else {
         return Answer::Nothing;
     };
     let intervals = histograms.len() - 1;
-    let zero_after = (kind.counter && increase.count > 0.0 && histograms[0].count >= 0.0)
-        .then(|| histograms[0].count / increase.count);
+    let before = if kind.counter && increase.count > 0.0 && histograms[0].count >= 0.0 {
+        Before::Zero(histograms[0].count / increase.count)
+    } else {
+        Before::Unknown
+    };
     let (first, last) = (window.histogram_times[0], window.histogram_times[intervals]);
-    let mut factor = extrapolation(window, first, last, intervals, zero_after);
+    let mut factor = extrapolation(window, first, last, intervals, before);
     if kind.per_second {
         factor /= window.seconds();
     }
@@ -395,14 +415,14 @@ pub fn instant(counter: bool, window: &Window<'_>, call: &Call<'_>) -> Answer {
     if floats + histograms < 2 {
         return Answer::Nothing;
     }
-    // The last two of either kind, with their start timestamps.
+    // The last two of either kind, with the start timestamps of floats.
     let mut last: Vec<(Point<'_>, i64)> = Vec::with_capacity(4);
     for i in floats.saturating_sub(2)..floats {
         last.push((Point::Float(window.times[i], window.values[i]), start_of(window.starts, i)));
     }
     for i in histograms.saturating_sub(2)..histograms {
         let point = Point::Histogram(window.histogram_times[i], &window.histograms[i]);
-        last.push((point, start_of(window.histogram_starts, i)));
+        last.push((point, 0));
     }
     last.sort_by_key(|(point, _)| point.time());
     let [(before, start_before), (now, start)] = last[last.len() - 2..] else { return Answer::Nothing };

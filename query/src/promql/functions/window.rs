@@ -23,8 +23,6 @@ pub struct Window<'a> {
     pub histogram_times: &'a [i64],
     /// Histograms.
     pub histograms: &'a [Arc<Histogram>],
-    /// Start timestamps of the histograms, or empty.
-    pub histogram_starts: &'a [i64],
     /// Start of the range, which does not belong to it.
     pub start: i64,
     /// End of the range, which belongs to it.

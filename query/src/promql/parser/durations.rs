@@ -79,6 +79,22 @@ pub fn seconds_to_millis(seconds: f64) -> Option<i64> {
     (seconds.abs() <= limit).then_some((seconds * 1e9).round() as i64 / 1_000_000)
 }
 
+/// Where a duration stands, for errors and for how far a sign reaches.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    context: &'a str,
+    expected: &'a str,
+    /// A sign belongs to one term only.
+    tight: bool,
+}
+
+impl Place<'_> {
+    /// Inside parentheses.
+    fn inner(self) -> Self {
+        Self { tight: false, ..self }
+    }
+}
+
 impl Parser<'_> {
     pub(super) fn duration_seconds(&self, token: &Token) -> Result<f64> {
         match parse_duration(token.text(self.input)) {
@@ -89,7 +105,7 @@ impl Parser<'_> {
 
     /// A duration in brackets, which has to be above zero.
     pub(super) fn bracket_duration(&mut self, context: &str, expected: &str) -> Result<DurationValue> {
-        let expr = self.duration_expr(0, context, expected)?;
+        let expr = self.duration_expr(0, Place { context, expected, tight: false })?;
         let span = expr.span;
         if let DurationKind::Number { value, .. } = expr.kind
             && value <= 0.0
@@ -102,7 +118,8 @@ impl Parser<'_> {
     /// What follows `offset`: one literal, call or parenthesised expression with an optional sign. Arithmetic
     /// without parentheses belongs to the expression around the selector.
     pub(super) fn offset_duration(&mut self) -> Result<DurationValue> {
-        let expr = self.duration_term("offset", "number, duration, step(), or range()")?;
+        let expected = "number, duration, step(), or range()";
+        let expr = self.duration_term(Place { context: "offset", expected, tight: true })?;
         self.settled(expr)
     }
 
@@ -116,9 +133,9 @@ impl Parser<'_> {
         }
     }
 
-    fn duration_expr(&mut self, min: u8, context: &str, expected: &str) -> Result<DurationExpr> {
+    fn duration_expr(&mut self, min: u8, place: Place<'_>) -> Result<DurationExpr> {
         self.nested(|parser| {
-            let mut left = parser.duration_term(context, expected)?;
+            let mut left = parser.duration_term(place)?;
             let mut links = 0;
             while let &TokenKind::Op(op) = parser.peek() {
                 let (duration_op, precedence) = match op {
@@ -140,7 +157,7 @@ impl Parser<'_> {
                 }
                 parser.advance();
                 let right_min = if duration_op == DurationOp::Pow { precedence } else { precedence + 1 };
-                let right = parser.duration_expr(right_min, context, expected)?;
+                let right = parser.duration_expr(right_min, place)?;
                 if let (DurationOp::Div | DurationOp::Mod, DurationKind::Number { value: 0.0, .. }) =
                     (duration_op, &right.kind)
                 {
@@ -155,7 +172,7 @@ impl Parser<'_> {
         })
     }
 
-    fn duration_term(&mut self, context: &str, expected: &str) -> Result<DurationExpr> {
+    fn duration_term(&mut self, place: Place<'_>) -> Result<DurationExpr> {
         let token = self.token().clone();
         let number = |value, duration, span| DurationExpr {
             kind: DurationKind::Number { value, duration },
@@ -175,11 +192,7 @@ impl Parser<'_> {
                 self.advance();
                 let inner = self.nested(|parser| {
                     // Inside brackets a sign binds like `*`, so that `-2 ^ 2` is -(2 ^ 2).
-                    if context == "offset" {
-                        parser.duration_term(context, expected)
-                    } else {
-                        parser.duration_expr(3, context, expected)
-                    }
+                    if place.tight { parser.duration_term(place) } else { parser.duration_expr(3, place) }
                 })?;
                 let span = token.span.to(inner.span);
                 let negative = op == BinaryOp::Sub;
@@ -193,19 +206,19 @@ impl Parser<'_> {
             }
             TokenKind::Step | TokenKind::Range => {
                 self.advance();
-                self.expect(&TokenKind::LeftParen, context, "\"(\"")?;
-                let close = self.expect(&TokenKind::RightParen, context, "\")\"")?;
+                self.expect(&TokenKind::LeftParen, place.context, "\"(\"")?;
+                let close = self.expect(&TokenKind::RightParen, place.context, "\")\"")?;
                 let kind =
                     if token.kind == TokenKind::Step { DurationKind::Step } else { DurationKind::Range };
                 Ok(DurationExpr { kind, wrapped: false, span: token.span.to(close.span) })
             }
             TokenKind::Aggregate(op @ (AggregateOp::Min | AggregateOp::Max)) => {
                 self.advance();
-                self.expect(&TokenKind::LeftParen, context, "\"(\"")?;
-                let left = Box::new(self.duration_expr(0, context, expected)?);
-                self.expect(&TokenKind::Comma, context, "\",\"")?;
-                let right = Box::new(self.duration_expr(0, context, expected)?);
-                let close = self.expect(&TokenKind::RightParen, context, "\")\"")?;
+                self.expect(&TokenKind::LeftParen, place.context, "\"(\"")?;
+                let left = Box::new(self.duration_expr(0, place.inner())?);
+                self.expect(&TokenKind::Comma, place.context, "\",\"")?;
+                let right = Box::new(self.duration_expr(0, place.inner())?);
+                let close = self.expect(&TokenKind::RightParen, place.context, "\")\"")?;
                 let kind = match op {
                     AggregateOp::Min => DurationKind::Min(left, right),
                     _ => DurationKind::Max(left, right),
@@ -214,8 +227,8 @@ impl Parser<'_> {
             }
             TokenKind::LeftParen => {
                 self.advance();
-                let inner = self.duration_expr(0, context, expected)?;
-                let close = self.expect(&TokenKind::RightParen, context, "\")\"")?;
+                let inner = self.duration_expr(0, place.inner())?;
+                let close = self.expect(&TokenKind::RightParen, place.context, "\")\"")?;
                 let span = token.span.to(close.span);
                 let kind = match inner.kind {
                     kind @ DurationKind::Number { .. } => {
@@ -225,7 +238,7 @@ impl Parser<'_> {
                 };
                 Ok(DurationExpr { kind, wrapped: true, span })
             }
-            _ => Err(self.unexpected(context, expected)),
+            _ => Err(self.unexpected(place.context, place.expected)),
         }
     }
 }
