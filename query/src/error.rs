@@ -28,8 +28,10 @@ pub enum QueryError {
     },
     /// More points per series than a range query may ask for.
     #[error(
-        "exceeded maximum resolution of {limit} points per timeseries: {points} were asked for. \
-         Try decreasing the query resolution (?step=XX)"
+        "exceeded maximum resolution of {} points per timeseries: {} were asked for. \
+         Try decreasing the query resolution (?step=XX)",
+        thousands(*limit),
+        thousands(*points)
     )]
     TooManyPoints {
         /// Points asked for.
@@ -55,6 +57,19 @@ pub enum QueryError {
     /// A fragment or an answer is not understood.
     #[error("fragment: {0}")]
     Protocol(String),
+}
+
+/// A number with commas between groups of three digits, as Prometheus writes this limit.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 impl QueryError {

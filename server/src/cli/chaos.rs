@@ -1,10 +1,13 @@
 //! `pharos chaos` and `pharos bench`: the command line of the `chaos` crate.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use chaos::bench::{IngestOptions, ingest};
 use chaos::process::ClusterOptions;
 use chaos::scenario::{LeaderKillOptions, SCENARIOS, leader_kill, markdown, write_report};
+use chaos::sim::corpus;
+use chaos::sim::run::{SimOptions, run_list};
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -51,6 +54,29 @@ enum Chaos {
         /// Directory for the report
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
+        /// Prints the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs whole clusters in this process, in virtual time, each under one seed that decides every fault and choice.
+    #[command(
+        after_help = "Examples:\n  pharos chaos sim --seeds 1..100\n  pharos chaos sim --seed 7 --trace\n\n\
+                            Exit codes: 0 passed, 1 an invariant is broken: the report names the command that shows it \
+                            again."
+    )]
+    Sim {
+        /// First and last seed [default: 1..20]
+        #[arg(long, value_name = "A..B", value_parser = corpus::parse_range, conflicts_with = "seed")]
+        seeds: Option<RangeInclusive<u64>>,
+        /// One seed
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Runs every seed that ever failed, besides
+        #[arg(long)]
+        corpus: bool,
+        /// Tells on standard error what happens, with virtual times
+        #[arg(long)]
+        trace: bool,
         /// Prints the report as JSON
         #[arg(long)]
         json: bool,
@@ -163,6 +189,25 @@ impl ChaosArgs {
                     0 => Ok(()),
                     code => Err(CliError::Code(code)),
                 }
+            }
+            Chaos::Sim { seeds, seed, corpus, trace, json } => {
+                let mut list: Vec<u64> = if corpus { corpus::seeds() } else { Vec::new() };
+                list.extend(seed);
+                list.extend(seeds.into_iter().flatten());
+                if list.is_empty() {
+                    list = (1..=20).collect();
+                }
+                let options = SimOptions { trace };
+                let report = run_list(&list, &options, &|seed| {
+                    let verdict = if seed.passed() { "passed" } else { "FAILED" };
+                    complain(&format!("seed {}: {verdict}, trace hash {:016x}", seed.seed, seed.trace_hash));
+                });
+                say(&if json {
+                    serde_json::to_string(&report).map_err(|e| failed(&e))?
+                } else {
+                    report.to_text()
+                });
+                if report.passed() { Ok(()) } else { Err(CliError::Code(1)) }
             }
         }
     }
