@@ -345,7 +345,8 @@ impl<E: Env> Node<E> {
     /// a second or two without one: then this node or another one leads again by election.
     pub async fn transfer_leader(&self, group: ShardId) {
         if let Some(group) = self.group(group) {
-            self.hand_over(&group, <E::Runtime as AsyncRuntime>::Instant::now() + Duration::from_secs(1)).await;
+            self.hand_over(&group, <E::Runtime as AsyncRuntime>::Instant::now() + Duration::from_secs(1))
+                .await;
         }
     }
 

@@ -97,7 +97,11 @@ fn offences_are_named_and_the_rest_is_written() {
 
     // Queries.
     check(&client.get("/api/v1/query?query=sum(").expect("an answer"), 400, "bad_data");
-    check(&client.get("/api/v1/query_range?query=up&start=0&end=1000000&step=1").expect("an answer"), 400, "11,000 points");
+    check(
+        &client.get("/api/v1/query_range?query=up&start=0&end=1000000&step=1").expect("an answer"),
+        400,
+        "11,000 points",
+    );
     assert_eq!(client.get("/api/v1/label/%FF/values").expect("an answer").status, 400);
     assert_eq!(client.get("/api/v1/series").expect("an answer").status, 400);
     assert_eq!(client.get("/no/such/page").expect("an answer").status, 404);

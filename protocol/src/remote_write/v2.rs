@@ -205,7 +205,7 @@ impl SeriesWalker<'_> {
         if count > limit {
             return Err(SeriesError::TooManyLabels { count, limit });
         }
-        if self.refs.len() % 2 != 0 {
+        if !self.refs.len().is_multiple_of(2) {
             return Err(SeriesError::OddReferences(self.refs.len()));
         }
         self.hashed.clear();

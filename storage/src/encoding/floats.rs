@@ -552,7 +552,11 @@ mod tests {
         let values: Vec<f64> = (0u32..4000)
             .scan((0.0, 1u32), |(sum, state), i| {
                 *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                *sum += if state.is_multiple_of(5) { f64::from(*state >> 16) } else { 15_000.0 + f64::from(i % 2) };
+                *sum += if state.is_multiple_of(5) {
+                    f64::from(*state >> 16)
+                } else {
+                    15_000.0 + f64::from(i % 2)
+                };
                 Some(*sum)
             })
             .collect();
