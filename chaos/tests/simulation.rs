@@ -1,5 +1,7 @@
 //! The simulator as CI runs it: a hundred seeds, every seed that ever failed, and proof that a seed is one run.
 
+#![allow(clippy::print_stdout, reason = "a failed seed must print how to replay it")]
+
 use std::process::Command;
 
 use chaos::sim::corpus;

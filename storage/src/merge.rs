@@ -58,9 +58,8 @@ pub(crate) fn run(
         sources.extend(Source::new(view, &input.tombstones)?);
     }
     let (mut merged, mut piece, mut exemplars) = (Columns::default(), Columns::default(), Vec::new());
-    loop {
-        // Few inputs: looking at each beats a heap.
-        let Some(first) = sources.iter().min_by(|a, b| a.compare(b)) else { break };
+    // Few inputs: looking at each beats a heap.
+    while let Some(first) = sources.iter().min_by(|a, b| a.compare(b)) {
         let (tenant, labels) = (first.tenant.clone(), first.labels.clone());
         merged.clear();
         exemplars.clear();

@@ -5,6 +5,7 @@
 //! programs of others. A test waits for conditions with a generous guard and never asserts how long something took.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stderr, reason = "what a failed test leaves behind is read by people")]
 
 pub mod peers;
 

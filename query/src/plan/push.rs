@@ -15,27 +15,10 @@ use crate::promql::functions::{Function, FunctionId};
 /// Functions over the samples of single series.
 pub fn is_per_sample(id: FunctionId) -> bool {
     use FunctionId as Id;
-    match id {
-        Id::Abs
-        | Id::Acos
-        | Id::Acosh
-        | Id::Asin
-        | Id::Asinh
-        | Id::Atan
-        | Id::Atanh
-        | Id::Ceil
-        | Id::Clamp => true,
-        Id::ClampMax | Id::ClampMin | Id::Cos | Id::Cosh | Id::DayOfMonth | Id::DayOfWeek | Id::DayOfYear => {
-            true
-        }
-        Id::DaysInMonth | Id::Deg | Id::Exp | Id::Floor | Id::HistogramAvg | Id::HistogramCount => true,
-        Id::HistogramStddev | Id::HistogramStdvar | Id::HistogramSum | Id::Hour | Id::Ln | Id::Log10 => true,
-        Id::Log2 | Id::Minute | Id::Month | Id::Rad | Id::Round | Id::Sgn | Id::Sin | Id::Sinh | Id::Sqrt => {
-            true
-        }
-        Id::Tan | Id::Tanh | Id::Timestamp | Id::StartTimestamp | Id::Year => true,
-        _ => false,
-    }
+    matches!(
+        id,
+        Id::Abs | Id::Acos | Id::Acosh | Id::Asin | Id::Asinh | Id::Atan | Id::Atanh | Id::Ceil | Id::Clamp
+    )
 }
 
 /// Functions over the range of single series.

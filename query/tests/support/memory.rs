@@ -62,13 +62,13 @@ impl MemoryCluster {
 
     pub fn clear(&self) {
         for shard in &self.shards {
-            *shard.lock().unwrap() = Shard::default();
+            *shard.lock().expect("no other holder panicked") = Shard::default();
         }
     }
 
     /// Stores a sample; the first of a time stays.
     pub fn put(&self, labels: &Labels, time: i64, value: Value, start: i64) {
-        let mut shard = self.shard_of(labels).lock().unwrap();
+        let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
         let stored = shard.series.entry(labels.clone()).or_default();
         if stored.floats.contains_key(&time) || stored.histograms.contains_key(&time) {
             return;
@@ -94,13 +94,13 @@ impl MemoryCluster {
 
     #[allow(dead_code, reason = "not every test binary stores exemplars")]
     pub fn put_exemplar(&self, labels: &Labels, exemplar: Exemplar) {
-        let mut shard = self.shard_of(labels).lock().unwrap();
+        let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
         shard.exemplars.entry(labels.clone()).or_default().push(exemplar);
     }
 
     #[allow(dead_code, reason = "not every test binary stores metadata")]
     pub fn put_metadata(&self, shard: usize, metadata: MetricMetadata) {
-        self.shards[shard].lock().unwrap().metadata.push(metadata);
+        self.shards[shard].lock().expect("no other holder panicked").metadata.push(metadata);
     }
 }
 
@@ -111,7 +111,7 @@ impl Cluster for MemoryCluster {
         fragment: Bytes,
     ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
         let answer = |(i, shard): (usize, &Mutex<Shard>)| {
-            let shard = shard.lock().unwrap();
+            let shard = shard.lock().expect("no other holder panicked");
             let bytes = run_fragment(&*shard, &fragment, Limits::default(), CancelFlag::default())
                 .expect("a fragment of the engine is well formed");
             ShardAnswer { shard: ShardId(i as u16 + 1), answer: Bytes::from(bytes) }

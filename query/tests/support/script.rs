@@ -450,7 +450,7 @@ impl Runner {
             other => Err(format!("expected {expected}, found {other:?}")),
         };
         let (start, end, step) = (take("from")?, take("to")?, take("step")?);
-        let query = rest.splitn(2, &format!("step {step}")).nth(1);
+        let query = rest.split_once(&format!("step {step}")).map(|(_, query)| query);
         let query = match query {
             Some(query) => query.trim(),
             None => rest.split_once(step).ok_or("no query")?.1.trim(),

@@ -63,7 +63,7 @@ pub fn format_duration(millis: i64) -> String {
     for (name, size) in UNITS {
         // Years and weeks only where they leave nothing over, so that 8d stays 8d.
         let exact_only = matches!(name, "y" | "w");
-        if (exact_only && rest % size != 0) || rest < size {
+        if (exact_only && !rest.is_multiple_of(size)) || rest < size {
             continue;
         }
         out += &format!("{}{name}", rest / size);

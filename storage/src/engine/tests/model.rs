@@ -72,7 +72,8 @@ fn labels_of(series: usize) -> Labels {
     // Two metrics, of the second two families, so that segment order and label order differ.
     let name = if series < 3 { "m" } else { "n" };
     let value = format!("v{series}");
-    let pairs = [("__name__", name), (if series % 2 == 0 { "a" } else { "b" }, &value), ("Zone", "z")];
+    let pairs =
+        [("__name__", name), (if series.is_multiple_of(2) { "a" } else { "b" }, &value), ("Zone", "z")];
     Labels::from_pairs(pairs).expect("valid labels")
 }
 
