@@ -52,15 +52,15 @@ fn a_fourth_node_takes_a_replica_while_writes_go_on() {
         let voters = |s: &Value| serde_json::from_value::<Vec<u64>>(s["voters"].clone()).unwrap_or_default();
         let shard = shards.iter().find(|s| voters(s).len() == 3 && !voters(s).contains(&to));
         let shard = shard.context("a shard that the new node does not hold")?;
-        let (shard, from) = (shard["id"].to_string(), voters(shard)[1]);
+        let (id, from) = (shard["id"].as_u64().context("a shard has an id")?, voters(shard)[1]);
         let moved = Command::new(binary())
-            .args(["cluster", "move", "--url", &cluster.nodes[0].url(), "--shard", &shard])
+            .args(["cluster", "move", "--url", &cluster.nodes[0].url(), "--shard", &id.to_string()])
             .args(["--from", &from.to_string(), "--to", &to.to_string()])
             .output()?;
         anyhow::ensure!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
         let status = cluster.status()?;
         let shards = status["shards"].as_array().context("shards")?;
-        let now = shards.iter().find(|s| s["id"].to_string() == shard).map(voters).unwrap_or_default();
+        let now = shards.iter().find(|s| s["id"] == id).map(voters).unwrap_or_default();
         anyhow::ensure!(now.contains(&to) && !now.contains(&from), "{now:?} after the move");
         Ok(())
     });

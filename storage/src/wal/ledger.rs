@@ -236,7 +236,6 @@ impl Ledger {
                 state.corrupt.then(|| damage("found damaged before"))
             },
             history: state.history,
-            ..LedgerGroup::default()
         };
         self.groups.insert(id, group);
     }
