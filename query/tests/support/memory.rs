@@ -1,5 +1,7 @@
 //! A cluster in memory: series spread over shards by a hash, every question going through real fragment bytes.
 
+#![allow(dead_code, reason = "shared by test binaries that use different parts of it")]
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -92,13 +94,11 @@ impl MemoryCluster {
         }
     }
 
-    #[allow(dead_code, reason = "not every test binary stores exemplars")]
     pub fn put_exemplar(&self, labels: &Labels, exemplar: Exemplar) {
         let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
         shard.exemplars.entry(labels.clone()).or_default().push(exemplar);
     }
 
-    #[allow(dead_code, reason = "not every test binary stores metadata")]
     pub fn put_metadata(&self, shard: usize, metadata: MetricMetadata) {
         self.shards[shard].lock().expect("no other holder panicked").metadata.push(metadata);
     }

@@ -48,10 +48,17 @@ impl Replace {
     }
 }
 
-/// A name that a label may have, or the error that Prometheus gives.
+/// A name that a label may be given, or the error that Prometheus gives. Any UTF-8 will do, except that a name which
+/// starts with ASCII punctuation or a space is taken for a slip.
 pub fn label_name(text: &Text, role: &str, function: &str) -> Result<String, QueryError> {
     match text.as_str() {
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        Some(name)
+            if name.starts_with(|c: char| {
+                !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '_' | ':')
+            }) =>
+        {
+            Ok(name.to_owned())
+        }
         _ => Err(QueryError::Execution(format!(
             "invalid {role} label name in {function}(): {}",
             String::from_utf8_lossy(&text.0)
