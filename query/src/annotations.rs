@@ -176,6 +176,13 @@ impl Annotations {
         self.add(true, text, span);
     }
 
+    /// A sort of which nothing remains.
+    pub fn sort_in_range_query(&mut self, span: Span) {
+        let text =
+            "sort is ineffective for range queries since results are always ordered by labels".to_owned();
+        self.add(false, text, span);
+    }
+
     /// A rate over something that does not look like a counter by its name.
     pub fn possible_non_counter(&mut self, metric: &str, span: Span) {
         let text = format!(

@@ -19,6 +19,10 @@ fn text(expr: &Expr) -> Result<&Text> {
 impl Evaluator<'_> {
     /// A function from vectors to a vector that is no per-series work.
     pub(super) fn call(&self, id: FunctionId, args: &[Expr], span: Span, grid: Grid) -> Result<Vec<Series>> {
+        use FunctionId as Id;
+        if grid.count > 1 && matches!(id, Id::Sort | Id::SortDesc | Id::SortByLabel | Id::SortByLabelDesc) {
+            self.notes.borrow_mut().sort_in_range_query(span);
+        }
         match id {
             FunctionId::VectorOf => {
                 let values = self.scalar(&args[0], grid)?;

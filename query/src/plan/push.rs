@@ -17,7 +17,48 @@ pub fn is_per_sample(id: FunctionId) -> bool {
     use FunctionId as Id;
     matches!(
         id,
-        Id::Abs | Id::Acos | Id::Acosh | Id::Asin | Id::Asinh | Id::Atan | Id::Atanh | Id::Ceil | Id::Clamp
+        Id::Abs
+            | Id::Acos
+            | Id::Acosh
+            | Id::Asin
+            | Id::Asinh
+            | Id::Atan
+            | Id::Atanh
+            | Id::Ceil
+            | Id::Clamp
+            | Id::ClampMax
+            | Id::ClampMin
+            | Id::Cos
+            | Id::Cosh
+            | Id::DayOfMonth
+            | Id::DayOfWeek
+            | Id::DayOfYear
+            | Id::DaysInMonth
+            | Id::Deg
+            | Id::Exp
+            | Id::Floor
+            | Id::HistogramAvg
+            | Id::HistogramCount
+            | Id::HistogramStddev
+            | Id::HistogramStdvar
+            | Id::HistogramSum
+            | Id::Hour
+            | Id::Ln
+            | Id::Log10
+            | Id::Log2
+            | Id::Minute
+            | Id::Month
+            | Id::Rad
+            | Id::Round
+            | Id::Sgn
+            | Id::Sin
+            | Id::Sinh
+            | Id::Sqrt
+            | Id::StartTimestamp
+            | Id::Tan
+            | Id::Tanh
+            | Id::Timestamp
+            | Id::Year
     )
 }
 
