@@ -176,6 +176,9 @@ impl Aggregator {
         let mine = self.group(other.labels.clone());
         mine.drop_name |= other.drop_name;
         mine.rows.append(&mut other.rows);
+        if op == AggregateOp::Quantile {
+            return;
+        }
         for step in 0..other.high.len() {
             if !is_absent(other.high[step]) {
                 mine.merge_floats(op, step, &other);

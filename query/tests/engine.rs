@@ -1,0 +1,341 @@
+//! The engine over shards in memory: limits, parameters, lists, what is asked of the shards, and hostile bytes.
+
+#[path = "support/memory.rs"]
+mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use memory::{MemoryCluster, Shard, Value};
+use proptest::prelude::*;
+use protocol::ids::{ShardId, TenantId};
+use protocol::labels::Labels;
+use protocol::matcher::Matcher;
+use query::engine::ListRequest;
+use query::result::{QueryResult, ResultValue};
+use query::source::{Cluster, Exemplar, MetricMetadata, ReadContext, ShardAnswer, SourceError, TimeRange};
+use query::{
+    CancelFlag, Engine, EngineOptions, Features, Limits, QueryError, QueryKind, QueryRequest, run_fragment,
+};
+
+const MINUTE: i64 = 60_000;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied()).expect("valid labels")
+}
+
+/// `shards` shards with a hundred series of ten samples, a minute apart.
+fn cluster(shards: usize) -> Arc<MemoryCluster> {
+    let cluster = MemoryCluster::new(shards);
+    for i in 0..50 {
+        for (name, factor) in [("a_total", 1.0), ("b_total", 3.0)] {
+            let instance = i.to_string();
+            let job = if i % 2 == 0 { "even" } else { "odd" };
+            let labels = labels(&[("__name__", name), ("instance", &instance), ("job", job)]);
+            for step in 0..10 {
+                let value = factor * f64::from(step) * f64::from(i);
+                cluster.put(&labels, i64::from(step) * MINUTE, Value::Float(value), 0);
+            }
+        }
+    }
+    cluster
+}
+
+fn run(engine: &Engine, request: &QueryRequest) -> Result<QueryResult, QueryError> {
+    engine.query(request).now_or_never().expect("a cluster in memory never waits")
+}
+
+fn instant(query: &str, time: i64) -> QueryRequest {
+    QueryRequest::instant(TenantId::default(), query, time)
+}
+
+fn engine(shards: usize, options: EngineOptions) -> Engine {
+    Engine::new(cluster(shards), options)
+}
+
+fn with_limits(change: impl FnOnce(&mut Limits)) -> EngineOptions {
+    let mut options = EngineOptions::default();
+    change(&mut options.limits);
+    options
+}
+
+fn count(result: &QueryResult) -> usize {
+    match &result.value {
+        ResultValue::Vector(samples) => samples.len(),
+        ResultValue::Matrix(series) => series.len(),
+        _ => 1,
+    }
+}
+
+#[test]
+fn limits_are_named_when_they_stop_a_query() {
+    for shards in [1, 7] {
+        let engine = engine(shards, with_limits(|l| l.max_samples = 400));
+        assert!(run(&engine, &instant("sum(a_total)", 9 * MINUTE)).is_ok());
+        for query in ["sum_over_time(a_total[20m])", "max by (job) (rate({__name__=~\"a_.+\"}[20m]))"] {
+            let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
+            assert!(matches!(error, QueryError::TooManySamples { limit: 400 }), "{error}");
+            assert!(error.to_string().contains("query.max_samples"), "{error}");
+            assert_eq!(error.error_type(), "execution");
+        }
+
+        let engine = self::engine(shards, with_limits(|l| l.max_bytes = 40_000));
+        let request = QueryRequest::range(TenantId::default(), "a_total * 2", 0, 9 * MINUTE, 1000);
+        let error = run(&engine, &request).unwrap_err();
+        assert!(matches!(error, QueryError::TooMuchMemory { limit: 40_000 }), "{error}");
+
+        let engine = self::engine(shards, EngineOptions::default());
+        let points = |n: i64| QueryRequest::range(TenantId::default(), "vector(1)", 0, n * 1000, 1000);
+        assert!(run(&engine, &points(11_000)).is_ok());
+        let error = run(&engine, &points(11_001)).unwrap_err();
+        assert!(error.to_string().starts_with("exceeded maximum resolution of 11,000 points per timeseries"));
+        assert_eq!(error.error_type(), "bad_data");
+    }
+}
+
+#[test]
+fn queries_stop_when_told_to_or_out_of_time() {
+    let engine = engine(3, EngineOptions::default());
+    let request = instant("sum(rate(a_total[5m]))", 9 * MINUTE);
+    request.cancel.cancel();
+    let error = run(&engine, &request).unwrap_err();
+    assert!(matches!(error, QueryError::Canceled(_)), "{error}");
+    let request = QueryRequest { timeout: Some(Duration::ZERO), ..instant("sum(a_total)", 9 * MINUTE) };
+    let error = run(&engine, &request).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    assert_eq!(error.error_type(), "timeout");
+}
+
+#[test]
+fn lookback_and_features_may_differ_per_request() {
+    let engine = engine(3, EngineOptions::default());
+    assert_eq!(count(&run(&engine, &instant("a_total", 13 * MINUTE)).unwrap()), 50);
+    let short = QueryRequest { lookback: Some(Duration::from_secs(60)), ..instant("a_total", 13 * MINUTE) };
+    assert_eq!(count(&run(&engine, &short).unwrap()), 0);
+    let long = QueryRequest { lookback: Some(Duration::from_secs(3600)), ..instant("a_total", 60 * MINUTE) };
+    assert_eq!(count(&run(&engine, &long).unwrap()), 50);
+
+    let query = "label_replace(rate(a_total{instance=\"1\"}[5m]), \"was\", \"$1\", \"__name__\", \"(.*)\")";
+    let name = |features| {
+        let request = QueryRequest { features, ..instant(query, 9 * MINUTE) };
+        match run(&engine, &request).unwrap().value {
+            ResultValue::Vector(samples) => samples[0].labels.get("was").unwrap_or("").to_owned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(name(None), "");
+    assert_eq!(name(Some(Features::all())), "a_total");
+}
+
+#[test]
+fn series_that_lose_their_names_meet_across_shards() {
+    for shards in [1, 2, 16] {
+        let engine = engine(shards, EngineOptions::default());
+        let both = "rate({__name__=~\"[ab]_total\", instance=\"1\"}[5m])";
+        let error = run(&engine, &instant(both, 9 * MINUTE)).unwrap_err();
+        assert!(error.to_string().contains("same labelset"), "{error}");
+        // Where the series do not overlap they are one.
+        let query = "-(a_total{instance=\"1\"} @ 60) unless b_total or -b_total{instance=\"1\"}";
+        let result = run(&engine, &instant(query, 9 * MINUTE)).unwrap();
+        assert_eq!(count(&result), 1);
+        let summed = format!("sum({both})");
+        assert!(run(&engine, &instant(&summed, 9 * MINUTE)).is_err());
+        let engine = self::engine(shards, EngineOptions { features: Features::all(), ..Default::default() });
+        assert!(run(&engine, &instant(&summed, 9 * MINUTE)).is_ok());
+    }
+}
+
+#[test]
+fn shards_are_asked_for_as_little_as_possible() {
+    let engine = engine(4, EngineOptions::default());
+    let fragments = |query: &str| run(&engine, &instant(query, 9 * MINUTE)).unwrap().stats.fragments;
+    assert_eq!(fragments("1 + 2"), 0);
+    assert_eq!(fragments("sum by (job) (rate(a_total[5m]))"), 1);
+    assert_eq!(fragments("rate(a_total[5m]) / rate(a_total[5m])"), 1);
+    assert_eq!(fragments("sum(a_total) / on() group_right sum by (job) (a_total)"), 2);
+    assert_eq!(fragments("max_over_time(sum(rate(a_total[1m]))[5m:1m])"), 1);
+    assert_eq!(fragments("absent(nothing)"), 1);
+    assert_eq!(fragments("topk(scalar(count(a_total)), a_total)"), 2);
+    let result = run(&engine, &instant("sum(a_total)", 9 * MINUTE)).unwrap();
+    assert_eq!((result.stats.series, result.stats.total_queryable_samples), (50, 50));
+}
+
+#[test]
+fn errors_say_where() {
+    let engine = engine(1, EngineOptions::default());
+    let error = |query: &str| run(&engine, &instant(query, 0)).unwrap_err();
+    assert_eq!(error("sum(a_total").error_type(), "bad_data");
+    assert!(error("sum(a_total").to_string().starts_with("1:12: parse error:"), "{}", error("sum(a_total"));
+    let mixed = error("a_total + on(instance) {__name__=~\"..total\"}");
+    assert_eq!(mixed.error_type(), "execution");
+    assert!(mixed.to_string().contains("found duplicate series for the match group"), "{mixed}");
+    let request = QueryRequest { kind: QueryKind::Range { start: 0, end: 10, step: 0 }, ..instant("1", 0) };
+    assert_eq!(run(&engine, &request).unwrap_err().error_type(), "bad_data");
+    let request =
+        QueryRequest { kind: QueryKind::Range { start: 0, end: 10, step: 1 }, ..instant("a[1m]", 0) };
+    assert!(run(&engine, &request).unwrap_err().to_string().contains("must be Scalar or instant Vector"));
+}
+
+#[test]
+fn lists_cover_all_shards() {
+    let cluster = cluster(5);
+    let series = labels(&[("__name__", "a_total"), ("instance", "1"), ("job", "odd")]);
+    let exemplar =
+        |timestamp, trace: &str| Exemplar { labels: labels(&[("trace_id", trace)]), value: 1.0, timestamp };
+    cluster.put_exemplar(&series, exemplar(MINUTE, "abc"));
+    cluster.put_exemplar(&series, exemplar(20 * MINUTE, "def"));
+    for shard in 0..3 {
+        cluster.put_metadata(
+            shard,
+            MetricMetadata {
+                family: format!("m{}", shard % 2),
+                kind: "counter".into(),
+                help: "Help.".into(),
+                unit: String::new(),
+            },
+        );
+    }
+    let engine = Engine::new(cluster, EngineOptions::default());
+    let now = |future: BoxFuture<'_, ()>| future.now_or_never().expect("a cluster in memory never waits");
+    now(async {
+        let all = ListRequest::all(TenantId::default());
+        let odd = ListRequest {
+            selectors: vec![vec![Matcher::equal("job", "odd")], vec![Matcher::equal("instance", "2")]],
+            ..all.clone()
+        };
+        let names = engine.label_names(&all).await.unwrap();
+        assert_eq!(names, (vec!["__name__".into(), "instance".into(), "job".into()], false));
+        let values = engine.label_values(&odd, "instance").await.unwrap().0;
+        assert_eq!(values.len(), 26);
+        assert!(values.is_sorted());
+        let few = ListRequest { limit: 3, ..all.clone() };
+        assert_eq!(
+            engine.label_values(&few, "instance").await.unwrap(),
+            (vec!["0".into(), "1".into(), "10".into()], true)
+        );
+        let found = engine.series(&odd).await.unwrap().0;
+        assert_eq!(found.len(), 52);
+        assert!(found.is_sorted());
+        let late = ListRequest { range: TimeRange::new(20 * MINUTE, 30 * MINUTE), ..odd.clone() };
+        assert!(engine.series(&late).await.unwrap().0.is_empty());
+        let metadata = engine.metadata(&all, None).await.unwrap();
+        assert_eq!(metadata.len(), 2);
+        assert_eq!(engine.metadata(&all, Some("m1")).await.unwrap().len(), 1);
+        let early = ListRequest { range: TimeRange::new(0, 10 * MINUTE), ..all.clone() };
+        let exemplars = engine.exemplars(&early, "rate(a_total[5m]) + nothing").await.unwrap();
+        assert_eq!(exemplars.len(), 1);
+        assert_eq!(exemplars[0].exemplars.len(), 1);
+        let newest = engine.samples(&odd, true).await.unwrap();
+        assert_eq!(newest.len(), 52);
+        assert!(newest.iter().all(|series| series.floats.len() == 1 && series.floats[0].0 == 9 * MINUTE));
+    }
+    .boxed());
+}
+
+/// Keeps what it is asked, and answers with given bytes.
+struct Scripted {
+    asked: std::sync::Mutex<Vec<Bytes>>,
+    answer: Option<Bytes>,
+    inner: Arc<MemoryCluster>,
+}
+
+impl Cluster for Scripted {
+    fn execute<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        fragment: Bytes,
+    ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
+        self.asked.lock().unwrap().push(fragment.clone());
+        match &self.answer {
+            Some(answer) => {
+                ready(Ok(vec![ShardAnswer { shard: ShardId(1), answer: answer.clone() }])).boxed()
+            }
+            None => self.inner.execute(context, fragment),
+        }
+    }
+}
+
+const ASKED: [&str; 6] = [
+    "sum by (job) (rate(a_total[5m]))",
+    "quantile(0.5, a_total)",
+    "topk(2, a_total)",
+    "absent(a_total)",
+    "stddev(avg_over_time(a_total[5m:1m])) + avg(a_total)",
+    "a_total",
+];
+
+/// Requests and answers as they really are.
+fn real_bytes() -> &'static (Vec<Bytes>, Vec<Bytes>) {
+    static BYTES: std::sync::OnceLock<(Vec<Bytes>, Vec<Bytes>)> = std::sync::OnceLock::new();
+    BYTES.get_or_init(collect_bytes)
+}
+
+fn collect_bytes() -> (Vec<Bytes>, Vec<Bytes>) {
+    let inner = cluster(1);
+    let scripted = Arc::new(Scripted { asked: Default::default(), answer: None, inner: Arc::clone(&inner) });
+    let engine = Engine::new(Arc::clone(&scripted) as Arc<dyn Cluster>, EngineOptions::default());
+    for query in ASKED {
+        let request = QueryRequest::range(TenantId::default(), query, 5 * MINUTE, 9 * MINUTE, MINUTE);
+        run(&engine, &request).unwrap();
+    }
+    let asked = scripted.asked.lock().unwrap().clone();
+    let context = ReadContext {
+        tenant: TenantId::default(),
+        consistency: Default::default(),
+        timeout: Duration::from_secs(5),
+    };
+    let answers = asked.iter().map(|fragment| {
+        let answers = inner.execute(&context, fragment.clone()).now_or_never().expect("never waits");
+        answers.unwrap().remove(0).answer
+    });
+    let answers = answers.collect();
+    (asked, answers)
+}
+
+fn damaged(bytes: &Bytes, damage: &[(usize, u8)], cut: usize) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for (at, value) in damage {
+        let len = bytes.len().max(1);
+        if let Some(byte) = bytes.get_mut(at % len) {
+            *byte = *value;
+        }
+    }
+    let len = bytes.len();
+    bytes.truncate(len - cut.min(len));
+    Bytes::from(bytes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    #[test]
+    fn no_fragment_makes_a_shard_panic(
+        which in 0usize..6,
+        damage in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        cut in 0usize..8,
+    ) {
+        let (asked, _) = real_bytes();
+        let fragment = damaged(&asked[which], &damage, cut);
+        let limits = Limits { timeout: Duration::from_secs(2), max_bytes: 64 << 20, ..Limits::default() };
+        let _ = run_fragment(&Shard::default(), &fragment, limits, CancelFlag::default());
+    }
+
+    #[test]
+    fn no_answer_makes_the_engine_panic(
+        which in 0usize..6,
+        damage in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        cut in 0usize..8,
+    ) {
+        let (_, answers) = real_bytes();
+        let answer = Some(damaged(&answers[which], &damage, cut));
+        let scripted = Scripted { asked: Default::default(), answer, inner: MemoryCluster::new(1) };
+        let engine = Engine::new(Arc::new(scripted), EngineOptions::default());
+        for query in ASKED {
+            let request = QueryRequest::range(TenantId::default(), query, 5 * MINUTE, 9 * MINUTE, MINUTE);
+            let _ = run(&engine, &request);
+        }
+    }
+}
