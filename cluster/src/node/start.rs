@@ -198,7 +198,7 @@ impl<E: Env> Node<E> {
     ) -> Result<Arc<Group<E>>, ClusterError> {
         let context = &self.context;
         let raft_error = |reason: String| ClusterError::Raft { group: id, reason };
-        let config = raft_config(context.config.raft).map_err(|e| raft_error(e.to_string()))?;
+        let config = raft_config(context.config.raft, id, replica).map_err(|e| raft_error(e.to_string()))?;
         let log = LogStore::new(context.env.clone(), context.wal.clone(), id);
         let network = GroupNetworkFactory::new(context.peers.clone(), id);
         let raft = Raft::new(replica.0, config, network, log, machine)
