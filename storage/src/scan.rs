@@ -3,13 +3,15 @@
 //! ```text
 //! StoreSnapshot ─► per source (segments, frozen memtables, active one; oldest in the log first):
 //!                    matching series with their labels; memtables gather the samples of all of them at once
-//!               ─► all pieces sorted by labels (runs that are sorted already: a merge)
+//!               ─► the sources side by side, in the order of labels                         (see `scan::sources`)
 //!               ─► per series: pieces joined oldest first (equal timestamps: the oldest stays), deletes applied
 //! ```
 //!
 //! Invariants: a series is visited once, in the order of `Labels`; timestamps are strictly ascending and inside the
 //! asked range; staleness markers are samples like others. Nothing here waits for writes or they for it: all is held
 //! by `Arc`s, and segment files stay on disk until the last view that reads them is gone.
+
+mod sources;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -20,17 +22,18 @@ use protocol::ids::{LogIndex, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 
-use crate::columns::Columns;
 use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::manifest::SegmentMeta;
-use crate::memtable::{Gathered, MemView, SlotMap};
-use crate::merge::{read_series, read_starts, sort_exemplars};
+use crate::memtable::{MemView, SlotMap};
+use crate::merge::sort_exemplars;
 use crate::metadata::{FamilyMetadata, MetadataMap};
-use crate::segment::{Exemplar, SegmentCursor, SegmentReader, TimeSlice};
+use crate::segment::{Exemplar, SegmentReader, TimeSlice};
 use crate::segment_file::SegmentFile;
 use crate::series_index::RegistryView;
-use crate::tombstone::{Tombstone, apply_tombstones};
+use crate::tombstone::Tombstone;
+
+use sources::{SeriesWalk, Source};
 
 /// A memtable and the registry that its ordinals belong to.
 #[derive(Clone, Debug)]
@@ -101,32 +104,6 @@ pub struct SeriesColumns<'a> {
     pub histogram_start_times: &'a [i64],
 }
 
-/// Where a series was found.
-#[derive(Clone, Copy)]
-enum Place {
-    /// Number of the source among the segments, and of the series in it.
-    Segment(usize, u32),
-    /// Number of the memtable, and slot among its gathered series.
-    Table(usize, usize),
-}
-
-struct Piece {
-    labels: Labels,
-    place: Place,
-}
-
-/// A segment being read.
-struct OpenSegment<'a> {
-    cursor: SegmentCursor,
-    tombstones: Vec<&'a Tombstone>,
-}
-
-/// A memtable being read.
-struct OpenTable<'a> {
-    gathered: Gathered,
-    tombstones: Vec<&'a Tombstone>,
-}
-
 impl StoreSnapshot {
     pub(crate) fn new(view: Arc<View>) -> Self {
         Self { view }
@@ -151,56 +128,28 @@ impl StoreSnapshot {
         if start_ms > end_ms {
             return Ok(());
         }
-        let (mut segments, mut tables, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
-        self.each_segment(range, |meta, reader| {
-            let selection = reader.select(tenant.as_str(), matchers, start_ms, end_ms)?;
-            if selection.is_empty() {
-                return Ok(());
-            }
-            let mut open = self.open_segment(meta, reader, range);
-            for series in selection.iter() {
-                let place = Place::Segment(segments.len(), series);
-                pieces.push(Piece { labels: open.cursor.labels(series)?, place });
-            }
-            segments.push(open);
-            Ok(())
-        })?;
+        // Memtables first: their labels are in memory, and segments that hold the same series share them.
+        let mut tables = Vec::new();
         for view in self.tables() {
             let ordinals = view.matching(tenant, matchers);
-            if ordinals.is_empty() {
-                continue;
-            }
-            let gathered =
-                view.table.gather(&SlotMap::new(view.registry.len(), ordinals.iter().copied()), range);
-            for (slot, &ordinal) in ordinals.iter().enumerate() {
-                if gathered.has_samples(slot) {
-                    let place = Place::Table(tables.len(), slot);
-                    pieces.push(Piece { labels: view.registry.labels(ordinal).clone(), place });
-                }
-            }
-            let tombstones = self.tombstones(view.log_last, 0, range);
-            tables.push(OpenTable { gathered, tombstones });
-        }
-        // Stable: pieces of a series stay in the order of their sources. Runs that are sorted already, as most are,
-        // make this a merge.
-        pieces.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let mut reader = SeriesReader {
-            tenant,
-            range,
-            segments,
-            tables,
-            joined: Columns::default(),
-            piece: Columns::default(),
-            shared: None,
-        };
-        for of_series in pieces.chunk_by(|a, b| a.labels == b.labels) {
-            if let Some(columns) = reader.read(of_series).inspect_err(|error| self.view.damage.note(error))?
-                && visit(columns).is_break()
-            {
-                break;
+            if !ordinals.is_empty() {
+                tables.push(Source::of_table(view, &ordinals, range, self.tombstones(view.log_last, 0, range)));
             }
         }
-        Ok(())
+        let mut sources: Vec<Source<'_>> = Vec::new();
+        self.each_segment(range, |meta, reader| {
+            let selection = reader.select(tenant.as_str(), matchers, start_ms, end_ms)?;
+            if !selection.is_empty() {
+                let alike = sources.last().or(tables.last()).map_or(&[][..], |source| source.labels());
+                let tombstones = self.tombstones(meta.log_last, meta.deleted_upto, range);
+                sources.push(Source::of_segment(reader, &selection, alike, tombstones)?);
+            }
+            Ok(())
+        })?;
+        // Oldest in the log first.
+        sources.append(&mut tables);
+        let walked = SeriesWalk::new(tenant, range, sources).walk(visit);
+        walked.inspect_err(|error| self.view.damage.note(error))
     }
 
     /// Visits the labels of each series that matches and may have a sample in the closed time range, in order.
@@ -315,13 +264,14 @@ impl StoreSnapshot {
             if reader.summary().exemplars == 0 {
                 return Ok(());
             }
-            let mut open = self.open_segment(meta, reader, range);
+            let mut cursor = reader.cursor();
+            let tombstones = self.tombstones(meta.log_last, meta.deleted_upto, range);
             for series in reader.select(tenant.as_str(), matchers, start_ms, end_ms)? {
                 let mut exemplars = Vec::new();
-                open.cursor.exemplars(series, start_ms, end_ms, &mut exemplars)?;
+                cursor.exemplars(series, start_ms, end_ms, &mut exemplars)?;
                 if !exemplars.is_empty() {
-                    let labels = open.cursor.labels(series)?;
-                    exemplars.retain(|e| !hidden(&open.tombstones, &labels, e));
+                    let labels = cursor.labels(series)?;
+                    exemplars.retain(|e| !hidden(&tombstones, &labels, e));
                     found.push((labels, exemplars));
                 }
             }
@@ -369,16 +319,6 @@ impl StoreSnapshot {
         self.view.frozen.iter().chain([&self.view.active]).filter(|view| !view.table.is_empty())
     }
 
-    fn open_segment<'a>(
-        &'a self,
-        meta: &SegmentMeta,
-        reader: &SegmentReader,
-        range: (i64, i64),
-    ) -> OpenSegment<'a> {
-        let tombstones = self.tombstones(meta.log_last, meta.deleted_upto, range);
-        OpenSegment { cursor: reader.cursor(), tombstones }
-    }
-
     fn tombstones(&self, log_last: u64, deleted_upto: u64, range: (i64, i64)) -> Vec<&Tombstone> {
         self.view.tombstones.iter().filter(|t| t.concerns(log_last, deleted_upto, range)).collect()
     }
@@ -402,79 +342,5 @@ impl TableView {
             ordinals.retain(|&o| written[o as usize / 64] >> (o % 64) & 1 == 1);
         }
         ordinals
-    }
-}
-
-/// Joins the pieces of series.
-struct SeriesReader<'a> {
-    tenant: &'a TenantId,
-    range: (i64, i64),
-    segments: Vec<OpenSegment<'a>>,
-    tables: Vec<OpenTable<'a>>,
-    joined: Columns,
-    piece: Columns,
-    /// Timestamps of the floats, where they are a segment's; `joined.times` is empty then.
-    shared: Option<TimeSlice>,
-}
-
-impl SeriesReader<'_> {
-    /// Reads a series from its pieces, oldest first; `None` if it has no sample in the range.
-    fn read<'b>(&'b mut self, pieces: &'b [Piece]) -> Result<Option<SeriesColumns<'b>>, StorageError> {
-        let labels = &pieces[0].labels;
-        self.joined.clear();
-        self.shared = None;
-        if let [Piece { place: Place::Segment(source, series), .. }] = pieces {
-            // The common case of merged data: one segment, whose vector of timestamps is handed on as it is.
-            let open = &mut self.segments[*source];
-            if open.tombstones.is_empty() && open.cursor.reader().summary().histograms == 0 {
-                self.shared =
-                    open.cursor.floats(*series, self.range.0, self.range.1, &mut self.joined.values)?;
-                if let Some(times) = &self.shared {
-                    read_starts(&mut open.cursor, *series, times, &mut self.joined.start_times)?;
-                }
-                return Ok(self.columns(labels));
-            }
-        }
-        for piece in pieces {
-            self.read_piece(labels, piece.place)?;
-            if self.joined.is_empty() {
-                std::mem::swap(&mut self.joined, &mut self.piece);
-            } else {
-                self.joined.absorb(&self.piece);
-            }
-        }
-        Ok(self.columns(labels))
-    }
-
-    fn read_piece(&mut self, labels: &Labels, place: Place) -> Result<(), StorageError> {
-        let tombstones = match place {
-            Place::Segment(source, series) => {
-                let open = &mut self.segments[source];
-                read_series(&mut open.cursor, series, self.range, &mut self.piece)?;
-                &open.tombstones
-            }
-            Place::Table(source, slot) => {
-                let open = &self.tables[source];
-                open.gathered.columns(slot, &mut self.piece);
-                &open.tombstones
-            }
-        };
-        apply_tombstones(tombstones.iter().copied(), self.tenant, labels, &mut self.piece);
-        Ok(())
-    }
-
-    fn columns<'b>(&'b self, labels: &'b Labels) -> Option<SeriesColumns<'b>> {
-        let joined = &self.joined;
-        let times: &[i64] = self.shared.as_deref().unwrap_or(&joined.times);
-        (!times.is_empty() || !joined.histogram_times.is_empty()).then_some(SeriesColumns {
-            labels,
-            times,
-            shared_times: self.shared.as_ref(),
-            values: &joined.values,
-            start_times: &joined.start_times,
-            histogram_times: &joined.histogram_times,
-            histograms: &joined.histograms,
-            histogram_start_times: &joined.histogram_start_times,
-        })
     }
 }

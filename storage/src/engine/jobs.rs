@@ -291,23 +291,25 @@ pub(super) fn finish<F: Fs>(
     let is_current = result.incarnation == state.incarnation;
     let outcome = match result.outcome {
         Outcome::Made(job, made) => {
-            let checked = made.and_then(|done| register_files(shared, state, done));
+            let registered = made.and_then(|done| register_files(shared, state, done));
+            // Otherwise nobody waits for it any more: its inputs were dropped, or a snapshot replaced the state.
             let awaited = is_current && matches!(state.jobs.get(&job), Some(JobSlot::Running));
-            match checked {
-                Ok(done) if awaited => {
+            match registered {
+                Ok(Some(done)) if awaited => {
                     state.note_activity(&done);
                     state.jobs.insert(job, JobSlot::Done(done));
                     Ok(())
                 }
-                // Its inputs were dropped meanwhile: the files are nobody's.
-                Ok(_) => Ok(()),
-                Err(error) => {
+                Ok(None) if awaited => {
+                    state.jobs.insert(job, JobSlot::Waiting);
+                    Ok(())
+                }
+                Err(error) if awaited => {
                     state.damage.note(&error);
-                    if awaited {
-                        state.jobs.insert(job, JobSlot::Waiting);
-                    }
+                    state.jobs.insert(job, JobSlot::Waiting);
                     Err(error)
                 }
+                _ => Ok(()),
             }
         }
         Outcome::Persisted(manifest, stored) => {
@@ -333,20 +335,20 @@ pub(super) fn finish<F: Fs>(
     outcome
 }
 
-/// Notes a result's files as being on disk, if they still are: one of the same content may have been retired and
-/// removed while the job ran.
+/// Notes a result's files as being on disk. `None` if one is not there any more: a file of the same content, a copy
+/// received for a snapshot say, was retired and removed while the job ran, and the job must run again.
 fn register_files<F: Fs>(
     shared: &Shared<F>,
     state: &mut State,
     done: JobDone,
-) -> Result<JobDone, StorageError> {
+) -> Result<Option<JobDone>, StorageError> {
     for file in done.output.files() {
         let path = file_path(&shared.dir, &file);
         if !shared.fs.exists(&path).map_err(StorageError::io("look-up", path))? {
-            return Err(StorageError::MissingFile { name: file.name() });
+            return Ok(None);
         }
     }
     done.output.files().for_each(|file| state.files.add(file));
     done.segments.iter().for_each(|segment| state.files.add_segment(segment));
-    Ok(done)
+    Ok(Some(done))
 }

@@ -200,8 +200,9 @@ impl<F: Fs> ShardStore<F> {
         // Nobody else writes a manifest from here on, and jobs that ran for the old state find it gone.
         let _writing = shared.lock_manifest();
         let opened: BTreeMap<_, _> = {
-            let state = shared.lock();
+            let mut state = shared.lock();
             if manifest.flushed_index() <= state.applied.index.0 {
+                state.forget_received(snapshot);
                 return Ok(());
             }
             if let Some(file) = snapshot.files().into_iter().find(|file| !state.has_file(file)) {
@@ -214,6 +215,7 @@ impl<F: Fs> ShardStore<F> {
         let loaded = files::load(&shared.fs, &shared.dir, manifest, &opened)?;
         let mut state = shared.lock();
         if manifest.flushed_index() <= state.applied.index.0 {
+            state.forget_received(snapshot);
             return Ok(());
         }
         // Under the lock: no file that the snapshot needs can be removed between the check and the new state.
@@ -231,6 +233,17 @@ impl<F: Fs> ShardStore<F> {
 impl State {
     fn has_file(&self, file: &FileRef) -> bool {
         self.files.contains(&file.hash)
+    }
+
+    /// Lets go of files that came for a snapshot which is not needed any more.
+    fn forget_received(&mut self, snapshot: &SnapshotManifest) {
+        for file in snapshot.files() {
+            if !self.wanted.contains(&file) {
+                self.received.remove(&file.hash);
+                self.received_segments.remove(&file.hash);
+            }
+        }
+        self.retire_files();
     }
 
     /// Takes the place of a state after a snapshot; files that only the old one named are retired.

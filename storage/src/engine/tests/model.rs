@@ -59,6 +59,12 @@ enum Step {
     Crash(u8),
     /// The follower is replaced by one built from the leader's snapshot.
     Replace,
+    /// The follower, as it is, installs the leader's snapshot.
+    InstallSnapshot,
+    /// The follower begins so many jobs whose results come later.
+    HoldJobs(usize),
+    /// The results come, the last one first.
+    ReleaseJobs,
 }
 
 #[derive(Default)]
@@ -174,13 +180,14 @@ struct Follower {
     fs: MemFs,
     store: ShardStore<MemFs>,
     applied: usize,
+    held: Vec<JobResult>,
 }
 
 impl Follower {
     fn new(seed: u64) -> Self {
         let fs = MemFs::new(seed);
         let store = open(&fs).expect("an empty directory opens");
-        Self { fs, store, applied: 0 }
+        Self { fs, store, applied: 0, held: Vec::new() }
     }
 
     fn apply(&mut self, log: &[Bytes], up_to: usize) {
@@ -197,11 +204,24 @@ impl Follower {
         }
     }
 
+    fn hold_jobs(&mut self, count: usize) {
+        for _ in 0..count {
+            self.held.extend(self.store.next_job().map(Job::run));
+        }
+    }
+
+    fn release_jobs(&mut self) {
+        while let Some(result) = self.held.pop() {
+            self.store.finish_job(result).expect("no faults are planned");
+        }
+    }
+
     /// Opens the store again, after a crash of the disk if a mode is given, and replays to where it was.
     fn restart(&mut self, mode: Option<CrashMode>, log: &[Bytes]) {
         if let Some(mode) = mode {
             self.fs = self.fs.crash(mode);
         }
+        self.held.clear();
         self.store = open(&self.fs).expect("what was durable opens");
         let was = std::mem::replace(&mut self.applied, self.store.applied_index().0 as usize);
         self.apply(log, was);
@@ -295,6 +315,9 @@ impl World {
                 self.follower = Follower::new(self.leader.log.len() as u64);
                 self.follower.build_from(&self.leader.store);
             }
+            Step::InstallSnapshot => self.follower.build_from(&self.leader.store),
+            Step::HoldJobs(count) => self.follower.hold_jobs(*count),
+            Step::ReleaseJobs => self.follower.release_jobs(),
         }
     }
 
@@ -339,6 +362,8 @@ impl World {
 
         let log = std::mem::take(&mut self.leader.log);
         self.follower.apply(&log, log.len());
+        self.model.check(&self.follower.store, "follower, jobs outstanding");
+        self.follower.release_jobs();
         self.follower.run_jobs(usize::MAX);
         self.model.check(&self.follower.store, "follower");
 
@@ -408,6 +433,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Restart),
         1 => any::<u8>().prop_map(Step::Crash),
         1 => Just(Step::Replace),
+        1 => Just(Step::InstallSnapshot),
+        2 => (1usize..4).prop_map(Step::HoldJobs),
+        2 => Just(Step::ReleaseJobs),
     ];
     proptest::collection::vec(step, 1..50)
 }
