@@ -29,8 +29,8 @@ impl Evaluator<'_> {
         }
         let params = self.aggregate_params(aggregate, grid)?;
         if aggregate.op.selects() {
-            let Some(params) = params else { return Ok(Vec::new()) };
             let series = self.vector(&aggregate.expr, grid)?;
+            let Some(params) = params else { return Ok(Vec::new()) };
             return self.select_series(aggregate, span, series, &params, grid);
         }
         let aggregator = self.running(aggregate, grid)?;
