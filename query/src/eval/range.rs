@@ -333,45 +333,46 @@ impl Evaluator<'_> {
             return Err(QueryError::Execution("a function over ranges got no range".to_owned()));
         };
         let span = args[0].span;
-        let mut along = |labels: &Labels, samples: &Samples<'_>, ranges: &Ranges, per_step: bool| {
-            let metric = labels.metric_name();
-            let mut series = Series::empty(labels.clone(), grid.count);
-            let mut kernel = kernel(id, samples, ranges.edges);
-            let (mut from, mut to, mut histogram_from, mut histogram_to) = (0, 0, 0, 0);
-            let mut has_floats = false;
-            for step in 0..grid.count {
-                let evaluation = grid.at(step);
-                let range = ranges.at(evaluation);
-                let seen = ranges.seen(range);
-                if step == 0 || per_step {
-                    from += advance(&samples.times[from..], seen.0);
-                    to += advance(&samples.times[to..], seen.1);
-                    histogram_from += advance(&samples.histogram_times[histogram_from..], seen.0);
-                    histogram_to += advance(&samples.histogram_times[histogram_to..], seen.1);
-                }
-                if from >= to && histogram_from >= histogram_to {
-                    continue;
-                }
-                let window = samples.cut(from..to, histogram_from..histogram_to, range, evaluation);
-                let mut at = [0.0; 2];
-                for (slot, column) in at.iter_mut().zip(&params) {
-                    *slot = column[step];
-                }
-                let call = Call { notes: &self.notes, metric, span, edges: ranges.edges, params: at };
-                match kernel.step((from, to), &window, &call)? {
-                    Answer::Nothing => {}
-                    Answer::Float(value) => {
-                        has_floats = true;
-                        series.values[step] = if is_absent(value) { f64::NAN } else { value };
+        let mut along =
+            |labels: &Labels, drop_name: bool, samples: &Samples<'_>, ranges: &Ranges, per_step: bool| {
+                let metric = labels.metric_name();
+                let mut series = Series { drop_name, ..Series::empty(labels.clone(), grid.count) };
+                let mut kernel = kernel(id, samples, ranges.edges);
+                let (mut from, mut to, mut histogram_from, mut histogram_to) = (0, 0, 0, 0);
+                let mut has_floats = false;
+                for step in 0..grid.count {
+                    let evaluation = grid.at(step);
+                    let range = ranges.at(evaluation);
+                    let seen = ranges.seen(range);
+                    if step == 0 || per_step {
+                        from += advance(&samples.times[from..], seen.0);
+                        to += advance(&samples.times[to..], seen.1);
+                        histogram_from += advance(&samples.histogram_times[histogram_from..], seen.0);
+                        histogram_to += advance(&samples.histogram_times[histogram_to..], seen.1);
                     }
-                    Answer::Histogram(h) => series.set_histogram(step, h),
+                    if from >= to && histogram_from >= histogram_to {
+                        continue;
+                    }
+                    let window = samples.cut(from..to, histogram_from..histogram_to, range, evaluation);
+                    let mut at = [0.0; 2];
+                    for (slot, column) in at.iter_mut().zip(&params) {
+                        *slot = column[step];
+                    }
+                    let call = Call { notes: &self.notes, metric, span, edges: ranges.edges, params: at };
+                    match kernel.step((from, to), &window, &call)? {
+                        Answer::Nothing => {}
+                        Answer::Float(value) => {
+                            has_floats = true;
+                            series.values[step] = if is_absent(value) { f64::NAN } else { value };
+                        }
+                        Answer::Histogram(h) => series.set_histogram(step, h),
+                    }
                 }
-            }
-            if has_floats && matches!(id, FunctionId::Rate | FunctionId::Increase) {
-                self.doubt_counter(labels, span);
-            }
-            if series.has_any() { sink(series) } else { Ok(()) }
-        };
+                if has_floats && matches!(id, FunctionId::Rate | FunctionId::Increase) {
+                    self.doubt_counter(labels, span);
+                }
+                if series.has_any() { sink(series) } else { Ok(()) }
+            };
         match &input.kind {
             ExprKind::Matrix(matrix) => {
                 let selector = &matrix.selector;
@@ -392,7 +393,7 @@ impl Evaluator<'_> {
                     }
                     let samples = Samples::read(&columns);
                     self.budget.charge_samples(samples.len())?;
-                    along(columns.labels, &samples, &ranges, per_step)
+                    along(columns.labels, false, &samples, &ranges, per_step)
                 })
             }
             ExprKind::Subquery(subquery) => {
@@ -407,7 +408,7 @@ impl Evaluator<'_> {
                 self.stream(&subquery.expr, inner, &mut |series| {
                     let samples = Samples::of_steps(&series, &inner);
                     self.budget.charge_samples(samples.len())?;
-                    along(&series.labels, &samples, &ranges, per_step)
+                    along(&series.labels, series.drop_name, &samples, &ranges, per_step)
                 })
             }
             _ => Err(QueryError::Execution(format!("{input} is no range"))),

@@ -396,8 +396,8 @@ impl Lexer<'_> {
                 match word.as_str() {
                     "step" => self.push(TokenKind::Step, len),
                     "range" => self.push(TokenKind::Range, len),
-                    "min" => self.push(TokenKind::Aggregate(AggregateOp::Min), len),
-                    "max" => self.push(TokenKind::Aggregate(AggregateOp::Max), len),
+                    "min" | "min_of" => self.push(TokenKind::Aggregate(AggregateOp::Min), len),
+                    "max" | "max_of" => self.push(TokenKind::Aggregate(AggregateOp::Max), len),
                     _ => {
                         let what = self.quoted_at(start);
                         self.error(start, format!("unexpected character in duration expression: {what}"))

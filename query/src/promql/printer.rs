@@ -229,8 +229,8 @@ impl fmt::Display for DurationExpr {
             DurationKind::Range => f.write_str("range()")?,
             DurationKind::Negate(inner) => write!(f, "-{inner}")?,
             DurationKind::Plus(inner) => write!(f, "{inner}")?,
-            DurationKind::Min(a, b) => write!(f, "min({a}, {b})")?,
-            DurationKind::Max(a, b) => write!(f, "max({a}, {b})")?,
+            DurationKind::Min(a, b) => write!(f, "min_of({a}, {b})")?,
+            DurationKind::Max(a, b) => write!(f, "max_of({a}, {b})")?,
             DurationKind::Binary(op, a, b) => {
                 let op = match op {
                     DurationOp::Add => '+',

@@ -179,7 +179,16 @@ impl Parser<'_> {
             wrapped: false,
             span,
         };
-        match token.kind {
+        let kind = match token.kind {
+            // Outside of brackets these two are words like any other. `min` and `max` are what they were called first.
+            TokenKind::Identifier => match token.text(self.input).to_ascii_lowercase().as_str() {
+                "min_of" => TokenKind::Aggregate(AggregateOp::Min),
+                "max_of" => TokenKind::Aggregate(AggregateOp::Max),
+                _ => TokenKind::Identifier,
+            },
+            ref kind => kind.clone(),
+        };
+        match kind {
             TokenKind::Number => {
                 self.advance();
                 Ok(number(self.number(&token)?, false, token.span))
@@ -208,8 +217,7 @@ impl Parser<'_> {
                 self.advance();
                 self.expect(&TokenKind::LeftParen, place.context, "\"(\"")?;
                 let close = self.expect(&TokenKind::RightParen, place.context, "\")\"")?;
-                let kind =
-                    if token.kind == TokenKind::Step { DurationKind::Step } else { DurationKind::Range };
+                let kind = if kind == TokenKind::Step { DurationKind::Step } else { DurationKind::Range };
                 Ok(DurationExpr { kind, wrapped: false, span: token.span.to(close.span) })
             }
             TokenKind::Aggregate(op @ (AggregateOp::Min | AggregateOp::Max)) => {

@@ -93,11 +93,11 @@ fn selectors_and_modifiers() {
 fn durations_compute() {
     round_trips("foo[5m + 1m * 2]");
     round_trips("foo[step() * 2:step()]");
-    round_trips("foo[max(step(), 1m)]");
+    round_trips("foo[max_of(step(), 1m)]");
     round_trips("foo offset (1m + 2m)");
     round_trips("foo offset -(1m + 2m)");
     round_trips("foo offset step()");
-    round_trips("foo offset -min(step(), range())");
+    round_trips("foo offset -min_of(step(), range())");
     prints_as("foo offset 5m + 3", "foo offset 5m + 3");
     round_trips("foo[(5m)]");
 }
