@@ -35,8 +35,9 @@ unit: build ## Runs all tests
 peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter)
 	@.ci/peers
 
-docs: ## Writes docs/config.md and docs/openapi.json anew
+docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew
 	PHAROS_BLESS=1 cargo test --locked -p server --lib the_committed
+	PHAROS_BLESS=1 cargo test --locked -p query --test docs
 
 bench: ## Measures ingest on one node and on three, with a release build
 	cargo build --locked --release -p server
