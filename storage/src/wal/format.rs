@@ -229,13 +229,17 @@ impl BatchBuilder {
         Self { bytes: Vec::new(), salt, reserved: 0, count: 0 }
     }
 
-    /// Starts a batch of `records` records. A buffer that grew beyond `keep_bytes` is given back.
-    pub(super) fn begin(&mut self, records: usize, keep_bytes: usize) {
+    /// Starts a batch of `records` records with `payload_bytes` in all. A buffer that grew beyond `keep_bytes` is given
+    /// back.
+    pub(super) fn begin(&mut self, records: usize, payload_bytes: usize, keep_bytes: usize) {
         debug_assert!(records <= MAX_BATCH_RECORDS, "the caller bounds its batches");
         self.bytes.clear();
         if self.bytes.capacity() > keep_bytes {
             self.bytes.shrink_to(keep_bytes);
         }
+        // At once: growing would copy every payload again.
+        self.bytes
+            .reserve(BATCH_HEADER_BYTES + records * RECORD_HEADER_BYTES + payload_bytes + ALIGN as usize);
         self.bytes.resize(BATCH_HEADER_BYTES + records * RECORD_HEADER_BYTES, 0);
         self.reserved = records as u32;
         self.count = 0;
@@ -419,7 +423,7 @@ mod tests {
     #[test]
     fn a_batch_round_trips_and_no_flipped_bit_in_its_head_passes() {
         let mut builder = BatchBuilder::new(5);
-        builder.begin(2, 0);
+        builder.begin(2, 0, 0);
         let entry = builder.push(Kind::Entry, ShardId(3), 40, b"head", b"body");
         let vote = builder.push(Kind::Vote, ShardId(4), 0, &[], b"vote");
         let bytes = builder.finish(11, 10, 0).to_vec();

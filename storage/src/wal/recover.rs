@@ -70,7 +70,7 @@ pub(super) fn create_segment<F: Fs>(
 ) -> Result<(SegmentFile<F>, u64), CreateError> {
     let groups = ledger.checkpoint();
     let mut builder = BatchBuilder::new(salt);
-    builder.begin(groups.len() + usize::from(ledger.suspect.is_some()), usize::MAX);
+    builder.begin(groups.len() + usize::from(ledger.suspect.is_some()), 0, usize::MAX);
     if ledger.suspect.is_some() {
         let cleared = format::encode_cleared(ledger.cleared.iter().copied());
         builder.push(Kind::Suspect, META_GROUP, 0, &[], &cleared);

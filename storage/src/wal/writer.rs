@@ -114,7 +114,9 @@ impl<F: Fs> LogWriter<F> {
     fn build(&mut self, items: Vec<Item>, committed: Vec<(ShardId, Bytes)>) -> Batch {
         let count = items.iter().map(|item| item.change.records()).sum::<usize>() + committed.len();
         let builder = &mut self.builder;
-        builder.begin(count, 2 * self.shared.options.batch_bytes);
+        let payload_bytes = items.iter().map(|item| item.change.bytes()).sum::<usize>()
+            + committed.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        builder.begin(count, payload_bytes, 2 * self.shared.options.batch_bytes);
         let mut records = Vec::with_capacity(count);
         let mut is_mark = true;
         for item in &items {
@@ -217,7 +219,7 @@ impl<F: Fs> LogWriter<F> {
         .map_err(|e| WriteError { error: e.error, may_retry: e.harmless })?;
         if self.offset + SEAL_BYTES <= self.active.len {
             let mut builder = BatchBuilder::new(self.shared.salt);
-            builder.begin(1, 0);
+            builder.begin(1, 0, 0);
             builder.push(Kind::Seal, META_GROUP, 0, &[], &[]);
             let seal = builder.finish(self.lsn + 1, self.lsn, 0);
             let file = &self.active.file;
@@ -274,7 +276,7 @@ impl<F: Fs> LogWriter<F> {
         }
         let Some(file) = self.shared.state().segment_file(oldest) else { return Ok(()) };
         let mut records = Vec::with_capacity(entries.len());
-        self.builder.begin(entries.len(), 2 * self.shared.options.batch_bytes);
+        self.builder.begin(entries.len(), bytes as usize, 2 * self.shared.options.batch_bytes);
         for (group, index, place) in &entries {
             let mut payload = vec![0; place.len as usize];
             file.read_exact_at(u64::from(place.offset), &mut payload)

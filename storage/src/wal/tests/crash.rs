@@ -187,6 +187,53 @@ fn what_a_killed_process_left_to_the_kernel_is_durable_once_it_was_read() {
 }
 
 #[test]
+fn a_killed_process_at_every_operation_and_then_a_power_cut() {
+    // What the kernel alone knew at the restart, names too, carries what is acknowledged after it.
+    let ops = script(2);
+    for cut in 1..120 {
+        let fs = MemFs::new(cut);
+        fs.power_off_after(cut);
+        let _ = run(&fs, &ops, Model::default(), 1);
+        let fs = fs.crash(CrashMode::Process);
+        let (wal, mut writer) = open_with(&fs, crash_options());
+        let due = wal.state(ShardId(3)).last.map_or(1, |last| last + 1);
+        let due = wal.state(ShardId(3)).purged.map_or(due, |(purged, _)| due.max(purged + 1));
+        wal.append(ShardId(3), entries(due..due + 2, 9, 20), ignore());
+        flush(&mut writer);
+        let expected = all(&wal, ShardId(3));
+        drop((wal, writer));
+        let fs = fs.crash(CrashMode::DropUnsynced);
+        let (wal, _writer) = open_with(&fs, crash_options());
+        assert_eq!(wal.state(ShardId(3)).damage, None, "killed at {cut}");
+        assert_eq!(all(&wal, ShardId(3)), expected, "killed at {cut}");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_wiped() {
+    let mut torn = 0;
+    for seed in 0..30 {
+        let fs = MemFs::new(seed);
+        let (wal, mut writer) = open(&fs);
+        wal.append(ShardId(1), entries(1..3, 1, 10), ignore());
+        flush(&mut writer);
+        let path = Path::new(DIR).join(recover::segment_name(1));
+        let whole = fs.read(&path, 1 << 20).unwrap();
+        wal.append(ShardId(1), entries(3..8, 1, 400), ignore());
+        fs.power_off_after(2);
+        writer.write_pending().unwrap_err();
+        let fs = fs.crash(CrashMode::Torn);
+        let left = fs.read(&path, 1 << 20).unwrap();
+        let (wal, _writer) = open(&fs);
+        if wal.state(ShardId(1)).last == Some(2) {
+            torn += usize::from(left != whole);
+            assert_eq!(fs.crash(CrashMode::DropUnsynced).read(&path, 1 << 20).unwrap(), whole, "seed {seed}");
+        }
+    }
+    assert!(torn > 10, "{torn}");
+}
+
+#[test]
 fn every_failing_operation_is_refused_or_survived() {
     // Errors instead of power cuts: the process goes on, but must not acknowledge.
     let ops = script(1);

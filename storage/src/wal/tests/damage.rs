@@ -337,7 +337,7 @@ fn bytes_of_a_client_never_pass_for_a_batch() {
     // A body that is a whole batch of another log, in front of a torn tail.
     let forged = {
         let mut builder = format::BatchBuilder::new(12345);
-        builder.begin(1, 0);
+        builder.begin(1, 0, 0);
         builder.push(format::Kind::Vote, ShardId(1), 0, &[], b"forged");
         builder.finish(1_000_000, 999_999, 0).to_vec()
     };
