@@ -242,7 +242,7 @@ impl<W: ShardWriter> Router<W> {
 
     /// Sends all parts, waits for all shards, and learns the ordinals of new series.
     pub async fn deliver(&self, mut prepared: Prepared) -> Result<WriteReceipt, RouteError> {
-        let deadline = <W::Runtime as AsyncRuntime>::Instant::now() + self.config.deadline;
+        let deadline = InstantOf::<W>::now() + self.config.deadline;
         let parts = std::mem::take(&mut prepared.split.parts);
         let shards =
             parts.into_iter().map(|(shard, parts)| self.deliver_shard(&prepared, shard, parts, deadline));
@@ -366,14 +366,14 @@ impl<W: ShardWriter> Router<W> {
     ) -> Result<Proposed, WriteError> {
         let mut pause = Duration::from_millis(20);
         loop {
-            let left = deadline.saturating_duration_since(<W::Runtime as AsyncRuntime>::Instant::now());
+            let left = deadline.saturating_duration_since(InstantOf::<W>::now());
             self.counters.proposals.fetch_add(1, Ordering::Relaxed);
             let timeout = left.min(self.config.attempt_timeout);
             let error = match self.writer.propose(shard, sub_batch.clone(), timeout).await {
                 Ok(proposed) => return Ok(proposed),
                 Err(error) => error,
             };
-            let left = deadline.saturating_duration_since(<W::Runtime as AsyncRuntime>::Instant::now());
+            let left = deadline.saturating_duration_since(InstantOf::<W>::now());
             if !error.is_worth_another_attempt() || left <= pause {
                 return Err(error);
             }
