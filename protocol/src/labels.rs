@@ -86,8 +86,8 @@ impl Labels {
         let mut input = bytes;
         let mut previous: Option<&[u8]> = None;
         while !input.is_empty() {
-            let name = varint::read_prefixed(&mut input).ok_or(LabelsError::Malformed)?;
-            let value = varint::read_prefixed(&mut input).ok_or(LabelsError::Malformed)?;
+            let name = read_text(&mut input)?;
+            let value = read_text(&mut input)?;
             let text = std::str::from_utf8(name).map_err(|_| LabelsError::NotUtf8)?;
             std::str::from_utf8(value).map_err(|_| LabelsError::NotUtf8)?;
             if name.is_empty() {
@@ -171,6 +171,15 @@ impl Labels {
         SeriesId(u128::from_le_bytes(first_16(&hasher.finalize())))
     }
 
+    /// Identity and slot at once; as a rule both come from one hash.
+    pub fn series_id_and_slot(&self, secret: &ClusterSecret, tenant: &TenantId) -> (SeriesId, SlotId) {
+        let id = self.series_id(secret, tenant);
+        match self.get("le") {
+            None => (id, id.slot_of_whole_labels()),
+            Some(_) => (id, self.slot(secret, tenant)),
+        }
+    }
+
     /// Slot of the series: hashed without `le`, so that the buckets of a classic histogram stay together.
     pub fn slot(&self, secret: &ClusterSecret, tenant: &TenantId) -> SlotId {
         let id = match self.get("le") {
@@ -185,6 +194,17 @@ impl SeriesId {
     /// The slot, where the id was made from all labels that count for the slot (there is no `le`).
     pub fn slot_of_whole_labels(self) -> SlotId {
         SlotId((self.0 >> 64) as u16 % SLOT_COUNT)
+    }
+}
+
+/// Reads a name or value whose length is written in the fewest bytes: a set has one form only.
+fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], LabelsError> {
+    let before = *input;
+    let text = varint::read_prefixed(input).ok_or(LabelsError::Malformed)?;
+    let length = &before[..before.len() - input.len() - text.len()];
+    match length {
+        [_, .., 0] => Err(LabelsError::Malformed),
+        _ => Ok(text),
     }
 }
 
@@ -313,6 +333,8 @@ mod tests {
         assert_eq!(Labels::from_pairs([("", "1")]), Err(LabelsError::EmptyName));
         assert_eq!(Labels::from_canonical(&[1, b'a', 0]), Err(LabelsError::NotCanonical("a".into())));
         assert_eq!(Labels::from_canonical(&[1, b'a', 9, b'x']), Err(LabelsError::Malformed));
+        // A length in more bytes than it needs would give one set two forms, hence two ids.
+        assert_eq!(Labels::from_canonical(&[0x81, 0, b'a', 1, b'x']), Err(LabelsError::Malformed));
     }
 
     #[test]
@@ -320,7 +342,10 @@ mod tests {
         let (secret, tenant) = (ClusterSecret([7; 32]), TenantId::default());
         let plain = labels(&[("__name__", "h_bucket"), ("job", "x")]);
         for le in ["0.1", "1", "+Inf"] {
-            assert_eq!(plain.with("le", le).slot(&secret, &tenant), plain.slot(&secret, &tenant));
+            let bucket = plain.with("le", le);
+            assert_eq!(bucket.slot(&secret, &tenant), plain.slot(&secret, &tenant));
+            let expected = (bucket.series_id(&secret, &tenant), plain.slot(&secret, &tenant));
+            assert_eq!(bucket.series_id_and_slot(&secret, &tenant), expected);
         }
     }
 

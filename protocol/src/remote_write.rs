@@ -133,6 +133,9 @@ pub enum Problem {
     },
 }
 
+/// An error on its way out of a walker. Boxed, so that the results of the innermost functions stay in registers.
+type Fault = Box<DecodeError>;
+
 impl DecodeError {
     /// Too much, or simply wrong.
     pub const fn kind(&self) -> ErrorKind {
@@ -143,8 +146,8 @@ impl DecodeError {
     }
 
     /// Names the place, unless a deeper level has done so.
-    fn within(mut self, name: impl FnOnce() -> String) -> Self {
-        if let Self::Malformed { place, .. } = &mut self
+    fn within(mut self: Box<Self>, name: impl FnOnce() -> String) -> Box<Self> {
+        if let Self::Malformed { place, .. } = &mut *self
             && place.is_empty()
         {
             *place = name();
@@ -194,10 +197,13 @@ pub fn decode(
         return Err(DecodeError::TooLong { bytes: body.len() as u64, limit: limits.body_bytes() });
     }
     let rows = match version {
-        Version::V1 => v1::walk(&body, key, limits.labels)?,
-        Version::V2 => v2::walk(&body, key, limits.labels)?,
+        Version::V1 => v1::walk(&body, key, limits.labels),
+        Version::V2 => v2::walk(&body, key, limits.labels),
     };
-    Ok(rows.finish(body))
+    match rows {
+        Ok(rows) => Ok(rows.finish(body)),
+        Err(fault) => Err(*fault),
+    }
 }
 
 /// Most bytes of blobs and label sets that a request may make of itself: references and deltas of one byte can stand for
@@ -206,22 +212,22 @@ const MAX_SCRATCH_BYTES: usize = 64 << 20;
 
 /// Called before a row is taken: keeps the batch within its bounds.
 #[inline]
-fn check_rows(rows: &Rows) -> Result<(), DecodeError> {
+fn check_rows(rows: &Rows) -> Result<(), Fault> {
     if rows.row_count() >= MAX_ROWS {
-        return Err(DecodeError::TooMany { what: "rows", limit: MAX_ROWS });
+        return Err(Box::new(DecodeError::TooMany { what: "rows", limit: MAX_ROWS }));
     }
     if rows.scratch_len() >= MAX_SCRATCH_BYTES {
         let what = "bytes of histograms and exemplars once they are written out";
-        return Err(DecodeError::TooMany { what, limit: MAX_SCRATCH_BYTES });
+        return Err(Box::new(DecodeError::TooMany { what, limit: MAX_SCRATCH_BYTES }));
     }
     Ok(())
 }
 
 /// Called before a series is taken.
 #[inline]
-fn check_series(rows: &Rows) -> Result<(), DecodeError> {
+fn check_series(rows: &Rows) -> Result<(), Fault> {
     if rows.series_len() >= MAX_SERIES {
-        return Err(DecodeError::TooMany { what: "series", limit: MAX_SERIES });
+        return Err(Box::new(DecodeError::TooMany { what: "series", limit: MAX_SERIES }));
     }
     Ok(())
 }

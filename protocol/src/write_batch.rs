@@ -372,14 +372,6 @@ impl WriteBatch {
         &self.rows.rejections
     }
 
-    /// Bytes that the batch holds in memory, about.
-    pub fn memory_bytes(&self) -> usize {
-        self.body.len()
-            + self.rows.scratch.len()
-            + self.rows.series.len() * size_of::<SeriesEntry>()
-            + self.rows.samples.len() * size_of::<Sample>()
-    }
-
     #[inline]
     fn bytes(&self, piece: Piece) -> &[u8] {
         match piece.start.checked_sub(SCRATCH) {
@@ -410,7 +402,7 @@ pub struct HistogramSample<'a> {
 /// An exemplar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exemplar<'a> {
-    /// When it was taken.
+    /// When it was taken; that of the series' last row where the client did not say.
     pub timestamp_ms: i64,
     /// The observation.
     pub value: f64,
@@ -465,8 +457,10 @@ impl<'a> Series<'a> {
     /// Exemplars in the client's order.
     pub fn exemplars(&self) -> impl ExactSizeIterator<Item = Exemplar<'a>> + use<'a> {
         let batch = self.batch;
-        batch.rows.exemplars[self.range(|entry| entry.exemplars_end)].iter().map(|entry| Exemplar {
-            timestamp_ms: entry.timestamp_ms,
+        let sample = self.samples().last().map(|sample| sample.timestamp_ms);
+        let unset = sample.max(self.histograms().last().map(|histogram| histogram.timestamp_ms)).unwrap_or(0);
+        batch.rows.exemplars[self.range(|entry| entry.exemplars_end)].iter().map(move |entry| Exemplar {
+            timestamp_ms: if entry.timestamp_ms == 0 { unset } else { entry.timestamp_ms },
             value: entry.value,
             label_bytes: batch.bytes(entry.labels),
         })

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::router::shard_writer::ShardWriter;
-use cluster::router::{Prepared, RouteError, Router, WriteReceipt};
+use cluster::router::{Prepared, RouteError, Router, RouterStats, WriteReceipt};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::ids::TenantId;
@@ -29,6 +29,7 @@ use crate::runtime::pool::Pool;
 use crate::telemetry::Metrics;
 use budget::Budget;
 pub use metrics::IngestMetrics;
+use metrics::RouterMetrics;
 
 /// Where metrics go: the router of this node.
 pub trait MetricWriter: Send + Sync + 'static {
@@ -40,6 +41,11 @@ pub trait MetricWriter: Send + Sync + 'static {
 
     /// Gets it to the shards.
     fn deliver(&self, prepared: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>>;
+
+    /// What it counted so far.
+    fn stats(&self) -> RouterStats {
+        RouterStats::default()
+    }
 }
 
 impl<W: ShardWriter> MetricWriter for Router<W> {
@@ -53,6 +59,10 @@ impl<W: ShardWriter> MetricWriter for Router<W> {
 
     fn deliver(&self, prepared: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>> {
         Router::deliver(self, prepared).boxed()
+    }
+
+    fn stats(&self) -> RouterStats {
+        Router::stats(self)
     }
 }
 
@@ -101,6 +111,9 @@ impl Ingest {
         let budget = Budget::new(settings.max_in_flight_bytes);
         let (gauge, source) = (ingest.in_flight_bytes.clone(), budget.clone());
         metrics.add_source(move || gauge.set(source.used_bytes() as i64));
+        let router = RouterMetrics::new(metrics.registry());
+        let source = Arc::clone(&writer);
+        metrics.add_source(move || router.update(&source.stats()));
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let pool = Pool::bounded("pharos-ingest", threads, 1024);
         Arc::new(Self { writer, settings, budget, pool, metrics: ingest })

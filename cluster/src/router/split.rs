@@ -200,9 +200,8 @@ impl Splitter<'_> {
     }
 
     fn identify(&self, series: u32, labels: Labels) -> NewSeries {
-        let id = labels.series_id(self.secret, self.tenant);
-        let shard = self.map.shard_of(labels.slot(self.secret, self.tenant));
-        NewSeries::new(series, id, labels, shard)
+        let (id, slot) = labels.series_id_and_slot(self.secret, self.tenant);
+        NewSeries::new(series, id, labels, self.map.shard_of(slot))
     }
 
     #[inline]

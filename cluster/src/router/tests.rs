@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
-use openraft::TokioRuntime;
+use openraft::impls::TokioRuntime;
 use protocol::batch::{SeriesRef, SubBatchView};
 use protocol::histogram;
 use protocol::ids::SeriesId;

@@ -10,7 +10,7 @@
 //! Integer histograms bring deltas between buckets, float ones absolute counts; which one it is, the count's field says.
 
 use super::wire::Reader;
-use super::{DecodeError, MAX_BUCKETS};
+use super::{Fault, MAX_BUCKETS};
 use crate::histogram::{CounterResetHint, Histogram, Span, encode};
 use crate::varint::unzigzag;
 use crate::write_batch::{RowKind, Rows};
@@ -33,7 +33,7 @@ impl Walker {
         message: Reader<'_>,
         series: impl Fn() -> String,
         rows: &mut Rows,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let (timestamp_ms, start_ms) = self.read(message)?;
         let checked = match self.is_oversized() {
             true => Err(format!("more than {MAX_BUCKETS} spans, buckets or bounds")),
@@ -55,7 +55,7 @@ impl Walker {
         Ok(())
     }
 
-    fn read(&mut self, mut message: Reader<'_>) -> Result<(i64, i64), DecodeError> {
+    fn read(&mut self, mut message: Reader<'_>) -> Result<(i64, i64), Fault> {
         let h = &mut self.histogram;
         h.positive_spans.clear();
         h.negative_spans.clear();
@@ -142,7 +142,7 @@ fn push_bounded<T>(out: &mut Vec<T>, value: T) {
     }
 }
 
-fn read_span(mut message: Reader<'_>) -> Result<Span, DecodeError> {
+fn read_span(mut message: Reader<'_>) -> Result<Span, Fault> {
     let mut span = Span { offset: 0, length: 0 };
     while !message.is_empty() {
         let (field, wire) = message.tag()?;

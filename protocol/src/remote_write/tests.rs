@@ -129,8 +129,10 @@ fn series() -> impl Strategy<Value = SeriesContent> {
     (names(), rows(), histograms, exemplars).prop_map(|(mut names, samples, histograms, exemplars)| {
         names.insert("__name__".into(), "metric".into());
         let labels = |names| Labels::from_pairs::<String, String>(names).expect("distinct names");
+        // A time of 0 is "not said", and comes back as another; that has a test of its own.
+        let said = |time: i64| if time == 0 { 1 } else { time };
         let exemplars =
-            exemplars.into_iter().map(|(time, value, names)| (time, value, labels(names))).collect();
+            exemplars.into_iter().map(|(time, value, names)| (said(time), value, labels(names))).collect();
         SeriesContent { labels: Some(labels(names)), samples, histograms, exemplars }
     })
 }
@@ -413,4 +415,18 @@ fn a_created_timestamp_of_an_old_sender_fills_what_is_unset() {
     let batch = decoded(Version::V2, &v2::Request { symbols: symbols.into(), timeseries });
     assert_eq!(batch.series(0).starts(), [0]);
     assert_eq!(batch.series(1).starts(), [9, 7]);
+}
+
+#[test]
+fn an_exemplar_without_a_time_has_that_of_its_sample() {
+    let series = v2::TimeSeries {
+        labels_refs: vec![1, 2],
+        samples: vec![v2::Sample { value: 1.0, timestamp: 7, start_timestamp: 0 }],
+        exemplars: vec![v2::Exemplar::default(), v2::Exemplar { timestamp: 5, ..Default::default() }],
+        ..Default::default()
+    };
+    let symbols = ["", "__name__", "up"].map(|s| s.as_bytes().to_vec());
+    let batch = decoded(Version::V2, &v2::Request { symbols: symbols.into(), timeseries: vec![series] });
+    let times: Vec<i64> = batch.series(0).exemplars().map(|exemplar| exemplar.timestamp_ms).collect();
+    assert_eq!(times, [7, 5]);
 }

@@ -11,19 +11,19 @@
 //! is legal; its label fields are gathered in the scratch space first.
 
 use super::wire::Reader;
-use super::{DecodeError, check_rows, check_series, histogram};
+use super::{Fault, check_rows, check_series, histogram};
 use crate::batch::MetricType;
 use crate::write_batch::{
     Description, FingerprintKey, LabelLimits, Piece, RowKind, Rows, labels_from_raw, piece,
 };
 
-pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, DecodeError> {
+pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, Fault> {
     let mut rows = Rows::with_pairs(limits);
     let mut request = Reader::new(body);
     let mut histograms = histogram::Walker::default();
     let mut position = 0;
     while !request.is_empty() {
-        let named = |error: DecodeError| error.within(|| "WriteRequest".into());
+        let named = |error: Fault| error.within(|| "WriteRequest".into());
         let (field, wire) = request.tag().map_err(named)?;
         match field {
             1 => {
@@ -51,13 +51,15 @@ fn walk_series(
     key: &FingerprintKey,
     histograms: &mut histogram::Walker,
     rows: &mut Rows,
-) -> Result<(), DecodeError> {
-    let named =
-        |error: DecodeError, field: &str| error.within(|| format!("{field} of TimeSeries {position}"));
+) -> Result<(), Fault> {
+    let named = |error: Fault, field: &str| error.within(|| format!("{field} of TimeSeries {position}"));
     let whole = series;
     let start = whole.position();
     let (mut labels_start, mut labels_end) = (start, start);
     let mut scattered = false;
+    while series.skip_usual_label() {
+        labels_end = series.position();
+    }
     while !series.is_empty() {
         let tag_at = series.position();
         let (field, wire) = series.tag().map_err(|e| named(e, "field"))?;
@@ -103,7 +105,7 @@ fn walk_series(
 
 /// Checks that a label is a message whose known fields are strings, so that it can be read later without errors.
 #[inline]
-fn check_label(mut label: Reader<'_>) -> Result<(), DecodeError> {
+fn check_label(mut label: Reader<'_>) -> Result<(), Fault> {
     while !label.is_empty() {
         let (field, wire) = label.tag()?;
         match field {
@@ -116,7 +118,7 @@ fn check_label(mut label: Reader<'_>) -> Result<(), DecodeError> {
 
 /// Copies the label fields of a series message, tags included, one after the other.
 #[cold]
-fn gather_labels(body: &[u8], start: usize, end: usize, rows: &mut Rows) -> Result<Piece, DecodeError> {
+fn gather_labels(body: &[u8], start: usize, end: usize, rows: &mut Rows) -> Result<Piece, Fault> {
     let message = &body[start..end];
     let mut series = Reader::new(message);
     let mut runs = Vec::new();
@@ -132,7 +134,7 @@ fn gather_labels(body: &[u8], start: usize, end: usize, rows: &mut Rows) -> Resu
 }
 
 #[inline]
-fn read_sample(mut sample: Reader<'_>) -> Result<(i64, f64), DecodeError> {
+fn read_sample(mut sample: Reader<'_>) -> Result<(i64, f64), Fault> {
     let (mut timestamp, mut value) = (0, 0.0);
     while !sample.is_empty() {
         let (field, wire) = sample.tag()?;
@@ -149,7 +151,7 @@ fn walk_exemplar(
     mut exemplar: Reader<'_>,
     series: impl Fn() -> String,
     rows: &mut Rows,
-) -> Result<(), DecodeError> {
+) -> Result<(), Fault> {
     let (mut timestamp, mut value) = (0, 0.0);
     let mut pairs = Vec::new();
     while !exemplar.is_empty() {
@@ -189,7 +191,7 @@ fn describe(mut series: Reader<'_>) -> String {
     description.finish()
 }
 
-fn read_label(mut label: Reader<'_>) -> Result<(&[u8], &[u8]), DecodeError> {
+fn read_label(mut label: Reader<'_>) -> Result<(&[u8], &[u8]), Fault> {
     let (mut name, mut value) = (&[][..], &[][..]);
     while !label.is_empty() {
         let (field, wire) = label.tag()?;
@@ -212,7 +214,7 @@ pub(crate) fn for_each_raw_label<'a>(run: &'a [u8], mut visit: impl FnMut(&'a [u
     }
 }
 
-fn walk_metadata(mut message: Reader<'_>, key: &FingerprintKey, rows: &mut Rows) -> Result<(), DecodeError> {
+fn walk_metadata(mut message: Reader<'_>, key: &FingerprintKey, rows: &mut Rows) -> Result<(), Fault> {
     let fingerprint = key.hash(message.rest());
     let mut metric_type = MetricType::Unknown;
     let empty = Reader::new(&[]);

@@ -13,7 +13,7 @@
 //! what 1.0 costs.
 
 use super::wire::Reader;
-use super::{DecodeError, MAX_SYMBOLS, check_rows, check_series, histogram, v1};
+use super::{DecodeError, Fault, MAX_SYMBOLS, check_rows, check_series, histogram, v1};
 use crate::batch::MetricType;
 use crate::labels::METRIC_NAME;
 use crate::varint::write_u64;
@@ -21,7 +21,7 @@ use crate::write_batch::{
     Description, FingerprintKey, LabelLimits, Piece, RowKind, Rows, SeriesError, labels_from_raw, piece,
 };
 
-pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, DecodeError> {
+pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Result<Rows, Fault> {
     let symbols = Symbols::collect(body, key)?;
     let mut rows = Rows::with_symbols(limits, symbols.pieces.clone());
     let mut walker = SeriesWalker {
@@ -37,7 +37,7 @@ pub(super) fn walk(body: &[u8], key: &FingerprintKey, limits: LabelLimits) -> Re
     let mut request = Reader::new(body);
     let mut position = 0;
     while !request.is_empty() {
-        let named = |error: DecodeError| error.within(|| "Request".into());
+        let named = |error: Fault| error.within(|| "Request".into());
         let (field, wire) = request.tag().map_err(named)?;
         if field == 5 {
             check_series(&rows)?;
@@ -61,11 +61,11 @@ struct Symbols {
 }
 
 impl Symbols {
-    fn collect(body: &[u8], key: &FingerprintKey) -> Result<Self, DecodeError> {
+    fn collect(body: &[u8], key: &FingerprintKey) -> Result<Self, Fault> {
         let mut symbols = Self { pieces: Vec::new(), hashes: Vec::new(), metric_name: None };
         let mut request = Reader::new(body);
         while !request.is_empty() {
-            let named = |error: DecodeError| error.within(|| "Request".into());
+            let named = |error: Fault| error.within(|| "Request".into());
             let (field, wire) = request.tag().map_err(named)?;
             if field != 4 {
                 request.skip(wire).map_err(named)?;
@@ -75,11 +75,11 @@ impl Symbols {
                 request.message(wire).map_err(|error| error.within(|| "symbol of Request".into()))?;
             let text = symbol.rest();
             if symbols.pieces.len() == MAX_SYMBOLS {
-                return Err(DecodeError::TooMany { what: "symbols", limit: MAX_SYMBOLS });
+                return Err(Box::new(DecodeError::TooMany { what: "symbols", limit: MAX_SYMBOLS }));
             }
             if symbols.pieces.is_empty() && !text.is_empty() {
                 let start = String::from_utf8_lossy(&text[..text.len().min(64)]).into_owned();
-                return Err(DecodeError::FirstSymbol(start));
+                return Err(Box::new(DecodeError::FirstSymbol(start)));
             }
             if text == METRIC_NAME.as_bytes() {
                 symbols.metric_name = Some(symbols.pieces.len() as u64);
@@ -120,9 +120,8 @@ struct SeriesWalker<'a> {
 }
 
 impl SeriesWalker<'_> {
-    fn walk(&mut self, mut series: Reader<'_>, position: usize, rows: &mut Rows) -> Result<(), DecodeError> {
-        let named =
-            |error: DecodeError, field: &str| error.within(|| format!("{field} of TimeSeries {position}"));
+    fn walk(&mut self, mut series: Reader<'_>, position: usize, rows: &mut Rows) -> Result<(), Fault> {
+        let named = |error: Fault, field: &str| error.within(|| format!("{field} of TimeSeries {position}"));
         let whole = series;
         self.refs.clear();
         let mut labels = None;
@@ -221,7 +220,7 @@ impl SeriesWalker<'_> {
         mut message: Reader<'_>,
         series: Reader<'_>,
         rows: &mut Rows,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Fault> {
         let (mut timestamp, mut value) = (0, 0.0);
         let mut refs = Vec::new();
         while !message.is_empty() {
@@ -360,7 +359,7 @@ struct Sample {
 }
 
 #[inline]
-fn read_sample(mut message: Reader<'_>) -> Result<Sample, DecodeError> {
+fn read_sample(mut message: Reader<'_>) -> Result<Sample, Fault> {
     let mut sample = Sample { timestamp_ms: 0, value: 0.0, start_ms: 0 };
     while !message.is_empty() {
         let (field, wire) = message.tag()?;
@@ -374,7 +373,7 @@ fn read_sample(mut message: Reader<'_>) -> Result<Sample, DecodeError> {
     Ok(sample)
 }
 
-fn read_metadata(mut message: Reader<'_>) -> Result<(MetricType, u64, u64), DecodeError> {
+fn read_metadata(mut message: Reader<'_>) -> Result<(MetricType, u64, u64), Fault> {
     let mut metadata = (MetricType::Unknown, 0, 0);
     while !message.is_empty() {
         let (field, wire) = message.tag()?;

@@ -1,6 +1,6 @@
 //! Reads protobuf's wire format in place, with positions that errors can name.
 
-use super::{DecodeError, Problem};
+use super::{DecodeError, Fault, Problem};
 
 /// Wire types of protobuf. Groups (3 and 4) were abandoned before remote write existed and are refused.
 pub(super) const VARINT: u8 = 0;
@@ -40,12 +40,12 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    pub fn error(&self, problem: Problem) -> DecodeError {
-        DecodeError::Malformed { at: self.position, problem, place: String::new() }
+    pub fn error(&self, problem: Problem) -> Fault {
+        Box::new(DecodeError::Malformed { at: self.position, problem, place: String::new() })
     }
 
     #[inline]
-    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub fn varint(&mut self) -> Result<u64, Fault> {
         // A tag or a length is nearly always one byte.
         if let Some(&byte) = self.bytes.get(self.position)
             && byte < 0x80
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
-    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+    fn long_varint(&mut self) -> Result<u64, Fault> {
         let mut input = self.rest();
         let value = crate::varint::read_u64(&mut input).ok_or_else(|| self.error(Problem::Varint))?;
         self.position = self.bytes.len() - input.len();
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
 
     /// The next field's number and wire type.
     #[inline]
-    pub fn tag(&mut self) -> Result<(u32, u8), DecodeError> {
+    pub fn tag(&mut self) -> Result<(u32, u8), Fault> {
         let tag = self.varint()?;
         match u32::try_from(tag >> 3) {
             Ok(field) if field != 0 && tag <= u64::from(u32::MAX) => Ok((field, tag as u8 & 7)),
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
 
     /// A length-delimited field's content, as a message of its own.
     #[inline]
-    pub fn message(&mut self, wire: u8) -> Result<Reader<'a>, DecodeError> {
+    pub fn message(&mut self, wire: u8) -> Result<Reader<'a>, Fault> {
         self.expect(wire, BYTES)?;
         let len = self.varint()?;
         let rest = self.bytes.len() - self.position;
@@ -88,31 +88,45 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub fn bytes(&mut self, wire: u8) -> Result<&'a [u8], DecodeError> {
+    pub fn bytes(&mut self, wire: u8) -> Result<&'a [u8], Fault> {
         Ok(self.message(wire)?.rest())
     }
 
     #[inline]
-    pub fn u64(&mut self, wire: u8) -> Result<u64, DecodeError> {
+    pub fn u64(&mut self, wire: u8) -> Result<u64, Fault> {
         self.expect(wire, VARINT)?;
         self.varint()
     }
 
     #[inline]
-    pub fn f64(&mut self, wire: u8) -> Result<f64, DecodeError> {
+    pub fn f64(&mut self, wire: u8) -> Result<f64, Fault> {
         self.expect(wire, FIXED64)?;
         self.raw_f64()
     }
 
     #[inline]
-    fn raw_f64(&mut self) -> Result<f64, DecodeError> {
+    fn raw_f64(&mut self) -> Result<f64, Fault> {
         let chunk = self.rest().first_chunk::<8>().ok_or_else(|| self.error(Problem::Cut))?;
         self.position += 8;
         Ok(f64::from_le_bytes(*chunk))
     }
 
+    /// Passes over a label of the form that all senders write: a short name, then a short value, and nothing else.
+    /// `false`, without having moved, where it is another form.
+    #[inline]
+    pub fn skip_usual_label(&mut self) -> bool {
+        let &[0x0a, len, 0x0a, name_len, ref rest @ ..] = self.rest() else { return false };
+        let (len, name_len) = (usize::from(len), usize::from(name_len));
+        let Some(&[0x12, value_len]) = rest.get(name_len..name_len + 2) else { return false };
+        let is_usual = len < 0x80 && len == 4 + name_len + usize::from(value_len) && rest.len() + 2 >= len;
+        if is_usual {
+            self.position += 2 + len;
+        }
+        is_usual
+    }
+
     /// A repeated number, packed or one by one.
-    pub fn each_u64(&mut self, wire: u8, mut take: impl FnMut(u64)) -> Result<(), DecodeError> {
+    pub fn each_u64(&mut self, wire: u8, mut take: impl FnMut(u64)) -> Result<(), Fault> {
         if wire == VARINT {
             take(self.varint()?);
             return Ok(());
@@ -125,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A repeated double, packed or one by one.
-    pub fn each_f64(&mut self, wire: u8, mut take: impl FnMut(f64)) -> Result<(), DecodeError> {
+    pub fn each_f64(&mut self, wire: u8, mut take: impl FnMut(f64)) -> Result<(), Fault> {
         if wire == FIXED64 {
             take(self.raw_f64()?);
             return Ok(());
@@ -138,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a field that we do not know.
-    pub fn skip(&mut self, wire: u8) -> Result<(), DecodeError> {
+    pub fn skip(&mut self, wire: u8) -> Result<(), Fault> {
         match wire {
             VARINT => self.varint().map(drop),
             BYTES => self.message(BYTES).map(drop),
@@ -155,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn expect(&self, found: u8, expected: u8) -> Result<(), DecodeError> {
+    fn expect(&self, found: u8, expected: u8) -> Result<(), Fault> {
         if found == expected { Ok(()) } else { Err(self.error(Problem::WireType { found })) }
     }
 }

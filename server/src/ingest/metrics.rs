@@ -1,6 +1,7 @@
 //! What came in, and what of it did not get far.
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use cluster::router::RouterStats;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use protocol::write_batch::Rejections;
 
 use crate::telemetry::metrics::registered;
@@ -55,6 +56,46 @@ impl IngestMetrics {
             (rejections.metadata, "metadata"),
         ];
         count(&self.rejected, protocol, rows.into_iter());
+    }
+}
+
+/// The router's own counters, copied at each gathering.
+pub(super) struct RouterMetrics {
+    cached_series: IntGauge,
+    cache_hits: IntCounter,
+    cache_misses: IntCounter,
+    proposals: IntCounter,
+    retries: IntCounter,
+    stale: IntCounter,
+}
+
+impl RouterMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| registered(registry, IntCounter::new(name, help));
+        Self {
+            cached_series: registered(
+                registry,
+                IntGauge::new("pharos_router_cached_series", "Series that the router knows without labels."),
+            ),
+            cache_hits: counter("pharos_router_cache_hits_total", "Series of requests that the router knew."),
+            cache_misses: counter("pharos_router_cache_misses_total", "Series whose labels were read."),
+            proposals: counter("pharos_router_proposals_total", "Sub-batches sent, each attempt counted."),
+            retries: counter("pharos_router_retries_total", "Attempts after the first."),
+            stale: counter("pharos_router_stale_total", "Sub-batches sent again with labels."),
+        }
+    }
+
+    pub(super) fn update(&self, stats: &RouterStats) {
+        self.cached_series.set(stats.cached_series as i64);
+        for (counter, total) in [
+            (&self.cache_hits, stats.cache_hits),
+            (&self.cache_misses, stats.cache_misses),
+            (&self.proposals, stats.proposals),
+            (&self.retries, stats.retries),
+            (&self.stale, stats.stale),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 }
 

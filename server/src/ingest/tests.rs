@@ -197,6 +197,8 @@ async fn a_write_is_answered_with_counts_and_a_token() {
     let line = "pharos_ingest_rows_total{kind=\"histograms\",protocol=\"remote_write_2\"} 1";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("pharos_ingest_in_flight_bytes 0"), "{text}");
+    assert!(text.contains("pharos_router_cached_series 2"), "{text}");
+    assert!(text.contains("pharos_router_cache_misses_total 2"), "{text}");
 }
 
 #[tokio::test]
