@@ -310,6 +310,7 @@ impl Simulation {
             machine.set_disk_plan(DiskPlan::calm());
             let disk = machine.disk();
             disk.set_quota(None);
+            disk.clear_faults();
             if machine.has_lost_power() {
                 self.cluster.crash(at, CrashMode::DropUnsynced, Duration::ZERO);
             }

@@ -1,8 +1,10 @@
 //! The receiving side of snapshots: fetches the files it lacks from whoever offers, then installs.
 //!
 //! An offer starts a transfer (one per group) and says how far it is; the sender repeats the offer until the transfer is
-//! done. Another offer for the same position joins the transfer under way; one for a later position replaces it: files
-//! that both name need not be fetched twice.
+//! done. The same leader's next offer for the same position joins the transfer under way; any other one replaces it:
+//! files that both name need not be fetched twice. Another leader's offer must not join, even for the same position:
+//! what was fetched for the first may have been refused when it was installed, and the answer "done" would make the
+//! second believe that it has been.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +29,7 @@ const ATTEMPTS: usize = 5;
 
 struct Transfer {
     replica: ReplicaId,
+    vote: Vote,
     position: Option<LogId>,
     received: AtomicU64,
     /// The result, once there is one.
@@ -54,9 +57,9 @@ impl<E: Env> Node<E> {
         offer: Offer,
     ) -> Result<OfferAnswer, Refusal> {
         let mut running = lock(&self.offers.running);
-        if let Some(transfer) =
-            running.get(&offer.group).filter(|t| t.replica == offer.to && t.position == offer.last)
-        {
+        let is_same =
+            |t: &&Arc<Transfer>| t.replica == offer.to && t.vote == offer.vote && t.position == offer.last;
+        if let Some(transfer) = running.get(&offer.group).filter(is_same) {
             let result = lock(&transfer.result).clone();
             return match result {
                 None => Ok(OfferAnswer::Working { received: transfer.received.load(Ordering::Relaxed) }),
@@ -71,6 +74,7 @@ impl<E: Env> Node<E> {
         }
         let transfer = Arc::new(Transfer {
             replica: offer.to,
+            vote: offer.vote,
             position: offer.last,
             received: AtomicU64::new(0),
             result: Mutex::new(None),

@@ -118,14 +118,17 @@ impl KnownFiles {
 }
 
 impl State {
-    /// Retires files that no manifest, job or transfer names any more.
+    /// Retires files that no manifest, job or transfer names any more: neither the newest nor the durable one, nor one
+    /// in between that is being written or may have been.
     pub fn retire_files(&mut self) {
         let manifests =
             [&self.manifest, &self.durable].into_iter().flat_map(|m| m.files()).map(|file| file.hash);
         let jobs = self.jobs.values().flat_map(|slot| slot.files()).map(|file| file.hash);
         let wanted = self.wanted.iter().map(|file| file.hash);
         let received = self.received.keys().copied();
-        let in_use: BTreeSet<ContentHash> = manifests.chain(jobs).chain(wanted).chain(received).collect();
+        let in_doubt = self.in_doubt.iter().copied();
+        let in_use: BTreeSet<ContentHash> =
+            manifests.chain(in_doubt).chain(jobs).chain(wanted).chain(received).collect();
         self.files.retain(&in_use);
     }
 }
@@ -265,6 +268,7 @@ impl State {
             durable: Arc::clone(&manifest),
             dirty: false,
             persisting: false,
+            in_doubt: BTreeSet::new(),
             removing: false,
             segments: loaded.segments,
             pending: VecDeque::new(),

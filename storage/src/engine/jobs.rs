@@ -169,6 +169,7 @@ impl State {
     fn next_work(&mut self) -> Option<Work> {
         if self.dirty && !self.persisting {
             (self.dirty, self.persisting) = (false, true);
+            self.in_doubt.extend(self.manifest.files().into_iter().map(|file| file.hash));
             return Some(Work::Persist(Arc::clone(&self.manifest)));
         }
         let waiting = |job: &u64| matches!(self.jobs.get(job), Some(JobSlot::Waiting));
@@ -316,7 +317,10 @@ pub(super) fn finish<F: Fs>(
             if is_current {
                 state.persisting = false;
                 match &stored {
-                    Ok(()) => state.durable = manifest,
+                    Ok(()) => {
+                        state.durable = manifest;
+                        state.in_doubt.clear();
+                    }
                     Err(_) => state.dirty = true,
                 }
             }

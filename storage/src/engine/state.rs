@@ -72,6 +72,9 @@ pub(super) struct State {
     /// Whether `manifest` has changes that `durable` should get.
     pub dirty: bool,
     pub persisting: bool,
+    /// Files of manifests that were being written since one was last known to be durable: any of them may be the one
+    /// that a crash leaves, so none of their files may go.
+    pub in_doubt: BTreeSet<ContentHash>,
     /// Files that nothing names are being removed.
     pub removing: bool,
     /// Open segments of `manifest`: all but damaged ones.

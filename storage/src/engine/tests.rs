@@ -41,6 +41,42 @@ fn content_that_is_no_command_is_rejected() {
 }
 
 #[test]
+fn files_of_a_manifest_that_is_being_written_stay() {
+    let mut replica = Replica::new();
+    for round in 0..2 {
+        replica.write(&[("a", round, 1.0)]);
+        replica.begin_flush(false);
+    }
+    let expected = replica.read();
+    // The write of the manifest with two segments hangs, while they are merged into one and would be removed.
+    let mut hanging = None;
+    let policy = super::FlushPolicy { merge_all: true, max_age_ms: i64::MAX, ..Default::default() };
+    for _ in 0..100 {
+        while let Some(job) = replica.store.next_job() {
+            if hanging.is_none() && job.name() == "persist" && replica.store.stats().segments == 2 {
+                hanging = Some(job);
+            } else {
+                replica.store.finish_job(job.run()).expect("no faults are planned");
+            }
+        }
+        if let Some(command) = replica.store.propose(&policy, 0) {
+            replica.apply_bytes(&command.encode());
+        }
+    }
+    assert_eq!(replica.store.stats().segments, 1);
+    let written = hanging.expect("two segments were installed").run();
+    replica.store.finish_job(written).expect("no faults are planned");
+
+    let fs = replica.fs.crash(crate::fs::mem::CrashMode::DropUnsynced);
+    let store = open(&fs).expect("what a crash leaves opens");
+    let flushed = store.flushed().map_or(0, |position| position.index.0);
+    for (index, command) in replica.log.iter().enumerate().skip(flushed as usize) {
+        apply_entry(&store, index as u64 + 1, command);
+    }
+    assert_eq!(read(&store.snapshot()), expected);
+}
+
+#[test]
 fn each_job_is_given_out_once() {
     let mut replica = Replica::new();
     for round in 0..2 {

@@ -113,6 +113,13 @@ impl MemFs {
         self.disk().armed.push(Armed { op, path_part: path_part.to_owned() });
     }
 
+    /// Forgets all faults that were planned and have not struck.
+    pub fn clear_faults(&self) {
+        let mut disk = self.disk();
+        disk.armed.clear();
+        disk.power_off_at = None;
+    }
+
     /// Lets the power fail at the `n`-th operation from now that changes something, counted from 1: it may or may not
     /// reach the disk, and neither it nor any later one returns success.
     pub fn power_off_after(&self, n: u64) {

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,7 +141,7 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
         None => find_salt(&files)?.unwrap_or(options.salt),
     };
     let mut replay =
-        Replay { salt, ledger: Ledger::default(), rotten: Vec::new(), lsn: 0, marked: true, sealed: false };
+        Replay { salt, ledger: Ledger::default(), rotten: Vec::new(), lsn: 0, marked: true, sealed: false, last_batch: None };
     let mut tail = 0;
     let firsts = files.iter().map(|file| file.first_lsn(salt)).collect::<Result<Vec<_>, _>>()?;
     for (at, file) in files.iter().enumerate() {
@@ -149,7 +150,7 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
     }
     replay.finish();
 
-    let Replay { ledger, lsn, marked, .. } = replay;
+    let Replay { ledger, lsn, marked, last_batch, .. } = replay;
     let mut segments: BTreeMap<u32, SegmentFile<F>> = BTreeMap::new();
     for file in files {
         segments
@@ -157,7 +158,7 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
     }
     let (offset, lsn) = match segments.last_key_value() {
         Some((_, newest)) => {
-            newest.file.sync_data().map_err(|e| WalError::io(&newest.path, "syncing", e))?;
+            write_again(&*newest.file, last_batch).map_err(|e| WalError::io(&newest.path, "syncing", e))?;
             (tail, lsn)
         }
         None => {
@@ -168,6 +169,18 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
         }
     };
     Ok(Recovered { ledger, segments, offset, lsn, salt, marked, cache_bytes: options.cache_bytes })
+}
+
+/// Makes the last batch durable. After a sync that failed, the kernel may count pages as clean that never reached the
+/// disk: a process that starts on the same kernel reads them, and another sync does nothing about them. So they are
+/// written again. Every batch before the last was synced when the last one was begun.
+fn write_again(file: &impl FsFile, batch: Option<Range<u64>>) -> io::Result<()> {
+    if let Some(batch) = batch {
+        let mut bytes = vec![0; (batch.end - batch.start) as usize];
+        file.read_exact_at(batch.start, &mut bytes)?;
+        file.write_all_at(batch.start, &bytes)?;
+    }
+    file.sync_data()
 }
 
 /// The salt of a log none of whose segments has an intact header.
@@ -341,6 +354,8 @@ struct Replay {
     marked: bool,
     /// Whether the last batch was a seal.
     sealed: bool,
+    /// The last intact batch of the segment that was replayed last.
+    last_batch: Option<Range<u64>>,
 }
 
 impl Replay {
@@ -356,6 +371,7 @@ impl Replay {
         let is_newest = next.is_none();
         let mut at = SEGMENT_HEADER_BYTES as u64;
         let mut unusable = None;
+        self.last_batch = None;
         match file.header {
             None => unusable = Some("the segment's header is damaged"),
             Some(header) if header.file_bytes > file.len => unusable = Some("the file was cut"),
@@ -374,6 +390,7 @@ impl Replay {
                         break;
                     }
                     self.lsn = header.lsn;
+                    self.last_batch = Some(at..at + header.total_bytes());
                     due = Some(header.lsn + 1);
                     at += header.total_bytes();
                 }

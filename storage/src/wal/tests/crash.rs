@@ -283,3 +283,31 @@ fn run_with_fault(fs: &MemFs, ops: &[Op], op: FaultOp, skip: usize) -> (Vec<Mode
     let acked = *acked.lock().unwrap();
     (states, acked)
 }
+
+#[test]
+fn pages_that_a_failed_sync_left_clean_are_written_again() {
+    for seed in 0..16 {
+        let fs = MemFs::new(seed);
+        let (wal, mut writer) = open(&fs);
+        wal.append(A, entries(1..3, 1, 40), ignore());
+        flush(&mut writer);
+        wal.append(A, entries(3..6, 1, 40), ignore());
+        fs.fail_next(FaultOp::Sync, "wal");
+        writer.write_pending().unwrap_err();
+        drop((wal, writer));
+
+        // The process starts again on the same kernel: it reads what no disk may have, and goes on from there.
+        let fs = fs.crash(CrashMode::Process);
+        let (wal, mut writer) = open(&fs);
+        let last = wal.state(A).last.unwrap();
+        wal.append(A, entries(last + 1..last + 3, 2, 40), ignore());
+        flush(&mut writer);
+        let expected = all(&wal, A);
+        drop((wal, writer));
+
+        let fs = fs.crash(CrashMode::DropUnsynced);
+        let (wal, _writer) = open(&fs);
+        assert_eq!(wal.state(A).damage, None, "seed {seed}");
+        assert_eq!(all(&wal, A), expected, "seed {seed}");
+    }
+}
