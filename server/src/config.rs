@@ -72,7 +72,7 @@ impl Default for HttpSection {
         Self {
             addr: SocketAddr::from(([0, 0, 0, 0], 9600)),
             advertise: String::new(),
-            header_timeout: Span::secs(10),
+            header_timeout: Span::secs(30),
             body_timeout: Span::secs(30),
             max_connections: 4096,
             max_concurrent_requests: 512,

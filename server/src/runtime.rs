@@ -3,13 +3,13 @@
 //! ```text
 //! io runtime      sockets, Raft, timers                 nothing holds a thread for more than half a millisecond
 //! query runtime   coordinators of queries               evaluation may hold a thread for long
-//! step pools      apply | all else (flush, merge, ...)  `storage` offers steps, `Env::run_step` sends them here
+//! step pools      apply | merge | all else              `storage` offers steps, `Env::run_step` sends them here
 //! scan pool       fragments of queries                  `wiring::Fragments`
 //! log writer      one thread                            write, sync, call back, for all groups of the node
 //! ```
 //!
-//! Apply and scan have threads of their own, so that neither a merge delays an acknowledgement nor a long query a
-//! flush. [`TokioEnv`] is the production side of `cluster`'s seam; the simulator's is `chaos::sim`.
+//! Apply, merge and scan have threads of their own, so that neither a long merge delays an acknowledgement or a flush
+//! nor a long query either. [`TokioEnv`] is the production side of `cluster`'s seam; the simulator's is `chaos::sim`.
 //!
 //! A step that panics has broken an invariant of ours: the node aborts. So does it when a log sync fails: what is on
 //! disk is unknown then, and only a restart's replay can tell (a retried sync lies, see the error conventions).
@@ -57,6 +57,7 @@ impl Runtimes {
 #[derive(Clone, Debug)]
 pub struct StepPools {
     apply: Pool,
+    merge: Pool,
     rest: Pool,
 }
 
@@ -66,8 +67,9 @@ impl StepPools {
         let cores = cores();
         Self {
             apply: Pool::start("pharos-apply", cores.clamp(1, 8)),
-            // Half the cores: flush and merge are to keep up, not to win.
-            rest: Pool::start("pharos-work", cores.div_ceil(2)),
+            // Half the cores: merging is to keep up, not to win.
+            merge: Pool::start("pharos-merge", cores.div_ceil(2)),
+            rest: Pool::start("pharos-work", cores.clamp(2, 8)),
         }
     }
 
@@ -75,13 +77,14 @@ impl StepPools {
     pub fn of(&self, kind: StepKind) -> &Pool {
         match kind {
             StepKind::Apply => &self.apply,
+            StepKind::Merge => &self.merge,
             _ => &self.rest,
         }
     }
 
     /// Name and number of waiting steps of each pool.
-    pub fn waiting(&self) -> [(&'static str, usize); 2] {
-        [("apply", self.apply.waiting()), ("work", self.rest.waiting())]
+    pub fn waiting(&self) -> [(&'static str, usize); 3] {
+        [("apply", self.apply.waiting()), ("merge", self.merge.waiting()), ("work", self.rest.waiting())]
     }
 }
 

@@ -27,7 +27,10 @@ pub const KEYS: &[Key] = &[
         "`host:port` under which clients reach this node; the `instance` label of its own metrics. \
          Empty: the listen address, with 127.0.0.1 for a wildcard.",
     ),
-    key("http.header_timeout", "A client that has not sent its request's head within this time is dropped."),
+    key(
+        "http.header_timeout",
+        "A client that has not sent its (next) request's head within this time is dropped: also how long an idle connection is kept.",
+    ),
     key("http.body_timeout", "A request whose body has not arrived within this time is answered 408."),
     key("http.max_connections", "Open client connections; more wait in the kernel's queue."),
     key(

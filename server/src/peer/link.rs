@@ -248,7 +248,9 @@ impl Task {
         };
         let silence =
             seen.silence(self.options().dead_after, self.options().keep_alive, || ping.notify_one());
+        // What has arrived counts before the clock does: after a pause of this process both are due.
         let end = tokio::select! {
+            biased;
             end = read => end,
             end = write => end,
             end = silence => end,

@@ -141,7 +141,9 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> FrameError {
     };
     // The caller pings every `keep_alive` and drops first; this side only cleans up after it.
     let silence = seen.silence(limit * 2, limit, || ());
+    // What has arrived counts before the clock does: after a pause of this process both are due.
     tokio::select! {
+        biased;
         end = read => end,
         end = write => end,
         end = silence => end,

@@ -120,3 +120,53 @@ impl Env for TokioEnv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::peer::PeerOptions;
+    use crate::telemetry::Metrics;
+
+    async fn env() -> (TokioEnv, mpsc::UnboundedReceiver<String>) {
+        let options = PeerOptions {
+            listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            keep_alive: Duration::from_secs(1),
+            dead_after: Duration::from_secs(3),
+            max_in_flight_bytes: 1 << 20,
+            dial_map: BTreeMap::new(),
+        };
+        let net = PeerNet::start(tokio::runtime::Handle::current(), options).await.unwrap();
+        let (aborted, reasons) = mpsc::unbounded_channel();
+        let env = TokioEnv::with_abort(net, Metrics::new().log, move |reason| {
+            let _ = aborted.send(reason.to_owned());
+        });
+        (env, reasons)
+    }
+
+    #[tokio::test]
+    async fn steps_of_every_kind_run() {
+        let (env, _) = env().await;
+        for kind in StepKind::ALL {
+            assert_eq!(env.run_step(kind, move || kind.as_str().len()).await, kind.as_str().len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_that_panics_ends_the_node_and_gives_nothing_back() {
+        let (env, mut reasons) = env().await;
+        let step = env.run_step(StepKind::Apply, || panic!("an invariant"));
+        tokio::select! {
+            () = step => panic!("the step has no result"),
+            reason = reasons.recv() => assert!(reason.unwrap().contains("an invariant")),
+        }
+        // Once is enough.
+        env.abort("again");
+        assert!(reasons.try_recv().is_err());
+    }
+}

@@ -43,3 +43,50 @@ pub(super) fn start<F: Fs>(
     };
     std::thread::Builder::new().name("pharos-log".to_owned()).spawn(run).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use protocol::ids::ShardId;
+    use storage::fs::mem::{FaultOp, MemFs};
+    use storage::wal::{Wal, WalOptions};
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    /// A log on a disk of its own, its writer running, and what came of a vote: synced or not.
+    fn vote_on(plan: impl FnOnce(&MemFs)) -> (bool, LogMetrics, mpsc::Receiver<String>) {
+        let fs = MemFs::new(1);
+        let (wal, writer) = Wal::open(fs.clone(), Path::new("/wal"), WalOptions::default()).unwrap();
+        plan(&fs);
+        let (fail, failed) = mpsc::channel();
+        let metrics = Metrics::new().log;
+        start(writer, metrics.clone(), move |reason| fail.send(reason.to_owned()).unwrap()).unwrap();
+        let (done, outcome) = mpsc::channel();
+        wal.save_vote(
+            ShardId(1),
+            Bytes::from_static(b"vote"),
+            Box::new(move |r| done.send(r.is_ok()).unwrap()),
+        );
+        (outcome.recv().unwrap(), metrics, failed)
+    }
+
+    #[test]
+    fn what_is_submitted_is_synced_and_counted() {
+        let (synced, metrics, failed) = vote_on(|_| ());
+        assert!(synced);
+        // The callback comes from inside the write that is then counted; the log has ended when its end is noticed.
+        assert!(failed.recv().is_err());
+        assert_eq!(metrics.sync_seconds.get_sample_count(), 1);
+    }
+
+    #[test]
+    fn a_failed_sync_is_the_end() {
+        let (synced, _, failed) = vote_on(|fs| fs.fail_next(FaultOp::Sync, "wal"));
+        assert!(!synced);
+        assert!(!failed.recv().unwrap().is_empty());
+    }
+}

@@ -44,6 +44,8 @@ pub fn start(
             let body = encode(&metrics.gather(), &instance, now_ms());
             match write(&*writer, &tenant, body).await {
                 Ok(()) => failing = false,
+                // The node does not take writes any more.
+                Err(_) if stop.is_cancelled() => return,
                 // Said once: as long as writes fail, the reason is in the log elsewhere, too.
                 Err(reason) if !std::mem::replace(&mut failing, true) => {
                     tracing::warn!(reason, "this node's own metrics are not written");

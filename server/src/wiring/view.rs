@@ -143,3 +143,109 @@ impl ShardSource for ShardView {
         walked.map_err(|error| self.failed(&error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use protocol::batch::{Metadata, MetricType, SubBatchBuilder};
+    use protocol::command::{CommandHeader, encode_write};
+    use protocol::ids::{ClusterSecret, LogIndex};
+    use protocol::matcher::MatchOp;
+    use storage::engine::{LogPosition, ShardOptions, ShardStore};
+    use storage::fs::mem::MemFs;
+
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    /// A shard with a float series, a histogram series, an exemplar and metadata.
+    fn view() -> (ShardView, Histogram) {
+        let (tenant, secret) = (TenantId::default(), ClusterSecret([1; 32]));
+        let histogram = Histogram {
+            count: 3.0,
+            sum: 4.5,
+            zero_threshold: 0.001,
+            positive_spans: vec![histogram::Span { offset: 0, length: 1 }],
+            positive_buckets: vec![3.0],
+            ..Histogram::default()
+        };
+        let mut blob = Vec::new();
+        histogram::encode(&histogram, &mut blob).unwrap();
+        let mut builder = SubBatchBuilder::new(tenant.clone(), 0);
+        let up = labels(&[("__name__", "up"), ("job", "a")]);
+        let seconds = labels(&[("__name__", "seconds"), ("job", "a")]);
+        let up_ref = builder.push_new_series(up.series_id(&secret, &tenant), &up);
+        let seconds_ref = builder.push_new_series(seconds.series_id(&secret, &tenant), &seconds);
+        builder.push_float(up_ref, 1000, 1.0, 0);
+        builder.push_float(up_ref, 2000, 0.0, 0);
+        builder.push_histogram(seconds_ref, 1500, &blob, 0);
+        builder.push_exemplar(up_ref, 1000, 0.5, labels(&[("trace_id", "7")]).as_bytes());
+        builder.push_metadata(&Metadata {
+            family: "up",
+            metric_type: MetricType::Gauge,
+            help: "Up.",
+            unit: "",
+        });
+        let command =
+            encode_write(CommandHeader { encoder_epoch: 1, cluster_time_ms: 0 }, &[builder.finish()]);
+        let shard = ShardId(1);
+        let store =
+            ShardStore::open(MemFs::new(1), Path::new("/shard"), shard, ShardOptions::default()).unwrap();
+        store.apply(LogPosition { index: LogIndex(1), log_id: b"1" }, &command);
+        (ShardView { shard, snapshot: store.snapshot() }, histogram)
+    }
+
+    #[test]
+    fn every_kind_of_data_comes_through() {
+        let (view, histogram) = view();
+        let tenant = TenantId::default();
+        let mut seen = Vec::new();
+        view.select(&tenant, &[], TimeRange::new(0, 1999), &mut |series| {
+            seen.push((series.labels.get("__name__").unwrap().to_owned(), series.times.to_vec()));
+            if !series.histograms.is_empty() {
+                assert_eq!(
+                    (series.histogram_times, series.histograms),
+                    (&[1500][..], &[histogram.clone()][..])
+                );
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(seen, [("seconds".to_owned(), vec![]), ("up".to_owned(), vec![1000])]);
+        assert_eq!(view.label_names(&tenant, &[], TimeRange::ALL).unwrap(), ["__name__", "job"]);
+        let up = Matcher::new("__name__", MatchOp::Equal, "up").unwrap();
+        assert_eq!(view.label_values(&tenant, "__name__", &[up], TimeRange::ALL).unwrap(), ["up"]);
+        let metadata = view.metadata(&tenant, None).unwrap();
+        assert_eq!((metadata[0].family.as_str(), metadata[0].kind.as_str()), ("up", "gauge"));
+        let mut exemplars = Vec::new();
+        view.exemplars(&tenant, &[], TimeRange::ALL, &mut |labels, found| {
+            exemplars.push((labels.clone(), found.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(exemplars.len(), 1);
+        assert_eq!((exemplars[0].1[0].timestamp, exemplars[0].1[0].value), (1000, 0.5));
+        let mut names = 0;
+        view.series(&TenantId::new("other").unwrap(), &[], TimeRange::ALL, &mut |_| {
+            names += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(names, 0, "a tenant sees its own series only");
+    }
+
+    #[test]
+    fn the_visitor_may_end_the_walk() {
+        let (view, _) = view();
+        let mut visits = 0;
+        view.select(&TenantId::default(), &[], TimeRange::ALL, &mut |_| {
+            visits += 1;
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        assert_eq!(visits, 1);
+    }
+}

@@ -140,8 +140,15 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
         Some(salt) => salt,
         None => find_salt(&files)?.unwrap_or(options.salt),
     };
-    let mut replay =
-        Replay { salt, ledger: Ledger::default(), rotten: Vec::new(), lsn: 0, marked: true, sealed: false, last_batch: None };
+    let mut replay = Replay {
+        salt,
+        ledger: Ledger::default(),
+        rotten: Vec::new(),
+        lsn: 0,
+        marked: true,
+        sealed: false,
+        last_batch: None,
+    };
     let mut tail = 0;
     let firsts = files.iter().map(|file| file.first_lsn(salt)).collect::<Result<Vec<_>, _>>()?;
     for (at, file) in files.iter().enumerate() {
