@@ -80,7 +80,8 @@ mod tests {
         assert!(synced);
         // The callback comes from inside the write that is then counted; the log has ended when its end is noticed.
         assert!(failed.recv().is_err());
-        assert_eq!(metrics.sync_seconds.get_sample_count(), 1);
+        // The vote's sync, and the one of the seal if the log was closed before the writer looked again.
+        assert!((1..=2).contains(&metrics.sync_seconds.get_sample_count()));
     }
 
     #[test]
