@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a failed seed must print how to replay it")]
 
+use std::ops::RangeInclusive;
 use std::process::Command;
 
 use chaos::sim::corpus;
@@ -18,9 +19,12 @@ fn assert_passed(report: &Report) {
     assert!(report.passed(), "{}", report.to_text());
 }
 
+/// The seeds of every CI run.
+const HUNDRED: RangeInclusive<u64> = 1..=100;
+
 #[test]
 fn a_hundred_seeds_break_nothing() {
-    let report = run(1..=100, &SimOptions::default(), &print);
+    let report = run(HUNDRED, &SimOptions::default(), &print);
     assert_passed(&report);
     assert_eq!(report.seeds, 100);
     assert!(report.acked_batches >= 100_000, "each seed acknowledges a thousand batches");
@@ -29,7 +33,8 @@ fn a_hundred_seeds_break_nothing() {
 
 #[test]
 fn seeds_that_once_failed_break_nothing_now() {
-    assert_passed(&run_list(&corpus::seeds(), &SimOptions::default(), &print));
+    let others: Vec<u64> = corpus::seeds().into_iter().filter(|seed| !HUNDRED.contains(seed)).collect();
+    assert_passed(&run_list(&others, &SimOptions::default(), &print));
 }
 
 /// Names the seed for [`one_seed`] in a process of its own.
