@@ -133,7 +133,12 @@ impl StoreSnapshot {
         for view in self.tables() {
             let ordinals = view.matching(tenant, matchers);
             if !ordinals.is_empty() {
-                tables.push(Source::of_table(view, &ordinals, range, self.tombstones(view.log_last, 0, range)));
+                tables.push(Source::of_table(
+                    view,
+                    &ordinals,
+                    range,
+                    self.tombstones(view.log_last, 0, range),
+                ));
             }
         }
         let mut sources: Vec<Source<'_>> = Vec::new();

@@ -68,7 +68,8 @@ impl<'a> Source<'a> {
         tombstones: Vec<&'a Tombstone>,
     ) -> Result<Self, StorageError> {
         let mut cursor = reader.cursor();
-        let (mut labels, mut numbers) = (Vec::with_capacity(selection.len()), Vec::with_capacity(selection.len()));
+        let (mut labels, mut numbers) =
+            (Vec::with_capacity(selection.len()), Vec::with_capacity(selection.len()));
         let (mut at, mut is_sorted) = (0, true);
         // Whether the label set before was taken from the other list: then a later one from there is greater.
         let mut was_alike = false;
