@@ -2,6 +2,8 @@
 //!
 //! Needs `PHAROS_TESTDATA` and Debian's `prometheus` and `promtool`; says so and passes where they are missing.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 #[path = "support/generate.rs"]
 mod generate;
 #[path = "support/memory.rs"]

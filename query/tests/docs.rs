@@ -1,5 +1,7 @@
 //! `docs/promql.md` is made from the tables of functions and operators; this says when it is out of date.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 

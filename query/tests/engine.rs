@@ -1,5 +1,7 @@
 //! The engine over shards in memory: limits, parameters, lists, what is asked of the shards, and hostile bytes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 #[path = "support/memory.rs"]
 mod memory;
 

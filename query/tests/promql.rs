@@ -3,6 +3,8 @@
 //! Our scripts in `tests/cases/promql` always run. Prometheus' are found through `PHAROS_TESTDATA`; where it is unset
 //! they are named as skipped.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 mod support;
 
 use std::path::{Path, PathBuf};
