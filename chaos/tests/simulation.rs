@@ -29,6 +29,9 @@ fn a_hundred_seeds_break_nothing() {
     assert_eq!(report.seeds, 100);
     assert!(report.acked_batches >= 100_000, "each seed acknowledges a thousand batches");
     assert!(report.simulated.as_secs() >= 6_000, "each seed runs for a minute");
+    // A kind that never strikes is a hole in the harness, not a healthy product.
+    assert!(report.strikes.values().all(|count| *count > 0), "{:?}", report.strikes);
+    assert!(report.strikes["crashes"] >= 100, "each seed has a crash");
 }
 
 #[test]

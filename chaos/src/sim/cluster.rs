@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::env::{Env, StepKind};
 use cluster::node::{FragmentError, FragmentHandler, Node, NodeConfig};
+use cluster::status::{GroupPulse, NodeStatus};
 use futures_util::future::BoxFuture;
 use openraft_rt::AsyncRuntime;
 use protocol::error::ErrorKind;
-use protocol::ids::{ShardId, TenantId};
+use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
 use protocol::matcher::Matcher;
 use storage::engine::FlushPolicy;
 use storage::fs::mem::CrashMode;
@@ -25,7 +26,7 @@ use crate::sim::executor::{self, Place};
 use crate::sim::machine::{DiskPlan, Machine, SimEnv};
 use crate::sim::net::{NetPlan, SimNetwork};
 use crate::sim::oracle::{Oracle, invariant};
-use crate::sim::plan::Plan;
+use crate::sim::plan::{Plan, REPLICAS};
 use crate::sim::runtime::{SimJoinHandle, SimRuntime};
 
 /// A node of the simulation.
@@ -203,6 +204,8 @@ impl SimCluster {
     pub fn look_at_disk(&self, at: usize) {
         let disks = self.seats()[at].disks;
         let mut logs = self.0.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        // A replica that was moved away and comes back begins with a vote of its own.
+        let disks = self.0.plan.moves.is_none().then_some(disks);
         logs.look(at, disks, &self.machine(at).disk(), self.oracle());
     }
 
@@ -261,6 +264,45 @@ impl SimCluster {
         }
     }
 
+    /// What every node that runs says about itself.
+    pub fn statuses(&self) -> Vec<NodeStatus> {
+        self.nodes().iter().map(|(_, node)| node.node_status()).collect()
+    }
+
+    /// Why the groups are not what they should be: a node does not run, a group has not all its voters on nodes that
+    /// run, or a change of its members is under way.
+    pub fn incomplete(&self, statuses: &[NodeStatus]) -> Option<String> {
+        if statuses.len() != self.len() {
+            return Some(format!("{} of {} nodes run", statuses.len(), self.len()));
+        }
+        let present: Vec<NodeId> = statuses.iter().map(|status| status.id).collect();
+        for group in 0..=self.0.plan.shards {
+            let replicas = replicas_of(statuses, group);
+            // Everybody follows the meta group; those beyond its voters as learners.
+            let (hosts, learners) = match ShardId(group) {
+                META_GROUP => (self.len(), self.len().saturating_sub(REPLICAS)),
+                _ => (self.len().min(REPLICAS), 0),
+            };
+            if replicas.len() != hosts {
+                return Some(format!("group {group} is held by {} nodes", replicas.len()));
+            }
+            let is_whole = |pulse: &GroupPulse| {
+                let members = pulse.voters.iter().chain(&pulse.learners);
+                !pulse.joint
+                    && pulse.voters.len() == self.len().min(REPLICAS)
+                    && pulse.learners.len() == learners
+                    && members.clone().all(|replica| present.contains(&replica.node()))
+            };
+            if let Some(pulse) = replicas.iter().find(|pulse| !is_whole(pulse)) {
+                let GroupPulse { voters, learners, joint, .. } = pulse;
+                return Some(format!(
+                    "group {group}: voters {voters:?}, learners {learners:?}, joint {joint}"
+                ));
+            }
+        }
+        None
+    }
+
     /// Runs an operation as a task of a machine, as a request handler of its server would; `None` when there is no node
     /// or it dies meanwhile.
     pub async fn on_node<T, F>(&self, at: usize, operation: impl FnOnce(SimNode) -> F) -> Option<T>
@@ -287,6 +329,12 @@ impl SimCluster {
             SimRuntime::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// What the nodes that hold a group say about it.
+pub fn replicas_of(statuses: &[NodeStatus], group: u16) -> Vec<&GroupPulse> {
+    let of_group = |status: &'_ NodeStatus| status.groups.iter().position(|g| g.pulse.group.0 == group);
+    statuses.iter().filter_map(|status| of_group(status).map(|at| &status.groups[at].pulse)).collect()
 }
 
 /// Answers the workload's reads: all samples of a client's series in a range of time.

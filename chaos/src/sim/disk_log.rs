@@ -36,8 +36,9 @@ pub struct DiskLogs {
 }
 
 impl DiskLogs {
-    /// Reads the log on a copy of a disk. `disk_number` counts the disks that the machine has had.
-    pub fn look(&mut self, at: usize, disk_number: u64, disk: &MemFs, oracle: &Oracle) {
+    /// Reads the log on a copy of a disk. `disk_number` counts the disks that the machine has had; without it, votes are
+    /// not compared with those that the disk held before.
+    pub fn look(&mut self, at: usize, disk_number: Option<u64>, disk: &MemFs, oracle: &Oracle) {
         let copy = disk.fork(1);
         copy.set_quota(None);
         let dir = Path::new(LOG_DIR);
@@ -60,7 +61,7 @@ impl DiskLogs {
     fn look_at_group(
         &mut self,
         at: usize,
-        disk: u64,
+        disk: Option<u64>,
         log: &Wal<MemFs>,
         group: ShardId,
     ) -> Result<(), (u8, String)> {
@@ -71,7 +72,8 @@ impl DiskLogs {
         if let Some(bytes) = &state.vote {
             let vote =
                 codec::decode_vote(bytes).map_err(|e| (invariant::NEVER_BACK, format!("vote: {e}")))?;
-            if let Some(before) = self.votes.insert((at, disk, group.0), vote)
+            if let Some(disk) = disk
+                && let Some(before) = self.votes.insert((at, disk, group.0), vote)
                 && vote.partial_cmp(&before).is_none_or(|order| order.is_lt())
             {
                 return Err((invariant::NEVER_BACK, format!("the vote went back from {before} to {vote}")));

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use cluster::status::NodeStatus;
 use openraft_rt::AsyncRuntime;
-use protocol::ids::META_GROUP;
+use protocol::ids::{META_GROUP, ShardId};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use storage::fs::mem::{CrashMode, FaultOp};
 
-use crate::sim::cluster::SimCluster;
+use crate::sim::cluster::{SimCluster, replicas_of};
 use crate::sim::executor::{self, Place, RATE_ONE};
 use crate::sim::random::{Stream, chance, stream};
 use crate::sim::runtime::SimRuntime;
@@ -38,11 +39,13 @@ pub struct Strikes {
     pub flushes: AtomicU64,
     /// Disks that were lost.
     pub replacements: AtomicU64,
+    /// Replicas that were moved.
+    pub moves: AtomicU64,
 }
 
 impl Strikes {
     /// Counts by name.
-    pub fn counts(&self) -> [(&'static str, u64); 8] {
+    pub fn counts(&self) -> [(&'static str, u64); 9] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("crashes", of(&self.crashes)),
@@ -53,6 +56,7 @@ impl Strikes {
             ("leader transfers", of(&self.transfers)),
             ("flushes", of(&self.flushes)),
             ("replacements", of(&self.replacements)),
+            ("moves", of(&self.moves)),
         ]
     }
 }
@@ -82,6 +86,7 @@ enum Kind {
     Transfer = 7,
     Flush = 8,
     Replace = 9,
+    Move = 10,
 }
 
 impl Faults {
@@ -99,6 +104,7 @@ impl Faults {
             (Kind::Transfer, plan.transfer),
             (Kind::Flush, plan.flush),
             (Kind::Replace, plan.replace),
+            (Kind::Move, plan.moves),
         ] {
             if let Some(mean) = mean {
                 let faults = faults.clone();
@@ -141,6 +147,7 @@ impl Faults {
                 Kind::Transfer => self.transfer(&mut rng).await,
                 Kind::Flush => self.flush(&mut rng).await,
                 Kind::Replace => self.replace(&mut rng),
+                Kind::Move => self.move_replica(&mut rng).await,
             }
         }
     }
@@ -152,9 +159,8 @@ impl Faults {
             return any;
         }
         let group = rng.random_range(0..=self.cluster.plan().shards);
-        let leads = |(at, node): (usize, crate::sim::cluster::SimNode)| {
-            node.leads(protocol::ids::ShardId(group)).then_some(at)
-        };
+        let leads =
+            |(at, node): (usize, crate::sim::cluster::SimNode)| node.leads(ShardId(group)).then_some(at);
         self.cluster.nodes().into_iter().find_map(leads).unwrap_or(any)
     }
 
@@ -288,7 +294,7 @@ impl Faults {
     async fn transfer(&self, rng: &mut SmallRng) {
         count(&self.strikes.transfers);
         let at = self.target(rng);
-        let group = protocol::ids::ShardId(rng.random_range(0..=self.cluster.plan().shards));
+        let group = ShardId(rng.random_range(0..=self.cluster.plan().shards));
         self.cluster.on_node(at, move |node| async move { node.transfer_leader(group).await }).await;
     }
 
@@ -310,28 +316,34 @@ impl Faults {
         self.cluster.lose_disk(at, rng.random());
     }
 
-    /// Whether every group has all its voters on the nodes that run, and all of them have its whole log.
-    fn is_whole(&self) -> bool {
-        let nodes = self.cluster.nodes();
-        if nodes.len() != self.cluster.len() {
-            return false;
+    /// Moves a replica of a random shard to a node that has none, under way while other faults strike.
+    async fn move_replica(&self, rng: &mut SmallRng) {
+        let statuses = self.cluster.statuses();
+        let shard = rng.random_range(1..=self.cluster.plan().shards);
+        let holds = |status: &&NodeStatus| status.groups.iter().any(|g| g.pulse.group.0 == shard);
+        let (holders, others): (Vec<_>, Vec<_>) = statuses.iter().partition(holds);
+        if holders.is_empty() || others.is_empty() {
+            return;
         }
-        let present: Vec<_> = nodes.iter().map(|(_, node)| node.id()).collect();
-        let statuses: Vec<_> = nodes.iter().map(|(_, node)| node.node_status()).collect();
-        (META_GROUP.0..=self.cluster.plan().shards).all(|group| {
-            let of_group = |status: &cluster::status::NodeStatus| {
-                status.groups.iter().find(|g| g.pulse.group.0 == group).map(|g| g.pulse.clone())
-            };
-            let pulses: Vec<_> = statuses.iter().filter_map(of_group).collect();
-            pulses.len() == present.len()
-                && pulses.iter().all(|pulse| {
-                    !pulse.joint
-                        && pulse.learners.is_empty()
-                        && pulse.voters.len() == present.len()
-                        && pulse.voters.iter().all(|replica| present.contains(&replica.node()))
-                        && pulse.last_log == pulses[0].last_log
-                })
-        })
+        let (from, to) = (holders[rng.random_range(0..holders.len())].id, others[0].id);
+        let at = rng.random_range(0..self.cluster.len());
+        let moved = self.cluster.on_node(at, move |node| async move {
+            node.move_replica(ShardId(shard), from, to, Duration::from_secs(20)).await
+        });
+        if let Some(Ok(())) = moved.await {
+            count(&self.strikes.moves);
+            executor::say(|| format!("shard {shard} moved from node {from} to node {to}"));
+        }
+    }
+
+    /// Whether every group has all its voters on the nodes that run, and all replicas have the whole log.
+    fn is_whole(&self) -> bool {
+        let statuses = self.cluster.statuses();
+        self.cluster.incomplete(&statuses).is_none()
+            && (META_GROUP.0..=self.cluster.plan().shards).all(|group| {
+                let replicas = replicas_of(&statuses, group);
+                replicas.iter().all(|pulse| pulse.last_log == replicas[0].last_log)
+            })
     }
 }
 

@@ -13,6 +13,9 @@ use crate::sim::machine::DiskPlan;
 use crate::sim::net::NetPlan;
 use crate::sim::random::{Stream, chance, stream};
 
+/// Copies of each shard.
+pub const REPLICAS: usize = 3;
+
 /// The plan of one seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -44,6 +47,8 @@ pub struct Plan {
     pub flush: Option<Duration>,
     /// Mean time between replacements: a machine loses its disk and joins as a new member.
     pub replace: Option<Duration>,
+    /// Mean time between moves of a replica to the node that has none. Only with more machines than replicas.
+    pub moves: Option<Duration>,
     /// Longest time a crashed machine stays down.
     pub downtime_max: Duration,
     /// Number of clients.
@@ -97,7 +102,7 @@ impl Plan {
             stall: seconds(rng, 0.5, 5.0),
             step_max: Duration::from_secs_f64(spread(rng, 0.002, 0.5)),
         };
-        Self {
+        let mut plan = Self {
             seed,
             nodes: 3,
             shards: 2,
@@ -113,6 +118,7 @@ impl Plan {
             transfer: sometimes(rng, 0.4, 3.0, 30.0),
             flush: sometimes(rng, 0.7, 2.0, 20.0),
             replace: sometimes(rng, 0.25, 15.0, 40.0),
+            moves: None,
             downtime_max: Duration::from_secs_f64(spread(rng, 0.5, 30.0)),
             clients: rng.random_range(3..=4),
             think_max: Duration::from_secs_f64(rng.random_range(0.12..0.25)),
@@ -120,7 +126,12 @@ impl Plan {
             flush_bytes: spread(rng, 8_000.0, 200_000.0) as u64,
             wal_segment_bytes: spread(rng, 16_384.0, 1_048_576.0) as u64,
             safety: Duration::from_secs(60),
+        };
+        if chance(rng, 0.25) {
+            plan.nodes = REPLICAS + 1;
+            plan.moves = Some(seconds(rng, 3.0, 20.0));
         }
+        plan
     }
 }
 
@@ -137,13 +148,14 @@ mod tests {
     #[test]
     fn every_kind_is_on_in_some_seeds_and_off_in_others() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
-        let kinds: [fn(&Plan) -> bool; 8] = [
+        let kinds: [fn(&Plan) -> bool; 9] = [
             |p| p.power_cut.is_some(),
             |p| p.partition.is_some(),
             |p| p.disk_full.is_some(),
             |p| p.disk_error.is_some(),
             |p| p.clock.is_some(),
             |p| p.replace.is_some(),
+            |p| p.moves.is_some(),
             |p| p.net.loss > 0.0,
             |p| p.net.duplicate > 0.0,
         ];

@@ -8,6 +8,7 @@
 //!
 //! The report of a failed seed names the command that runs it again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,13 +22,13 @@ use storage::fs::mem::CrashMode;
 
 use crate::sim::checks::Checks;
 use crate::sim::clients::{Client, Outcome};
-use crate::sim::cluster::SimCluster;
+use crate::sim::cluster::{SimCluster, replicas_of};
 use crate::sim::executor;
 use crate::sim::faults::{Faults, crash_mode};
 use crate::sim::machine::DiskPlan;
 use crate::sim::net::NetPlan;
 use crate::sim::oracle::{Counts, Oracle, Violation, invariant};
-use crate::sim::plan::Plan;
+use crate::sim::plan::{Plan, REPLICAS};
 use crate::sim::random::{Stream, stream};
 use crate::sim::runtime::SimRuntime;
 
@@ -89,6 +90,8 @@ pub struct Report {
     pub real: Duration,
     /// Acknowledged batches of all.
     pub acked_batches: u64,
+    /// How often each kind of fault struck in all.
+    pub strikes: BTreeMap<&'static str, u64>,
     /// Seeds that broke an invariant.
     pub failed: Vec<SeedReport>,
 }
@@ -103,6 +106,9 @@ impl Report {
         self.seeds += 1;
         self.simulated += seed.simulated;
         self.acked_batches += seed.counts.acked_batches;
+        for (kind, count) in &seed.strikes {
+            *self.strikes.entry(*kind).or_default() += count;
+        }
         if !seed.passed() {
             self.failed.push(seed);
         }
@@ -121,6 +127,8 @@ impl Report {
             self.acked_batches,
             self.failed.len()
         );
+        let strikes: Vec<_> = self.strikes.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let _ = writeln!(out, "faults: {}", strikes.join(", "));
         for seed in &self.failed {
             let _ = writeln!(out, "seed {}:", seed.seed);
             for violation in seed.violations.iter().take(5) {
@@ -318,39 +326,18 @@ impl Simulation {
         self.cluster.end_downtimes();
     }
 
-    /// Why the cluster is not settled: not all nodes up, a group without one leader, a change under way, someone behind.
+    /// Why the cluster is not settled: incomplete, a group without one leader, someone behind.
     fn unsettled(&self) -> Option<String> {
-        let nodes = self.cluster.nodes();
-        if nodes.len() != self.cluster.len() {
-            return Some(format!("{} of {} nodes run", nodes.len(), self.cluster.len()));
+        let statuses = self.cluster.statuses();
+        if let Some(why) = self.cluster.incomplete(&statuses) {
+            return Some(why);
         }
-        let statuses: Vec<_> = nodes.iter().map(|(_, node)| node.node_status()).collect();
-        let ids: Vec<_> = nodes.iter().map(|(_, node)| node.id()).collect();
         for group in 0..=self.cluster.plan().shards {
-            let replicas: Vec<_> = statuses
-                .iter()
-                .filter_map(|s| s.groups.iter().find(|g| g.pulse.group.0 == group))
-                .map(|g| &g.pulse)
-                .collect();
-            if replicas.len() != nodes.len() {
-                return Some(format!("group {group} has {} replicas", replicas.len()));
-            }
+            let replicas = replicas_of(&statuses, group);
             let leader = replicas[0].leader;
             if leader.is_none() || replicas.iter().any(|r| r.leader != leader) {
-                return Some(format!(
-                    "group {group}: leaders {:?}",
-                    replicas.iter().map(|r| r.leader).collect::<Vec<_>>()
-                ));
-            }
-            let whole = |voters: &[cluster::meta::ReplicaId]| {
-                voters.len() == ids.len() && voters.iter().all(|r| ids.contains(&r.node()))
-            };
-            if let Some(r) = replicas.iter().find(|r| r.joint || !r.learners.is_empty() || !whole(&r.voters))
-            {
-                return Some(format!(
-                    "group {group}: voters {:?}, learners {:?}, joint {}",
-                    r.voters, r.learners, r.joint
-                ));
+                let leaders: Vec<_> = replicas.iter().map(|r| r.leader).collect();
+                return Some(format!("group {group}: leaders {leaders:?}"));
             }
             if replicas.iter().any(|r| r.applied != replicas[0].applied || r.applied != r.last_log) {
                 let at: Vec<_> = replicas.iter().map(|r| (r.applied, r.last_log)).collect();
@@ -416,7 +403,8 @@ impl Simulation {
 
     /// Which shard's replicas do not show the same position and digest.
     fn digests_differ(&self) -> Option<String> {
-        let statuses: Vec<_> = self.cluster.nodes().iter().map(|(_, node)| node.node_status()).collect();
+        let statuses = self.cluster.statuses();
+        let replicas = self.cluster.len().min(REPLICAS);
         for group in 1..=self.cluster.plan().shards {
             let of_group = |s: &cluster::status::NodeStatus| {
                 s.groups.iter().find(|g| g.pulse.group.0 == group).and_then(|g| g.data.clone())
@@ -426,7 +414,7 @@ impl Simulation {
                 .filter_map(of_group)
                 .map(|d| (d.digest_index, d.digest, d.segments))
                 .collect();
-            if states.len() != self.cluster.len() || states.windows(2).any(|w| w[0] != w[1]) {
+            if states.len() != replicas || states.windows(2).any(|w| w[0] != w[1]) {
                 return Some(format!("shard {group}: {states:?}"));
             }
         }
