@@ -22,6 +22,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use protocol::ids::{Ordinal, SeriesId, TenantId};
 use protocol::labels::Labels;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::append::{AppendVec, AppendView};
 
@@ -31,8 +32,6 @@ pub use live::LiveIndex;
 /// What the registry knows of a series.
 #[derive(Clone, Debug)]
 pub struct SeriesEntry {
-    /// Identity, made by the router.
-    pub id: SeriesId,
     /// Position of the tenant in the registry's list.
     pub tenant: u32,
     /// Labels.
@@ -45,7 +44,10 @@ pub struct Registry {
     generation: u64,
     tenants: AppendVec<TenantId>,
     entries: AppendVec<SeriesEntry>,
-    by_id: HashTable<u32>,
+    by_labels: HashTable<u32>,
+    /// Seed of the hash over labels: part of the id of the first series. Routers make ids with a secret key, so no
+    /// client can aim label sets at one place of the table; every replica has the same seed and files carry it.
+    seed: u64,
     label_bytes: usize,
     live: Arc<LiveIndex>,
 }
@@ -56,6 +58,7 @@ pub struct RegistryView {
     generation: u64,
     tenants: AppendView<TenantId>,
     entries: AppendView<SeriesEntry>,
+    seed: u64,
     live: Arc<LiveIndex>,
 }
 
@@ -66,7 +69,8 @@ impl Registry {
             generation,
             tenants: AppendVec::default(),
             entries: AppendVec::default(),
-            by_id: HashTable::new(),
+            by_labels: HashTable::new(),
+            seed: 0,
             label_bytes: 0,
             live: Arc::new(LiveIndex::default()),
         }
@@ -99,27 +103,36 @@ impl Registry {
     }
 
     /// The ordinal of a series, if it has one.
-    pub fn ordinal(&self, id: SeriesId) -> Option<Ordinal> {
-        let is_it = |&ordinal: &u32| self.entries.get(ordinal as usize).is_some_and(|e| e.id == id);
-        self.by_id.find(hash(id), is_it).map(|&ordinal| Ordinal(ordinal))
+    pub fn ordinal(&self, tenant: &TenantId, label_bytes: &[u8]) -> Option<Ordinal> {
+        let is_it = |&ordinal: &u32| {
+            self.entries.get(ordinal as usize).is_some_and(|entry| {
+                entry.labels.as_bytes() == label_bytes && self.tenants.get(entry.tenant as usize) == Some(tenant)
+            })
+        };
+        self.by_labels.find(hash(self.seed, label_bytes), is_it).map(|&ordinal| Ordinal(ordinal))
     }
 
-    /// Gives a series an ordinal; one that has one keeps it.
-    pub fn register(&mut self, tenant: &TenantId, id: SeriesId, labels: impl FnOnce() -> Labels) -> Ordinal {
-        if let Some(ordinal) = self.ordinal(id) {
+    /// Gives a series an ordinal; one that has one keeps it. `id` seeds the table when it is the first one. The bytes
+    /// are canonical labels.
+    pub fn register(&mut self, tenant: &TenantId, id: SeriesId, label_bytes: &[u8]) -> Ordinal {
+        if self.entries.is_empty() {
+            self.seed = id.0 as u64;
+        }
+        if let Some(ordinal) = self.ordinal(tenant, label_bytes) {
             return ordinal;
         }
         let tenant = self.tenant_number(tenant);
         let ordinal =
             u32::try_from(self.entries.len()).expect("the series limit keeps ordinals within 32 bits");
-        let labels = labels();
-        self.label_bytes += labels.as_bytes().len() + 16;
-        self.entries.push(SeriesEntry { id, tenant, labels });
-        let entries = &self.entries;
+        let labels = Labels::from_canonical(label_bytes).expect("the batch was parsed, which checks labels");
+        self.label_bytes += label_bytes.len() + 16;
+        self.entries.push(SeriesEntry { tenant, labels });
+        let (entries, seed) = (&self.entries, self.seed);
         let rehash = |&other: &u32| {
-            hash(entries.get(other as usize).expect("ordinals in the table are registered").id)
+            let entry = entries.get(other as usize).expect("ordinals in the table are registered");
+            hash(seed, entry.labels.as_bytes())
         };
-        self.by_id.insert_unique(hash(id), ordinal, rehash);
+        self.by_labels.insert_unique(hash(seed, label_bytes), ordinal, rehash);
         Ordinal(ordinal)
     }
 
@@ -129,20 +142,20 @@ impl Registry {
             generation: self.generation,
             tenants: self.tenants.view(),
             entries: self.entries.view(),
+            seed: self.seed,
             live: Arc::clone(&self.live),
         }
     }
 
     /// Bytes that the registry takes, its index aside.
     pub fn bytes(&self) -> usize {
-        self.entries.slot_bytes() + self.by_id.allocation_size() + self.label_bytes
+        self.entries.slot_bytes() + self.by_labels.allocation_size() + self.label_bytes
     }
 }
 
-/// A series id is a keyed hash with a secret key: its own bits are as good as any hash of them, and no client can
-/// choose them.
-fn hash(id: SeriesId) -> u64 {
-    id.0 as u64
+/// Tenants are few and share few label sets: they are compared, not hashed.
+fn hash(seed: u64, label_bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(label_bytes, seed)
 }
 
 impl RegistryView {

@@ -79,7 +79,7 @@ impl State {
 
         let tenant = batch.tenant();
         let new_ordinals: Vec<Ordinal> =
-            batch.new_series().map(|s| self.registry.register(tenant, s.id, || s.labels())).collect();
+            batch.new_series().map(|s| self.registry.register(tenant, s.id, s.label_bytes)).collect();
         let resolve = |series| match series {
             SeriesRef::Known(ordinal) => ordinal.0,
             SeriesRef::New(position) => new_ordinals[position as usize].0,

@@ -1,33 +1,67 @@
 //! Registry files: runs of ordinals on disk. See `format.md` of the manifest for the bytes.
+//!
+//! Series come in the order in which they were first written, so neighbours belong to one target and share most labels.
+//! A label pair is spelled out once per file; a series is a list of numbers of pairs, where 0 says "as the series
+//! before". What is left repeats from target to target, and zstd takes it.
 
+use hashbrown::HashMap;
 use protocol::ids::{SeriesId, TenantId};
 use protocol::labels::Labels;
 use protocol::varint;
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::{Registry, RegistryView};
 
 /// First bytes of a registry file; the last is the version.
 const MAGIC: &[u8; 8] = b"PHREGIS\x01";
-/// Magic, generation, first ordinal, count, length of the body before compression, checksum of the header.
-const HEADER_BYTES: usize = 8 + 8 + 4 + 4 + 8 + 4;
+/// Magic, generation, seed, first ordinal, count, length of the body before compression, checksum of the header.
+const HEADER_BYTES: usize = 8 + 8 + 8 + 4 + 4 + 8 + 4;
 const ZSTD_LEVEL: i32 = 3;
 /// Longest body that is believed: a hostile header must not make us allocate.
 const MAX_BODY_BYTES: u64 = 4 << 30;
+/// Most labels of a series that are believed.
+const MAX_LABELS: u64 = 1 << 16;
+
+type Pair<'a> = (&'a str, &'a str);
 
 /// The file of the ordinals from `first` up to the view's end.
 pub fn encode_registry_file(view: &RegistryView, first: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    let tenants = view.tenants.iter().map(TenantId::as_str);
-    varint::write_u64(&mut body, view.tenants.len() as u64);
-    tenants.for_each(|name| varint::write_prefixed(&mut body, name.as_bytes()));
+    let (mut series, mut names) = (Vec::new(), Vec::new());
+    let mut numbers: HashMap<Pair<'_>, u64, Xxh3DefaultBuilder> = HashMap::default();
+    let (mut before, mut current): (Vec<Pair<'_>>, Vec<Pair<'_>>) = (Vec::new(), Vec::new());
     for entry in view.entries.range(first, view.len()) {
-        varint::write_u64(&mut body, u64::from(entry.tenant));
-        body.extend_from_slice(&entry.id.0.to_le_bytes());
-        varint::write_prefixed(&mut body, entry.labels.as_bytes());
+        current.clear();
+        current.extend(&entry.labels);
+        varint::write_u64(&mut series, u64::from(entry.tenant));
+        varint::write_u64(&mut series, current.len() as u64);
+        for (position, pair) in current.iter().enumerate() {
+            if before.get(position) == Some(pair) {
+                series.push(0);
+                continue;
+            }
+            let next = numbers.len() as u64;
+            let number = *numbers.entry(*pair).or_insert(next);
+            varint::write_u64(&mut series, number + 1);
+            if number == next {
+                varint::write_prefixed(&mut names, pair.0.as_bytes());
+                varint::write_prefixed(&mut names, pair.1.as_bytes());
+            }
+        }
+        std::mem::swap(&mut before, &mut current);
     }
+    let mut body = Vec::with_capacity(series.len() + names.len() + 64);
+    varint::write_u64(&mut body, view.tenants.len() as u64);
+    for tenant in view.tenants.iter() {
+        varint::write_prefixed(&mut body, tenant.as_str().as_bytes());
+    }
+    varint::write_u64(&mut body, numbers.len() as u64);
+    body.extend_from_slice(&names);
+    body.extend_from_slice(&series);
+
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len() / 4);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&view.generation.to_le_bytes());
+    out.extend_from_slice(&view.seed.to_le_bytes());
     out.extend_from_slice(&(first as u32).to_le_bytes());
     out.extend_from_slice(&((view.len() - first) as u32).to_le_bytes());
     out.extend_from_slice(&(body.len() as u64).to_le_bytes());
@@ -49,14 +83,18 @@ pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(),
     }
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-    if u32_at(32) != crc32c::crc32c(&header[..32]) {
+    if u32_at(40) != crc32c::crc32c(&header[..40]) {
         return Err("the header's checksum is wrong".into());
     }
-    let (generation, first, count, body_len) = (u64_at(8), u32_at(16), u32_at(20), u64_at(24));
+    let (generation, seed, first, count, body_len) =
+        (u64_at(8), u64_at(16), u32_at(24), u32_at(28), u64_at(32));
     if generation != registry.generation() || first as usize != registry.len() {
         return Err(format!(
             "generation {generation} from ordinal {first} does not follow what is registered"
         ));
+    }
+    if first > 0 && seed != registry.seed {
+        return Err("the seed is not that of the ordinals before".into());
     }
     let (packed, checksum) = rest.split_last_chunk::<4>().ok_or("shorter than its checksum")?;
     if u32::from_le_bytes(*checksum) != crc32c::crc32c(packed) {
@@ -68,29 +106,47 @@ pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(),
     let body =
         zstd::bulk::decompress(packed, body_len as usize).map_err(|e| format!("can not be unpacked: {e}"))?;
     let mut input = &body[..];
-    decode_body(&mut input, count, registry).ok_or("the body is malformed")?;
+    // The first series registered seeds the table.
+    decode_body(&mut input, count, SeriesId(u128::from(seed)), registry).ok_or("the body is malformed")?;
     if !input.is_empty() {
         return Err("bytes after the last series".into());
     }
     Ok(())
 }
 
-fn decode_body(input: &mut &[u8], count: u32, registry: &mut Registry) -> Option<()> {
-    let mut tenants = Vec::new();
-    for _ in 0..varint::read_u64(input)? {
-        let name = std::str::from_utf8(varint::read_prefixed(input)?).ok()?;
-        tenants.push(TenantId::new(name).ok()?);
+fn decode_body(input: &mut &[u8], count: u32, id: SeriesId, registry: &mut Registry) -> Option<()> {
+    fn text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(varint::read_prefixed(input)?).ok()
     }
+    // Lists grow with what is really there: a count alone allocates nothing.
+    let tenants: Vec<TenantId> =
+        (0..varint::read_u64(input)?).map(|_| TenantId::new(text(input)?).ok()).collect::<Option<_>>()?;
+    let pairs: Vec<Pair<'_>> =
+        (0..varint::read_u64(input)?).map(|_| Some((text(input)?, text(input)?))).collect::<Option<_>>()?;
+    let (mut before, mut current): (Vec<Pair<'_>>, Vec<Pair<'_>>) = (Vec::new(), Vec::new());
+    let mut label_bytes = Vec::new();
     for _ in 0..count {
         let number = u32::try_from(varint::read_u64(input)?).ok()?;
         let tenant = tenants.get(number as usize)?;
-        let id = SeriesId(u128::from_le_bytes(varint::read_bytes(input, 16)?.try_into().ok()?));
-        let labels = Labels::from_canonical(varint::read_prefixed(input)?).ok()?;
+        let labels = varint::read_u64(input).filter(|labels| *labels <= MAX_LABELS)?;
+        current.clear();
+        label_bytes.clear();
+        for position in 0..labels as usize {
+            let pair = match varint::read_len(input)? {
+                0 => *before.get(position)?,
+                number => *pairs.get(number - 1)?,
+            };
+            current.push(pair);
+            varint::write_prefixed(&mut label_bytes, pair.0.as_bytes());
+            varint::write_prefixed(&mut label_bytes, pair.1.as_bytes());
+        }
+        Labels::check_canonical(&label_bytes).ok()?;
         let next = registry.len();
-        let registered = registry.register(tenant, id, || labels).0 as usize;
+        let registered = registry.register(tenant, id, &label_bytes).0 as usize;
         if registered != next || registry.entries.get(next)?.tenant != number {
             return None;
         }
+        std::mem::swap(&mut before, &mut current);
     }
     (registry.tenants.len() == tenants.len()).then_some(())
 }

@@ -49,6 +49,8 @@ enum Step {
     Drop {
         before: i64,
     },
+    /// A begin or install that was in the log before is there again: two leaders proposed it.
+    Repeat(usize),
     /// The leader runs so many jobs.
     Jobs(usize),
     /// The leader proposes, and applies, so many commands.
@@ -286,6 +288,21 @@ impl World {
                 let cut = RetentionCut { signal: 0, class: 0, before_ms: *before };
                 self.leader.apply(CommandBody::DropPartitions(vec![cut]));
             }
+            Step::Repeat(which) => {
+                let of_leader = |bytes: &&Bytes| {
+                    let command = Command::decode(bytes).expect("a command");
+                    !matches!(
+                        command.body,
+                        CommandBody::Write(_)
+                            | CommandBody::DeleteSeries { .. }
+                            | CommandBody::DropPartitions(_)
+                    )
+                };
+                let commands: Vec<Bytes> = self.leader.log.iter().filter(of_leader).cloned().collect();
+                if !commands.is_empty() {
+                    self.leader.apply_bytes(&commands[which % commands.len()]);
+                }
+            }
             Step::Jobs(count) => {
                 for _ in 0..*count {
                     let Some(job) = self.leader.store.next_job() else { break };
@@ -427,6 +444,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             tenant, pattern, start: start * PARTITION_MS / 2, len: len * PARTITION_MS / 2 + 20_000,
         }),
         1 => (0i64..6).prop_map(|days| Step::Drop { before: days * PARTITION_MS / 2 }),
+        2 => any::<usize>().prop_map(Step::Repeat),
         6 => (1usize..4).prop_map(Step::Jobs),
         6 => (1usize..4).prop_map(Step::Propose),
         4 => (0usize..12, 0usize..4).prop_map(|(entries, jobs)| Step::Follow(entries, jobs)),
