@@ -106,7 +106,8 @@ impl Registry {
     pub fn ordinal(&self, tenant: &TenantId, label_bytes: &[u8]) -> Option<Ordinal> {
         let is_it = |&ordinal: &u32| {
             self.entries.get(ordinal as usize).is_some_and(|entry| {
-                entry.labels.as_bytes() == label_bytes && self.tenants.get(entry.tenant as usize) == Some(tenant)
+                entry.labels.as_bytes() == label_bytes
+                    && self.tenants.get(entry.tenant as usize) == Some(tenant)
             })
         };
         self.by_labels.find(hash(self.seed, label_bytes), is_it).map(|&ordinal| Ordinal(ordinal))
