@@ -223,8 +223,10 @@ fn number(value: &Value) -> anyhow::Result<f64> {
     })
 }
 
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000))
+/// Milliseconds as the API takes times.
+pub fn seconds(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    format!("{sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)
 }
 
 /// Percent-encodes a query parameter.

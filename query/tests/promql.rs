@@ -7,11 +7,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use protocol::labels::Labels;
 use query::promql::parser::parse;
-use query::result::{ResultValue, Value};
-use support::script::{Outcome, Report, run};
+use support::in_process::InProcess;
+use support::script::{Found, Point, Report, run};
 
 /// The scripts that are known, and how many of their cases pass at least.
 const KNOWN: [(&str, usize); 10] = [
@@ -53,7 +55,7 @@ fn run_on_all(path: &Path) -> Report {
     let mut reports: Vec<Report> = Vec::new();
     let mut differ = Vec::new();
     for shards in SHARDS {
-        let report = run(&text, shards);
+        let report = run(&text, &mut InProcess::new(shards));
         say(&format!("{name} on {shards} shards: {}/{}", report.passed, report.total));
         if let Some(first) = reports.first() {
             assert_eq!(first.results.len(), report.results.len());
@@ -80,53 +82,43 @@ fn run_on_all(path: &Path) -> Report {
     least
 }
 
-fn agree(one: &Outcome, many: &Outcome, tolerance: f64) -> Result<(), String> {
+fn agree(one: &Result<Found, String>, many: &Result<Found, String>, tolerance: f64) -> Result<(), String> {
     let close = |a: f64, b: f64| {
         a.to_bits() == b.to_bits()
             || (a.is_nan() && b.is_nan())
             || (tolerance > 0.0 && (a - b).abs() <= (tolerance * a.abs().max(b.abs())).max(1e-300))
     };
+    let same = |a: &Point, b: &Point| match (a, b) {
+        (Point::Float(a), Point::Float(b)) => close(*a, *b),
+        (Point::Histogram(a), Point::Histogram(b)) => close(a.count, b.count) && close(a.sum, b.sum),
+        _ => false,
+    };
     match (one, many) {
-        (Outcome::Error(a), Outcome::Error(b)) if a == b => Ok(()),
-        (Outcome::Value(ResultValue::Scalar(_, a)), Outcome::Value(ResultValue::Scalar(_, b)))
-            if close(*a, *b) =>
-        {
-            Ok(())
-        }
-        (Outcome::Value(ResultValue::String(_, a)), Outcome::Value(ResultValue::String(_, b))) if a == b => {
-            Ok(())
-        }
-        (Outcome::Value(ResultValue::Vector(a)), Outcome::Value(ResultValue::Vector(b))) => {
+        (Err(a), Err(b)) if a == b => Ok(()),
+        (Ok(Found::Scalar(a)), Ok(Found::Scalar(b))) if close(*a, *b) => Ok(()),
+        (Ok(Found::String(a)), Ok(Found::String(b))) if a == b => Ok(()),
+        (Ok(Found::Vector(a)), Ok(Found::Vector(b))) => {
             if a.len() != b.len() {
                 return Err("different numbers of elements".to_owned());
             }
-            for (x, y) in a.iter().zip(b) {
-                let same = x.labels == y.labels
-                    && match (&x.value, &y.value) {
-                        (Value::Float(x), Value::Float(y)) => close(*x, *y),
-                        (Value::Histogram(x), Value::Histogram(y)) => {
-                            close(x.count, y.count) && close(x.sum, y.sum)
-                        }
-                        _ => false,
-                    };
-                if !same {
-                    return Err(format!("{} and {}", x.labels, y.labels));
-                }
+            match a.iter().zip(b).find(|(x, y)| x.0 != y.0 || !same(&x.1, &y.1)) {
+                Some((x, y)) => Err(format!("{} and {}", x.0, y.0)),
+                None => Ok(()),
             }
-            Ok(())
         }
-        (Outcome::Value(ResultValue::Matrix(a)), Outcome::Value(ResultValue::Matrix(b))) => {
+        (Ok(Found::Matrix(a)), Ok(Found::Matrix(b))) => {
             if a.len() != b.len() {
                 return Err("different numbers of series".to_owned());
             }
-            for (x, y) in a.iter().zip(b) {
-                let floats = x.floats.len() == y.floats.len()
-                    && x.floats.iter().zip(&y.floats).all(|(x, y)| x.0 == y.0 && close(x.1, y.1));
-                if x.labels != y.labels || !floats || x.histograms.len() != y.histograms.len() {
-                    return Err(format!("{:?} and {:?}", x.labels, y.labels));
-                }
+            let alike = |x: &(Labels, BTreeMap<i64, Point>), y: &(Labels, BTreeMap<i64, Point>)| {
+                x.0 == y.0
+                    && x.1.len() == y.1.len()
+                    && x.1.iter().zip(&y.1).all(|(p, q)| p.0 == q.0 && same(p.1, q.1))
+            };
+            match a.iter().zip(b).find(|(x, y)| !alike(x, y)) {
+                Some((x, y)) => Err(format!("{} and {}", x.0, y.0)),
+                None => Ok(()),
             }
-            Ok(())
         }
         _ => Err("different kinds of outcome".to_owned()),
     }

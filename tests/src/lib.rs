@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed test leaves behind is read by people")]
 
 pub mod peers;
+pub mod remote_write;
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -42,13 +43,18 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `nodes` nodes and waits until every shard is fully replicated.
     pub fn start(nodes: usize, shards: u16) -> Self {
+        Self::with_arguments(nodes, shards, &[])
+    }
+
+    /// The same with further arguments for every `pharos server`.
+    pub fn with_arguments(nodes: usize, shards: u16, arguments: &[&str]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let options = ClusterOptions {
             binary: binary(),
             dir: dir.path().to_owned(),
             nodes,
             shards,
-            arguments: Vec::new(),
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
         };
         let log = dir.path().to_owned();
         let inner = LocalCluster::start(options).unwrap_or_else(|e| {

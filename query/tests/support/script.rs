@@ -1,25 +1,23 @@
 //! The runner of Prometheus' test language: `load`, `clear`, `eval instant|range` with their expectations.
 //!
 //! Each `eval` is a case. An instant case also has to hold in the middle of a range query, and with `@` fixed on its
-//! time when evaluated at other times, as Prometheus' own runner demands.
+//! time when evaluated at other times, as Prometheus' own runner demands. What is asked is a [`Subject`]: the engine in
+//! this process, or a server over HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use protocol::histogram::{CounterResetHint, Histogram};
-use protocol::ids::TenantId;
 use protocol::labels::{Labels, METRIC_NAME};
+use query::QueryKind;
 use query::format::{format_labels, parse_float};
 use query::histogram::HistogramExt;
 use query::promql::ast::{At, Expr, ExprKind, ValueType};
 use query::promql::functions::FunctionId;
 use query::promql::parser::{parse, parse_duration};
-use query::result::{QueryResult, ResultValue, Value as ResultSample};
+use query::result::histogram_json;
 use query::value::almost_equal;
-use query::{Engine, EngineOptions, Features, Limits, QueryError, QueryKind, QueryRequest};
 
-use super::memory::{MemoryCluster, Value};
 use super::series::{Item, Line, parse_line, parse_series};
 
 /// Relative error that Prometheus allows.
@@ -38,28 +36,117 @@ pub struct Report {
     pub differing: Vec<String>,
 }
 
-/// What a query gave.
+/// A value of a result.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    Value(ResultValue),
-    Error(String),
+#[allow(dead_code, reason = "a subject gives one form of histograms or the other")]
+pub enum Point {
+    /// A float.
+    Float(f64),
+    /// A native histogram with all that the engine knows of it.
+    Histogram(Arc<Histogram>),
+    /// A native histogram as the API's JSON shows it.
+    Shown(Shown),
+}
+
+/// What the API says of a native histogram.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub count: f64,
+    pub sum: f64,
+    /// Rule of the bounds, lower and upper bound, count.
+    pub buckets: Vec<(u64, f64, f64, f64)>,
+}
+
+impl Shown {
+    /// Reads `{"count":"..","sum":"..","buckets":[[rule,"lower","upper","count"],..]}`.
+    pub fn from_json(json: &serde_json::Value) -> Option<Self> {
+        let number = |value: &serde_json::Value| parse_float(value.as_str()?);
+        let buckets = match json.get("buckets") {
+            None => Vec::new(),
+            Some(list) => list
+                .as_array()?
+                .iter()
+                .map(|b| Some((b[0].as_u64()?, number(&b[1])?, number(&b[2])?, number(&b[3])?)))
+                .collect::<Option<_>>()?,
+        };
+        Some(Self { count: number(&json["count"])?, sum: number(&json["sum"])?, buckets })
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let close = |a: f64, b: f64| almost_equal(a, b, EPSILON);
+        close(self.count, other.count)
+            && close(self.sum, other.sum)
+            && self.buckets.len() == other.buckets.len()
+            && self
+                .buckets
+                .iter()
+                .zip(&other.buckets)
+                .all(|(a, b)| a.0 == b.0 && close(a.1, b.1) && close(a.2, b.2) && close(a.3, b.3))
+    }
+}
+
+/// The value of a query.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Scalar(f64),
+    String(String),
+    /// In order.
+    Vector(Vec<(Labels, Point)>),
+    /// Points by time.
+    Matrix(Vec<(Labels, BTreeMap<i64, Point>)>),
+}
+
+impl Found {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::Scalar(_) => "scalar",
+            Self::String(_) => "string",
+            Self::Vector(_) => "vector",
+            Self::Matrix(_) => "matrix",
+        }
+    }
+}
+
+/// A query's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub value: Found,
+    pub warnings: Vec<String>,
+    pub infos: Vec<String>,
+}
+
+/// A sample of a load.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub labels: Labels,
+    pub time: i64,
+    pub item: Item,
+}
+
+/// What is put to the test.
+pub trait Subject {
+    /// Forgets all data.
+    fn clear(&mut self);
+    /// Stores samples; they can be read when this returns.
+    fn load(&mut self, samples: &[Load]) -> Result<(), String>;
+    /// Answers, or says why not.
+    fn query(&mut self, query: &str, kind: QueryKind) -> Result<Answer, String>;
+    /// Whether histograms are stored as they come, without a word on whether they were reset.
+    fn raw_hints(&self) -> bool;
 }
 
 /// A query and what it gave.
 #[derive(Clone, Debug)]
 pub struct Ran {
     pub query: String,
-    pub outcome: Outcome,
+    pub outcome: Result<Found, String>,
     /// Warnings and infos.
     pub notes: Vec<String>,
 }
 
-/// Runs one script over so many shards.
-pub fn run(script: &str, shards: usize) -> Report {
-    let cluster = MemoryCluster::new(shards);
-    let options =
-        EngineOptions { features: Features::all(), limits: Limits::default(), ..EngineOptions::default() };
-    let runner = Runner { engine: Engine::new(cluster.clone(), options), cluster };
+/// Runs one script.
+pub fn run(script: &str, subject: &mut dyn Subject) -> Report {
+    let mut runner = Runner { subject };
     let mut report = Report::default();
     let lines: Vec<&str> =
         script.lines().map(str::trim).map(|line| if line.starts_with('#') { "" } else { line }).collect();
@@ -74,7 +161,7 @@ pub fn run(script: &str, shards: usize) -> Report {
         let word = line.split_whitespace().next().unwrap_or("").to_lowercase();
         let block_end = lines[i..].iter().position(|l| l.is_empty()).map_or(lines.len(), |n| i + n);
         if word == "clear" {
-            runner.cluster.clear();
+            runner.subject.clear();
         } else if word.starts_with("load") {
             runner.load(line, &lines[i..block_end]).unwrap_or_else(|e| panic!("line {number}: {e}"));
             i = block_end;
@@ -92,9 +179,8 @@ pub fn run(script: &str, shards: usize) -> Report {
     report
 }
 
-struct Runner {
-    engine: Engine,
-    cluster: Arc<MemoryCluster>,
+struct Runner<'a> {
+    subject: &'a mut dyn Subject,
 }
 
 #[derive(Default)]
@@ -212,7 +298,7 @@ impl Expectations {
         Ok(out)
     }
 
-    fn check_notes(&self, result: &QueryResult) -> Result<(), String> {
+    fn check_notes(&self, result: &Answer) -> Result<(), String> {
         let check = |wanted: &Option<Vec<Pattern>>, none: bool, found: &[String], kind: &str| {
             if none && !found.is_empty() {
                 return Err(format!("unexpected {kind} {found:?}"));
@@ -233,45 +319,44 @@ impl Expectations {
         check(&self.info, self.no_info, &result.infos, "infos")
     }
 
-    fn check_error(&self, error: &QueryError) -> Result<(), String> {
-        let text = error.to_string();
+    fn check_error(&self, text: &str) -> Result<(), String> {
         match &self.fail {
             None => Err(format!("unexpected error {text}")),
-            Some(patterns) if patterns.is_empty() || patterns.iter().any(|p| p.matches(&text)) => Ok(()),
+            Some(patterns) if patterns.is_empty() || patterns.iter().any(|p| p.matches(text)) => Ok(()),
             Some(_) => Err(format!("other error than expected: {text}")),
         }
     }
 
     /// A scalar or vector at one time.
-    fn check_instant(&self, value: &ResultValue) -> Result<(), String> {
+    fn check_instant(&self, value: &Found) -> Result<(), String> {
         match value {
-            ResultValue::Scalar(_, found) => match self.scalar {
+            Found::Scalar(found) => match self.scalar {
                 Some(expected) if almost_equal(expected, *found, EPSILON) => Ok(()),
                 expected => Err(format!("expected scalar {expected:?}, found {found}")),
             },
-            ResultValue::Vector(samples) => {
+            Found::Vector(samples) => {
                 if self.scalar.is_some() {
                     return Err("expected a scalar, found a vector".to_owned());
                 }
                 if samples.len() != self.series.len() {
                     let found: Vec<_> = samples
                         .iter()
-                        .map(|s| format!("{} {}", format_labels(&s.labels), show(&s.value)))
+                        .map(|(labels, value)| format!("{} {}", format_labels(labels), show(value)))
                         .collect();
                     let (e, f) = (self.series.len(), samples.len());
                     return Err(format!("expected {e} elements, found {f}: {found:?}"));
                 }
-                for (position, sample) in samples.iter().enumerate() {
-                    let at = self.series.iter().position(|(labels, _)| *labels == sample.labels);
+                for (position, (labels, value)) in samples.iter().enumerate() {
+                    let at = self.series.iter().position(|(expected, _)| expected == labels);
                     let Some(at) = at else {
-                        return Err(format!("unexpected {}", format_labels(&sample.labels)));
+                        return Err(format!("unexpected {}", format_labels(labels)));
                     };
                     if self.ordered && at != position {
-                        return Err(format!("{} at position {position}", format_labels(&sample.labels)));
+                        return Err(format!("{} at position {position}", format_labels(labels)));
                     }
                     match &self.series[at].1[..] {
-                        [item] => check_value(item, &sample.value, self.raw_hints)
-                            .map_err(|e| format!("{}: {e}", format_labels(&sample.labels)))?,
+                        [item] => check_value(item, value, self.raw_hints)
+                            .map_err(|e| format!("{}: {e}", format_labels(labels)))?,
                         items => return Err(format!("expected one value, the script has {}", items.len())),
                     }
                 }
@@ -282,8 +367,8 @@ impl Expectations {
     }
 
     /// Series over time.
-    fn check_range(&self, value: &ResultValue, start: i64, step: i64) -> Result<(), String> {
-        let ResultValue::Matrix(series) = value else {
+    fn check_range(&self, value: &Found, start: i64, step: i64) -> Result<(), String> {
+        let Found::Matrix(series) = value else {
             return Err(format!("expected a matrix, found {}", value.type_name()));
         };
         let expected: Vec<(&Labels, BTreeMap<i64, &Item>)> = self
@@ -295,30 +380,25 @@ impl Expectations {
                 (labels, present.filter(|(_, item)| !matches!(item, Item::Omitted)).collect())
             })
             .collect();
-        for s in series {
-            let labels = s.labels.clone().unwrap_or_else(Labels::empty);
-            let Some((_, wanted)) = expected.iter().find(|(l, _)| **l == labels) else {
-                return Err(format!("unexpected {}: {:?}", format_labels(&labels), s.floats));
+        for (labels, found) in series {
+            let Some((_, wanted)) = expected.iter().find(|(l, _)| *l == labels) else {
+                return Err(format!("unexpected {}: {found:?}", format_labels(labels)));
             };
-            let mut found: BTreeMap<i64, ResultSample> = BTreeMap::new();
-            found.extend(s.floats.iter().map(|(t, v)| (*t, ResultSample::Float(*v))));
-            found.extend(s.histograms.iter().map(|(t, h)| (*t, ResultSample::Histogram(h.clone()))));
             if found.keys().ne(wanted.keys()) {
                 let shown: Vec<_> = found.iter().map(|(t, v)| format!("{t}:{}", show(v))).collect();
                 let times: Vec<_> = wanted.keys().collect();
                 return Err(format!(
                     "{}: expected points at {times:?}, found {shown:?}",
-                    format_labels(&labels)
+                    format_labels(labels)
                 ));
             }
-            for (t, value) in &found {
+            for (t, value) in found {
                 check_value(wanted[t], value, self.raw_hints)
-                    .map_err(|e| format!("{} at {t}: {e}", format_labels(&labels)))?;
+                    .map_err(|e| format!("{} at {t}: {e}", format_labels(labels)))?;
             }
         }
         for (labels, wanted) in expected.iter().filter(|(_, wanted)| !wanted.is_empty()) {
-            let there = |s: &query::result::MatrixSeries| s.labels.as_ref().is_some_and(|l| l == *labels);
-            if !series.iter().any(there) {
+            if !series.iter().any(|(found, _)| found == *labels) {
                 return Err(format!("missing {} with {} points", format_labels(labels), wanted.len()));
             }
         }
@@ -326,23 +406,24 @@ impl Expectations {
     }
 }
 
-fn show(value: &ResultSample) -> String {
+fn show(value: &Point) -> String {
     match value {
-        ResultSample::Float(value) => format!("{value}"),
-        ResultSample::Histogram(h) => h.describe(),
+        Point::Float(value) => format!("{value}"),
+        Point::Histogram(h) => h.describe(),
+        Point::Shown(shown) => format!("{shown:?}"),
     }
 }
 
-fn check_value(expected: &Item, found: &ResultSample, raw_hints: bool) -> Result<(), String> {
+fn check_value(expected: &Item, found: &Point, raw_hints: bool) -> Result<(), String> {
     match (expected, found) {
-        (Item::Float(expected, _), ResultSample::Float(found)) => {
+        (Item::Float(expected, _), Point::Float(found)) => {
             if almost_equal(*expected, *found, EPSILON) {
                 Ok(())
             } else {
                 Err(format!("expected {expected}, found {found}"))
             }
         }
-        (Item::Histogram(expected, hint_set, _), ResultSample::Histogram(found)) => {
+        (Item::Histogram(expected, hint_set, _), Point::Histogram(found)) => {
             let (wanted, hint) = (expected.counter_reset_hint, found.counter_reset_hint);
             let comparable = !raw_hints || [wanted, hint].contains(&CounterResetHint::Gauge);
             let hint_differs = *hint_set && comparable && wanted != hint;
@@ -356,6 +437,11 @@ fn check_value(expected: &Item, found: &ResultSample, raw_hints: bool) -> Result
                 ));
             }
             Ok(())
+        }
+        (Item::Histogram(expected, ..), Point::Shown(found)) => {
+            let json = serde_json::from_str(&histogram_json(expected)).map_err(|e| e.to_string())?;
+            let wanted = Shown::from_json(&json).ok_or_else(|| format!("{json} is no histogram"))?;
+            if wanted.is_like(found) { Ok(()) } else { Err(format!("expected {wanted:?}, found {found:?}")) }
         }
         (expected, found) => Err(format!("expected {expected:?}, found {}", show(found))),
     }
@@ -378,8 +464,8 @@ fn histograms_alike(a: &Histogram, b: &Histogram) -> bool {
         && close(&a.negative_buckets, &b.negative_buckets)
 }
 
-impl Runner {
-    fn load(&self, line: &str, lines: &[&str]) -> Result<(), String> {
+impl Runner<'_> {
+    fn load(&mut self, line: &str, lines: &[&str]) -> Result<(), String> {
         let (word, step) = line.split_once(char::is_whitespace).ok_or("load without a step")?;
         let step = time(step.trim())?;
         // Of equal series in one command the last counts.
@@ -399,36 +485,25 @@ impl Runner {
                 }
             }
         }
+        let mut samples = Vec::new();
         for (labels, items) in &series {
-            for (i, item) in items.iter().enumerate() {
-                let time = i as i64 * step;
-                match item {
-                    Item::Omitted => {}
-                    Item::Float(value, start) => self.cluster.put(labels, time, Value::Float(*value), *start),
-                    Item::Histogram(h, _, start) => {
-                        self.cluster.put(labels, time, Value::Histogram((**h).clone()), *start);
-                    }
-                }
+            for (i, item) in items.iter().enumerate().filter(|(_, item)| !matches!(item, Item::Omitted)) {
+                samples.push(Load { labels: labels.clone(), time: i as i64 * step, item: item.clone() });
             }
         }
         if word == "load_with_nhcb" {
             for (labels, time, h) in native_from_classic(&series, step) {
-                self.cluster.put(&labels, time, Value::Histogram(h), 0);
+                samples.push(Load { labels, time, item: Item::Histogram(Box::new(h), false, 0) });
             }
         }
-        Ok(())
+        self.subject.load(&samples)
     }
 
-    fn query(&self, query: &str, kind: QueryKind) -> Result<QueryResult, QueryError> {
-        let request = QueryRequest { kind, ..QueryRequest::instant(TenantId::default(), query, 0) };
-        self.engine.query(&request).now_or_never().expect("a cluster in memory never waits")
-    }
-
-    fn eval(&self, line: &str, lines: &[&str], results: &mut Vec<Ran>) -> Result<(), String> {
+    fn eval(&mut self, line: &str, lines: &[&str], results: &mut Vec<Ran>) -> Result<(), String> {
         let (command, rest) = line.split_once(char::is_whitespace).ok_or("eval of nothing")?;
         let suffix = command.strip_prefix("eval").and_then(|s| s.strip_prefix('_')).unwrap_or("");
         let mut expectations = Expectations::parse(lines, suffix)?;
-        expectations.raw_hints = self.cluster.raw_hints;
+        expectations.raw_hints = self.subject.raw_hints();
         let rest = rest.trim_start();
         if let Some(rest) = rest.strip_prefix("instant") {
             let rest = rest.trim_start();
@@ -456,46 +531,46 @@ impl Runner {
             None => rest.split_once(step).ok_or("no query")?.1.trim(),
         };
         let (start, end, step) = (time(start)?, time(end)?, time(step)?);
-        let result = self.query(query, QueryKind::Range { start, end, step });
+        let result = self.subject.query(query, QueryKind::Range { start, end, step });
         results.push(ran(query, &result));
-        match result {
-            Err(error) => expectations.check_error(&error),
+        match &result {
+            Err(error) => expectations.check_error(error),
             Ok(_) if expectations.fail.is_some() => Err("expected an error".to_owned()),
             Ok(result) => {
-                expectations.check_notes(&result)?;
+                expectations.check_notes(result)?;
                 expectations.check_range(&result.value, start, step)
             }
         }
     }
 
     fn eval_instant(
-        &self,
+        &mut self,
         query: &str,
         at: i64,
         expectations: &Expectations,
         results: &mut Vec<Ran>,
     ) -> Result<(), String> {
-        let result = self.query(query, QueryKind::Instant { time: at });
+        let result = self.subject.query(query, QueryKind::Instant { time: at });
         results.push(ran(query, &result));
-        let result = match result {
-            Err(error) => return expectations.check_error(&error),
+        let result = match &result {
+            Err(error) => return expectations.check_error(error),
             Ok(_) if expectations.fail.is_some() => return Err("expected an error".to_owned()),
             Ok(result) => result,
         };
-        expectations.check_notes(&result)?;
+        expectations.check_notes(result)?;
         match (&result.value, &expectations.string, &expectations.range_vector) {
-            (ResultValue::String(_, found), Some(expected), _) if found == expected => return Ok(()),
+            (Found::String(found), Some(expected), _) if found == expected => return Ok(()),
             (found, Some(expected), _) => return Err(format!("expected {expected:?}, found {found:?}")),
-            (ResultValue::Matrix(_), _, Some((start, _, step))) => {
+            (Found::Matrix(_), _, Some((start, _, step))) => {
                 return expectations.check_range(&result.value, *start, *step);
             }
             _ => expectations.check_instant(&result.value)?,
         }
         for (query, at) in with_fixed_times(query, at) {
-            let result = self.query(&query, QueryKind::Instant { time: at });
+            let result = self.subject.query(&query, QueryKind::Instant { time: at });
             let checked = match &result {
                 Ok(result) => expectations.check_instant(&result.value),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error.clone()),
             };
             checked.map_err(|e| format!("as {query} at {at}: {e}"))?;
         }
@@ -504,39 +579,31 @@ impl Runner {
         }
         let minute = 60_000;
         let kind = QueryKind::Range { start: at - minute, end: at + minute, step: minute };
-        let ranged = self.query(query, kind).map_err(|e| format!("as a range query: {e}"))?;
-        let ResultValue::Matrix(series) = ranged.value else {
+        let ranged = self.subject.query(query, kind).map_err(|e| format!("as a range query: {e}"))?;
+        let Found::Matrix(series) = ranged.value else {
             return Err("a range query gives no matrix".to_owned());
         };
-        let mut middle = Vec::new();
-        for s in series {
-            let labels = s.labels.unwrap_or_else(Labels::empty);
-            let float = s.floats.iter().find(|(t, _)| *t == at).map(|(_, v)| ResultSample::Float(*v));
-            let histogram =
-                s.histograms.iter().find(|(t, _)| *t == at).map(|(_, h)| ResultSample::Histogram(h.clone()));
-            if let Some(value) = float.or(histogram) {
-                middle.push(query::result::VectorSample { labels, time: at, value });
-            }
-        }
+        let middle: Vec<(Labels, Point)> = series
+            .into_iter()
+            .filter_map(|(labels, mut points)| Some((labels, points.remove(&at)?)))
+            .collect();
         let value = match (&result.value, middle.first()) {
-            (ResultValue::Scalar(..), Some(sample)) => match sample.value {
-                ResultSample::Float(value) => ResultValue::Scalar(at, value),
-                ResultSample::Histogram(_) => return Err("a scalar became a histogram".to_owned()),
-            },
-            _ => ResultValue::Vector(middle),
+            (Found::Scalar(_), Some((_, Point::Float(value)))) => Found::Scalar(*value),
+            (Found::Scalar(_), Some(_)) => return Err("a scalar became a histogram".to_owned()),
+            _ => Found::Vector(middle),
         };
         expectations.check_instant(&value).map_err(|e| format!("as a range query: {e}"))
     }
 }
 
-fn ran(query: &str, result: &Result<QueryResult, QueryError>) -> Ran {
+fn ran(query: &str, result: &Result<Answer, String>) -> Ran {
     let (outcome, notes) = match result {
         Ok(result) => {
             let mut notes: Vec<String> = result.warnings.iter().chain(&result.infos).cloned().collect();
             notes.sort();
-            (Outcome::Value(result.value.clone()), notes)
+            (Ok(result.value.clone()), notes)
         }
-        Err(error) => (Outcome::Error(error.to_string()), Vec::new()),
+        Err(error) => (Err(error.clone()), Vec::new()),
     };
     Ran { query: query.to_owned(), outcome, notes }
 }
