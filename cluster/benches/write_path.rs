@@ -45,7 +45,8 @@ impl ShardWriter for Sink {
         let first = self.next[usize::from(shard.0)].fetch_add(new, Ordering::Relaxed);
         let outcome = SubBatchOutcome::Applied {
             generation: 1,
-            new_ordinals: (first..first + new).map(|ordinal| Ordinal(ordinal as u32)).collect(),
+            new_ordinals: (first..first + new).map(|ordinal| Some(Ordinal(ordinal as u32))).collect(),
+            series_limit: 0,
             samples: view.floats().rows().len() as u64,
             histograms: 0,
             exemplars: 0,

@@ -27,7 +27,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,7 +35,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use openraft_rt::{AsyncRuntime, Instant};
-use protocol::batch::{RejectReason, SubBatchOutcome};
+use protocol::batch::SubBatchOutcome;
 use protocol::commit_token::CommitToken;
 use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, LogIndex, Ordinal, ShardId, TenantId};
@@ -318,13 +318,26 @@ impl<W: ShardWriter> Router<W> {
     ) -> Result<Vec<Part>, WriteError> {
         let shard = delivery.shard;
         match proposed.outcome {
-            SubBatchOutcome::Applied { generation, new_ordinals, samples, histograms, exemplars } => {
+            SubBatchOutcome::Applied {
+                generation,
+                new_ordinals,
+                series_limit,
+                samples,
+                histograms,
+                exemplars,
+            } => {
                 delivery.index = delivery.index.max(Some(proposed.index));
-                for (sum, rows) in delivery.rows.iter_mut().zip([samples, histograms, exemplars]) {
+                let taken = [samples, histograms, exemplars];
+                for (sum, rows) in delivery.rows.iter_mut().zip(taken) {
                     *sum += rows;
                 }
+                let new = || part.new.iter().copied().zip(new_ordinals.iter().copied());
                 let learned = |ordinal: Ordinal| Learned { shard, ordinal, generation };
-                delivery.learned.extend(part.new.iter().copied().zip(new_ordinals.into_iter().map(learned)));
+                delivery.learned.extend(new().filter_map(|(series, o)| Some((series, learned(o?)))));
+                if series_limit > 0 {
+                    let refused = new().filter_map(|(series, ordinal)| ordinal.is_none().then_some(series));
+                    delivery.refuse(prepared, part, series_limit, refused, taken);
+                }
                 Ok(Vec::new())
             }
             SubBatchOutcome::StaleRegistry { generation } => {
@@ -341,12 +354,6 @@ impl<W: ShardWriter> Router<W> {
                         format!("the labels of its series take more than {limit} bytes in one request");
                     WriteError::Overloaded { shard, reason }
                 })
-            }
-            SubBatchOutcome::Rejected { reason: reason @ RejectReason::SeriesLimit { .. } } => {
-                // The series that the shard has are not to suffer for those that it does not want.
-                let (known, rows) = relabel::without_new_series(part, prepared);
-                delivery.rejections.add_rows(rows, || format!("shard {shard}: {reason}"));
-                Ok(known.into_iter().filter(|_| !part.new.is_empty()).collect())
             }
             SubBatchOutcome::Rejected { reason } => {
                 tracing::error!(%shard, %reason, "a shard can not read what this node sent");
@@ -394,6 +401,8 @@ struct ShardDelivery {
     index: Option<LogIndex>,
     learned: Vec<(u32, Learned)>,
     rejections: Rejections,
+    /// Series that the shard has no room for. Several parts may name the same.
+    refused: BTreeSet<u32>,
     failure: Option<WriteError>,
 }
 
@@ -405,8 +414,32 @@ impl ShardDelivery {
             index: None,
             learned: Vec::new(),
             rejections: Rejections::default(),
+            refused: BTreeSet::new(),
             failure: None,
         }
+    }
+
+    /// Counts what a shard at its limit did not take of a part: all rows but `taken`.
+    fn refuse(
+        &mut self,
+        prepared: &Prepared,
+        part: &Part,
+        limit: u64,
+        series: impl Iterator<Item = u32>,
+        taken: [u64; 3],
+    ) {
+        let shard = self.shard;
+        for index in series.filter(|series| self.refused.insert(*series)) {
+            let describe = || {
+                let series = prepared.batch.series(index as usize);
+                format!("{}: shard {shard} holds {limit} series already, its limit", series.describe())
+            };
+            self.rejections.add_series([0; 3], describe);
+        }
+        let [samples, histograms, exemplars] = relabel::row_counts(&relabel::view(part));
+        self.rejections.samples += samples.saturating_sub(taken[0]);
+        self.rejections.histograms += histograms.saturating_sub(taken[1]);
+        self.rejections.exemplars += exemplars.saturating_sub(taken[2]);
     }
 }
 

@@ -1,5 +1,4 @@
-//! Writes a part again in another form: with labels where it had ordinals, after the shard's registry has moved on; or
-//! without its new series, after the shard has refused to take more.
+//! Writes a part again with labels where it had ordinals, after the shard's registry has moved on.
 //!
 //! The rows are read back from the part's own bytes, so that what was checked and left out is not judged again.
 
@@ -31,23 +30,9 @@ pub(super) fn with_labels(
     let mut budget = config.max_label_bytes;
     copy(&view(part), &mut out, |out, reference| {
         let new = series.get(reference, &mut budget)?;
-        Ok(Some(out.new_reference(new)))
+        Ok(out.new_reference(new))
     })?;
     Ok(out.finish())
-}
-
-/// The rows of series that the shard knows, and the metadata. The second part is how many rows that leaves out.
-pub(super) fn without_new_series(part: &Part, prepared: &Prepared) -> (Option<Part>, [u64; 3]) {
-    let view = view(part);
-    let mut out = PartBuilder::new(prepared.tenant.clone(), view.generation(), usize::MAX);
-    let known = |_: &mut PartBuilder, reference| -> Result<_, std::convert::Infallible> {
-        Ok(matches!(reference, SeriesRef::Known(_)).then_some(reference))
-    };
-    let Ok(()) = copy(&view, &mut out, known);
-    let kept = out.builder().rows();
-    let mut left_out = row_counts(&view);
-    left_out.iter_mut().zip(kept).for_each(|(rows, kept)| *rows -= kept);
-    (out.finish().pop(), left_out)
 }
 
 pub(super) fn view(part: &Part) -> SubBatchView<'_> {
@@ -59,29 +44,26 @@ pub(super) fn row_counts(view: &SubBatchView<'_>) -> [u64; 3] {
         .map(|n| n as u64)
 }
 
-/// Copies the rows whose reference `translate` gives a new one, and the metadata.
+/// Copies the rows with the references that `translate` gives them, and the metadata.
 fn copy<E>(
     view: &SubBatchView<'_>,
     out: &mut PartBuilder,
-    mut translate: impl FnMut(&mut PartBuilder, SeriesRef) -> Result<Option<SeriesRef>, E>,
+    mut translate: impl FnMut(&mut PartBuilder, SeriesRef) -> Result<SeriesRef, E>,
 ) -> Result<(), E> {
     for (position, row) in view.floats().iter().enumerate() {
         out.look_at_length(position);
-        if let Some(reference) = translate(out, row.series)? {
-            out.builder().push_float(reference, row.timestamp_ms, row.value, row.start_ms);
-        }
+        let reference = translate(out, row.series)?;
+        out.builder().push_float(reference, row.timestamp_ms, row.value, row.start_ms);
     }
     for row in view.histograms().iter() {
         out.look_at_length(0);
-        if let Some(reference) = translate(out, row.series)? {
-            out.builder().push_histogram(reference, row.timestamp_ms, row.blob, row.start_ms);
-        }
+        let reference = translate(out, row.series)?;
+        out.builder().push_histogram(reference, row.timestamp_ms, row.blob, row.start_ms);
     }
     for row in view.exemplars().iter() {
         out.look_at_length(0);
-        if let Some(reference) = translate(out, row.series)? {
-            out.builder().push_exemplar(reference, row.timestamp_ms, row.value, row.label_bytes);
-        }
+        let reference = translate(out, row.series)?;
+        out.builder().push_exemplar(reference, row.timestamp_ms, row.value, row.label_bytes);
     }
     for metadata in view.metadata() {
         out.look_at_length(0);

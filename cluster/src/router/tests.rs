@@ -40,44 +40,52 @@ impl Shard {
         if view.uses_ordinals() && view.generation() != self.generation {
             return SubBatchOutcome::StaleRegistry { generation: self.generation };
         }
-        let unknown = view.new_series().filter(|new| !self.ordinals.contains_key(&new.id)).count();
-        if self.labels.len() + unknown > self.max_series {
-            let limit = self.max_series as u64;
-            return SubBatchOutcome::Rejected { reason: RejectReason::SeriesLimit { limit } };
-        }
-        let mut new_ordinals = Vec::new();
+        let (mut new_ordinals, mut series_limit) = (Vec::new(), 0);
         for new in view.new_series() {
             let next = Ordinal(self.labels.len() as u32);
+            if !self.ordinals.contains_key(&new.id) && self.labels.len() >= self.max_series {
+                series_limit = self.max_series as u64;
+                new_ordinals.push(None);
+                continue;
+            }
             let ordinal = *self.ordinals.entry(new.id).or_insert(next);
             if ordinal == next {
                 self.labels.push(new.labels());
             }
-            new_ordinals.push(ordinal);
+            new_ordinals.push(Some(ordinal));
         }
         let name = |series| {
             let ordinal = match series {
                 SeriesRef::Known(ordinal) => ordinal,
-                SeriesRef::New(position) => new_ordinals[position as usize],
+                SeriesRef::New(position) => new_ordinals[position as usize]?,
             };
-            self.labels[ordinal.0 as usize].to_string()
+            Some(self.labels[ordinal.0 as usize].to_string())
         };
+        let [mut samples, mut histograms, mut exemplars] = [0; 3];
         for row in view.floats().iter() {
-            self.floats.insert((name(row.series), row.timestamp_ms, row.value.to_bits(), row.start_ms));
+            let Some(name) = name(row.series) else { continue };
+            self.floats.insert((name, row.timestamp_ms, row.value.to_bits(), row.start_ms));
+            samples += 1;
         }
         for row in view.histograms().iter() {
             let sum = histogram::decode(row.blob).expect("checked").sum;
-            self.histograms.push((name(row.series), row.timestamp_ms, sum));
+            let Some(name) = name(row.series) else { continue };
+            self.histograms.push((name, row.timestamp_ms, sum));
+            histograms += 1;
         }
         for row in view.exemplars().iter() {
-            self.exemplars.push((name(row.series), row.timestamp_ms, row.labels()));
+            let Some(name) = name(row.series) else { continue };
+            self.exemplars.push((name, row.timestamp_ms, row.labels()));
+            exemplars += 1;
         }
         self.metadata.extend(view.metadata().map(|metadata| metadata.family.to_owned()));
         SubBatchOutcome::Applied {
             generation: self.generation,
             new_ordinals,
-            samples: view.floats().rows().len() as u64,
-            histograms: view.histograms().rows().len() as u64,
-            exemplars: view.exemplars().rows().len() as u64,
+            series_limit,
+            samples,
+            histograms,
+            exemplars,
         }
     }
 }
@@ -455,12 +463,20 @@ async fn a_shard_that_takes_no_more_series_still_takes_samples() {
     let t = setup();
     t.write(&ups(0..40, NOW)).await.expect("all shards are up");
     t.shards.each(|shard| shard.max_series = shard.labels.len());
-    let receipt = t.write(&ups(0..100, NOW + 1)).await.expect("all shards are up");
-    assert_eq!((receipt.samples, receipt.rejections.samples), (40, 60));
-    assert!(receipt.rejections.to_string().contains("its limit"), "{}", receipt.rejections);
+    // A router that starts knows no series: it brings the labels of those that the shard has, too.
+    let cold = Router::new(Arc::clone(&t.shards), RouterConfig::default());
+    let receipt = cold.write(&t.tenant, t.decode(&ups(0..100, NOW + 1))).await.expect("all shards are up");
+    assert_eq!((receipt.samples, receipt.rejections.samples, receipt.rejections.series), (40, 60, 60));
+    let text = receipt.rejections.to_string();
+    assert!(text.contains("series {__name__=\"up\", instance=") && text.contains("its limit"), "{text}");
     let mut all = expected(0..40, NOW);
     all.extend(expected(0..40, NOW + 1));
     assert_eq!(t.shards.floats(), all);
+    // It has learned the ordinals of the others.
+    let labels_seen = t.shards.labels_seen();
+    let receipt = cold.write(&t.tenant, t.decode(&ups(0..41, NOW + 2))).await.expect("all shards are up");
+    assert_eq!((receipt.samples, receipt.rejections.series), (40, 1));
+    assert_eq!(t.shards.labels_seen(), labels_seen + 1);
 }
 
 #[tokio::test]

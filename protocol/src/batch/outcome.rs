@@ -4,17 +4,20 @@ use crate::error::ErrorKind;
 use crate::ids::Ordinal;
 use crate::varint::{read_bytes, read_prefixed, read_u64, unzigzag, write_prefixed, write_u64, zigzag};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The outcome of a sub-batch: a function of the log, equal on all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubBatchOutcome {
-    /// All of it is applied.
+    /// All of it is applied, but for the rows of series that the shard has no room for.
     Applied {
         /// Registry generation that the ordinals belong to.
         generation: u64,
-        /// Ordinals of the batch's new series, in its order. A series that was known already keeps its ordinal.
-        new_ordinals: Vec<Ordinal>,
+        /// Ordinals of the batch's new series, in its order. A series that was known already keeps its ordinal; one
+        /// that would exceed the shard's limit has none, and none of its rows is taken.
+        new_ordinals: Vec<Option<Ordinal>>,
+        /// How many series the shard may hold, where that left a series out; 0 where none was left out.
+        series_limit: u64,
         /// Float samples taken, repeats of stored ones included.
         samples: u64,
         /// Histogram samples taken.
@@ -40,12 +43,6 @@ pub enum RejectReason {
     /// The bytes are no sub-batch. A router never sends such; the text says what is wrong.
     #[error("the shard can not read the batch: {0}")]
     Malformed(String),
-    /// The shard holds as many series as it may.
-    #[error("the shard holds {limit} series already, its limit")]
-    SeriesLimit {
-        /// How many a shard may hold.
-        limit: u64,
-    },
 }
 
 impl RejectReason {
@@ -53,7 +50,6 @@ impl RejectReason {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Malformed(_) => ErrorKind::Internal,
-            Self::SeriesLimit { .. } => ErrorKind::LimitExceeded,
         }
     }
 }
@@ -68,14 +64,20 @@ impl SubBatchOutcome {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         match self {
-            Self::Applied { generation, new_ordinals, samples, histograms, exemplars } => {
+            Self::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars } => {
                 out.push(0);
                 write_u64(out, *generation);
+                write_u64(out, *series_limit);
                 write_u64(out, new_ordinals.len() as u64);
                 let mut last = 0;
                 for ordinal in new_ordinals {
+                    // The difference to the ordinal before, plus one; zero for a series that was left out.
+                    let Some(ordinal) = ordinal else {
+                        write_u64(out, 0);
+                        continue;
+                    };
                     let ordinal = i64::from(ordinal.0);
-                    write_u64(out, zigzag(ordinal - std::mem::replace(&mut last, ordinal)));
+                    write_u64(out, 1 + zigzag(ordinal - std::mem::replace(&mut last, ordinal)));
                 }
                 write_u64(out, *samples);
                 write_u64(out, *histograms);
@@ -89,10 +91,6 @@ impl SubBatchOutcome {
                 out.extend_from_slice(&[2, 0]);
                 write_prefixed(out, text.as_bytes());
             }
-            Self::Rejected { reason: RejectReason::SeriesLimit { limit } } => {
-                out.extend_from_slice(&[2, 1]);
-                write_u64(out, *limit);
-            }
         }
     }
 
@@ -102,6 +100,7 @@ impl SubBatchOutcome {
         match read_bytes(input, 2).ok_or(OutcomeError("header"))? {
             [VERSION, 0] => {
                 let generation = number(input, "generation")?;
+                let series_limit = number(input, "limit")?;
                 let count = number(input, "ordinals")?;
                 if count > input.len() as u64 {
                     return Err(OutcomeError("ordinals"));
@@ -109,15 +108,19 @@ impl SubBatchOutcome {
                 let mut new_ordinals = Vec::with_capacity(count as usize);
                 let mut last = 0i64;
                 for _ in 0..count {
-                    let next = last.checked_add(unzigzag(number(input, "ordinals")?));
+                    let Some(difference) = number(input, "ordinals")?.checked_sub(1) else {
+                        new_ordinals.push(None);
+                        continue;
+                    };
+                    let next = last.checked_add(unzigzag(difference));
                     last = next.ok_or(OutcomeError("ordinals"))?;
                     let ordinal = u32::try_from(last).map_err(|_| OutcomeError("ordinals"))?;
-                    new_ordinals.push(Ordinal(ordinal));
+                    new_ordinals.push(Some(Ordinal(ordinal)));
                 }
                 let samples = number(input, "counts")?;
                 let histograms = number(input, "counts")?;
                 let exemplars = number(input, "counts")?;
-                Ok(Self::Applied { generation, new_ordinals, samples, histograms, exemplars })
+                Ok(Self::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars })
             }
             [VERSION, 1] => Ok(Self::StaleRegistry { generation: number(input, "generation")? }),
             [VERSION, 2] => {
@@ -126,7 +129,6 @@ impl SubBatchOutcome {
                         let text = read_prefixed(input).ok_or(OutcomeError("reason"))?;
                         RejectReason::Malformed(String::from_utf8_lossy(text).into_owned())
                     }
-                    [1] => RejectReason::SeriesLimit { limit: number(input, "reason")? },
                     _ => return Err(OutcomeError("reason")),
                 };
                 Ok(Self::Rejected { reason })

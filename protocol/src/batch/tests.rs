@@ -192,16 +192,21 @@ fn walk(bytes: &[u8]) {
 }
 
 fn outcomes() -> impl Strategy<Value = SubBatchOutcome> {
-    let ordinals = proptest::collection::vec(any::<u32>().prop_map(Ordinal), 0..5);
+    let ordinals = proptest::collection::vec(proptest::option::of(any::<u32>().prop_map(Ordinal)), 0..5);
     prop_oneof![
-        (any::<u64>(), ordinals, any::<[u64; 3]>()).prop_map(|(generation, new_ordinals, counts)| {
-            let [samples, histograms, exemplars] = counts;
-            SubBatchOutcome::Applied { generation, new_ordinals, samples, histograms, exemplars }
+        (any::<u64>(), ordinals, any::<[u64; 4]>()).prop_map(|(generation, new_ordinals, numbers)| {
+            let [series_limit, samples, histograms, exemplars] = numbers;
+            SubBatchOutcome::Applied {
+                generation,
+                new_ordinals,
+                series_limit,
+                samples,
+                histograms,
+                exemplars,
+            }
         }),
         any::<u64>().prop_map(|generation| SubBatchOutcome::StaleRegistry { generation }),
         ".{0,9}".prop_map(|text| SubBatchOutcome::Rejected { reason: RejectReason::Malformed(text) }),
-        any::<u64>()
-            .prop_map(|limit| SubBatchOutcome::Rejected { reason: RejectReason::SeriesLimit { limit } }),
     ]
 }
 

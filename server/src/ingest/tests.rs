@@ -46,7 +46,8 @@ impl ShardWriter for Shards {
         }
         let outcome = SubBatchOutcome::Applied {
             generation: 1,
-            new_ordinals: (0..new.len() as u32).map(Ordinal).collect(),
+            new_ordinals: (0..new.len() as u32).map(|n| Some(Ordinal(n))).collect(),
+            series_limit: 0,
             samples: view.floats().rows().len() as u64,
             histograms: view.histograms().rows().len() as u64,
             exemplars: view.exemplars().rows().len() as u64,

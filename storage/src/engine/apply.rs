@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::batch::{RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
+use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
 use protocol::command::{Command, CommandBody, CommandOutcome};
 use protocol::ids::Ordinal;
 
@@ -71,40 +71,52 @@ impl State {
                 return SubBatchOutcome::Rejected { reason: RejectReason::Malformed(text) };
             }
         }
-        if self.registry.len() + batch.new_series_len() > self.options.max_series {
-            // Counted without looking each one up: a batch of known series may be refused near the limit.
-            let limit = self.options.max_series as u64;
-            return SubBatchOutcome::Rejected { reason: RejectReason::SeriesLimit { limit } };
-        }
-
         let tenant = batch.tenant();
-        let new_ordinals: Vec<Ordinal> =
-            batch.new_series().map(|s| self.registry.register(tenant, s.id, s.label_bytes)).collect();
+        let mut series_limit = 0;
+        let register = |series: NewSeries<'_>| {
+            let known = self.registry.ordinal(tenant, series.label_bytes);
+            if known.is_none() && self.registry.len() >= self.options.max_series {
+                series_limit = self.options.max_series as u64;
+                return None;
+            }
+            Some(known.unwrap_or_else(|| self.registry.register(tenant, series.id, series.label_bytes)))
+        };
+        let new_ordinals: Vec<Option<Ordinal>> = batch.new_series().map(register).collect();
         let resolve = |series| match series {
-            SeriesRef::Known(ordinal) => ordinal.0,
-            SeriesRef::New(position) => new_ordinals[position as usize].0,
+            SeriesRef::Known(ordinal) => Some(ordinal.0),
+            SeriesRef::New(position) => new_ordinals[position as usize].map(|ordinal| ordinal.0),
         };
 
+        let [mut samples, mut histograms, mut exemplars] = [0; 3];
         let floats = batch.floats();
         let (mut refs, mut values) = (floats.rows().refs(), floats.values());
         for (time, rows) in floats.rows().time_runs() {
             for (series, value) in refs.by_ref().take(rows).zip(values.by_ref()) {
-                self.active.push_float(resolve(series), time, value);
+                if let Some(ordinal) = resolve(series) {
+                    self.active.push_float(ordinal, time, value);
+                    samples += 1;
+                }
             }
         }
         if floats.rows().has_starts() {
             for row in floats.iter().filter(|row| row.start_ms != 0) {
-                self.active.push_start_time(resolve(row.series), row.timestamp_ms, row.start_ms);
+                if let Some(ordinal) = resolve(row.series) {
+                    self.active.push_start_time(ordinal, row.timestamp_ms, row.start_ms);
+                }
             }
         }
         for row in batch.histograms().iter() {
-            self.active.push_histogram(resolve(row.series), row.timestamp_ms, row.blob);
+            let Some(ordinal) = resolve(row.series) else { continue };
+            self.active.push_histogram(ordinal, row.timestamp_ms, row.blob);
             if row.start_ms != 0 {
-                self.active.push_start_time(resolve(row.series), row.timestamp_ms, row.start_ms);
+                self.active.push_start_time(ordinal, row.timestamp_ms, row.start_ms);
             }
+            histograms += 1;
         }
         for row in batch.exemplars().iter() {
-            self.active.push_exemplar(resolve(row.series), row.timestamp_ms, row.value, row.labels());
+            let Some(ordinal) = resolve(row.series) else { continue };
+            self.active.push_exemplar(ordinal, row.timestamp_ms, row.value, row.labels());
+            exemplars += 1;
         }
         if batch.metadata().len() > 0 {
             self.apply_metadata(&batch);
@@ -112,13 +124,7 @@ impl State {
         if self.active_since_ms.is_none() && !self.active.is_empty() {
             self.active_since_ms = Some(self.cluster_time_ms);
         }
-        SubBatchOutcome::Applied {
-            generation,
-            new_ordinals,
-            samples: floats.rows().len() as u64,
-            histograms: batch.histograms().rows().len() as u64,
-            exemplars: batch.exemplars().rows().len() as u64,
-        }
+        SubBatchOutcome::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars }
     }
 
     fn apply_metadata(&mut self, batch: &SubBatchView<'_>) {

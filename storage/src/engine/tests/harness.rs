@@ -66,8 +66,12 @@ pub fn sub_batch(samples: &[(&str, i64, f64)]) -> Bytes {
 
 impl Replica {
     pub fn new() -> Self {
+        Self::with_options(ShardOptions::default())
+    }
+
+    pub fn with_options(options: ShardOptions) -> Self {
         let fs = MemFs::new(1);
-        let store = open(&fs).expect("an empty directory opens");
+        let store = open_with(&fs, options).expect("an empty directory opens");
         Self { fs, store, log: Vec::new(), time_ms: 0 }
     }
 
@@ -138,7 +142,11 @@ impl Replica {
 }
 
 pub fn open(fs: &MemFs) -> Result<ShardStore<MemFs>, StorageError> {
-    ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), ShardOptions::default())
+    open_with(fs, ShardOptions::default())
+}
+
+pub fn open_with(fs: &MemFs, options: ShardOptions) -> Result<ShardStore<MemFs>, StorageError> {
+    ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), options)
 }
 
 pub fn apply_entry(store: &ShardStore<MemFs>, index: u64, command: &[u8]) -> CommandOutcome {

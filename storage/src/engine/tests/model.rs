@@ -22,6 +22,8 @@ use crate::manifest::PARTITION_MS;
 
 const TENANTS: [&str; 2] = ["default", "other"];
 const SERIES: usize = 7;
+/// Fewer than two tenants' series, so that some are refused.
+const OPTIONS: ShardOptions = ShardOptions { max_series: 9 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
@@ -188,7 +190,7 @@ struct Follower {
 impl Follower {
     fn new(seed: u64) -> Self {
         let fs = MemFs::new(seed);
-        let store = open(&fs).expect("an empty directory opens");
+        let store = open_with(&fs, OPTIONS).expect("an empty directory opens");
         Self { fs, store, applied: 0, held: Vec::new() }
     }
 
@@ -224,7 +226,7 @@ impl Follower {
             self.fs = self.fs.crash(mode);
         }
         self.held.clear();
-        self.store = open(&self.fs).expect("what was durable opens");
+        self.store = open_with(&self.fs, OPTIONS).expect("what was durable opens");
         let was = std::mem::replace(&mut self.applied, self.store.applied_index().0 as usize);
         self.apply(log, was);
     }
@@ -348,7 +350,14 @@ impl World {
         for (number, outcome) in tenants.zip(&outcomes) {
             let of_tenant: Vec<Sample> = samples.iter().filter(|s| s.0 == number).copied().collect();
             match SubBatchOutcome::decode(&mut &outcome[..]).expect("an outcome") {
-                SubBatchOutcome::Applied { generation, new_ordinals, .. } => {
+                SubBatchOutcome::Applied {
+                    generation,
+                    new_ordinals,
+                    series_limit,
+                    samples,
+                    histograms,
+                    ..
+                } => {
                     if generation != self.generation {
                         self.known.clear();
                         self.generation = generation;
@@ -360,10 +369,26 @@ impl World {
                         }
                     }
                     assert_eq!(new.len(), new_ordinals.len());
+                    let mut refused = Vec::new();
                     for (series, ordinal) in new.into_iter().zip(new_ordinals) {
-                        assert_eq!(*self.known.entry((number, series)).or_insert(ordinal), ordinal);
+                        let known = self.known.get(&(number, series)).copied();
+                        match ordinal {
+                            Some(ordinal) => {
+                                assert_eq!(known.unwrap_or(ordinal), ordinal);
+                                self.known.insert((number, series), ordinal);
+                            }
+                            None => {
+                                assert_eq!((known, self.known.len()), (None, OPTIONS.max_series));
+                                refused.push(series);
+                            }
+                        }
                     }
-                    self.model.write(&of_tenant);
+                    assert!(self.known.len() <= OPTIONS.max_series);
+                    assert_eq!(series_limit > 0, !refused.is_empty());
+                    let taken: Vec<Sample> =
+                        of_tenant.into_iter().filter(|s| !refused.contains(&s.1)).collect();
+                    assert_eq!(samples + histograms, taken.len() as u64);
+                    self.model.write(&taken);
                 }
                 SubBatchOutcome::StaleRegistry { generation } => {
                     assert_ne!(generation, sent, "the batch named the registry's generation");
@@ -464,7 +489,7 @@ proptest! {
     #[test]
     fn replicas_read_as_the_model_says_and_agree(steps in steps()) {
         let mut world = World {
-            leader: Replica::new(),
+            leader: Replica::with_options(OPTIONS),
             follower: Follower::new(5),
             model: Model::default(),
             generation: 1,

@@ -147,7 +147,20 @@ fn a_shard_holds_as_many_series_as_it_may() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(matches!(write(1, &[("a", 1, 1.0), ("b", 1, 1.0)]), SubBatchOutcome::Applied { .. }));
-    assert!(matches!(write(2, &[("c", 1, 1.0)]), SubBatchOutcome::Rejected { .. }));
-    assert_eq!(read(&store.snapshot()).len(), 2);
+    let ordinal = |n| Some(protocol::ids::Ordinal(n));
+    let applied = |new_ordinals, series_limit, samples| SubBatchOutcome::Applied {
+        generation: 1,
+        new_ordinals,
+        series_limit,
+        samples,
+        histograms: 0,
+        exemplars: 0,
+    };
+    assert_eq!(write(1, &[("a", 1, 1.0)]), applied(vec![ordinal(0)], 0, 1));
+    // A router that does not know the shard brings all labels: only those for which there is no room are refused.
+    let outcome = write(2, &[("a", 2, 1.0), ("b", 2, 1.0), ("c", 2, 1.0), ("a", 3, 1.0), ("c", 3, 1.0)]);
+    assert_eq!(outcome, applied(vec![ordinal(0), ordinal(1), None], 2, 3));
+    assert_eq!(write(3, &[("b", 4, 1.0), ("a", 4, 1.0)]), applied(vec![ordinal(1), ordinal(0)], 0, 2));
+    let a: &[(i64, f64)] = &[(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)];
+    assert_eq!(read(&store.snapshot()), series(&[("a", a), ("b", &[(2, 1.0), (4, 1.0)])]));
 }
