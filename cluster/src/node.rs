@@ -32,7 +32,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use openraft_rt::{AsyncRuntime, Instant};
+use futures_util::future::join_all;
+use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
 use protocol::ids::{ClusterSecret, META_GROUP, NodeId, ShardId};
 use storage::engine::{FlushPolicy, ShardOptions};
 use storage::scan::StoreSnapshot;
@@ -51,6 +52,12 @@ use crate::status::{
 
 use context::Context;
 pub use fragment::{FragmentError, FragmentHandler, NoFragments};
+
+/// How long peers may take to hear that this node stops.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// The latest term in which a group is known to have a leader, and that leader.
+type Leadership = Option<(u64, NodeId)>;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -180,11 +187,35 @@ impl<E: Env> Node<E> {
     /// The node that leads a group, as far as is known here: by this node's replica or by pulses, whichever knows the later
     /// term.
     pub fn leader_of(&self, group: ShardId) -> Option<NodeId> {
+        self.leadership(group).map(|(_, leader)| leader)
+    }
+
+    /// Who leads a group, and in which term.
+    fn leadership(&self, group: ShardId) -> Leadership {
         let local = self.group(group);
         let here =
             local.and_then(|g| g.with_metrics(|m| Some((m.current_term, ReplicaId(m.current_leader?)))));
         let heard = self.context.pulses.leader_of(group);
-        here.into_iter().chain(heard).max_by_key(|(term, _)| *term).map(|(_, leader)| leader.node())
+        let latest = here.into_iter().chain(heard).max_by_key(|(term, _)| *term);
+        latest.map(|(term, leader)| (term, leader.node()))
+    }
+
+    /// Waits until one of the groups has another leader than it is given with, for `at_most` as long.
+    async fn another_leader(&self, known: &[(ShardId, Leadership)], at_most: Duration) {
+        let mut news = self.context.leader_news.listen();
+        let another = async {
+            let is_new = |(group, known): &(ShardId, Leadership)| {
+                let now = self.leadership(*group);
+                now.is_some() && now != *known
+            };
+            while !known.iter().any(is_new) {
+                if news.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Without news the ones that were asked may answer again all the same.
+        let _ = E::Runtime::timeout(at_most, another).await;
     }
 
     /// Whether this node leads a group.
@@ -225,6 +256,7 @@ impl<E: Env> Node<E> {
             addr: self.context.config.advertise.clone(),
             clock_ms: self.context.env.now_ms(),
             meta_version: self.meta().version,
+            stopping: self.context.is_stopping(),
             groups: self.all_groups().iter().map(|g| g.pulse()).collect(),
         }
     }
@@ -317,6 +349,9 @@ impl<E: Env> Node<E> {
             return;
         }
         tracing::info!(node = %self.id(), "handing over leaderships");
+        // Peers that stop at the same time say so in turn, and nobody waits for an heir that is about to go.
+        let farewells = self.context.peers.others().into_iter().map(|peer| self.ping(peer));
+        let _ = E::Runtime::timeout(FAREWELL, join_all(farewells)).await;
         let deadline = <E::Runtime as AsyncRuntime>::Instant::now() + Duration::from_secs(3);
         let handovers: Vec<_> = self
             .all_groups()

@@ -85,6 +85,9 @@ pub struct Pulse {
     pub clock_ms: i64,
     /// `MetaState::version` that it has applied.
     pub meta_version: u64,
+    /// It is about to end: leaderships are not to be given to it any more.
+    #[serde(default)]
+    pub stopping: bool,
     /// Its groups, the meta group (0) included.
     pub groups: Vec<GroupPulse>,
 }

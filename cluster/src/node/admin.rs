@@ -14,6 +14,9 @@ use crate::meta::{MemberState, MetaCommand, MetaOutcome};
 use crate::node::Node;
 use crate::placement::{self, View};
 
+/// How long this node may take to hear what the meta leader has applied.
+const KNOWS_BY: Duration = Duration::from_secs(2);
+
 fn refused(reason: impl Into<String>) -> ClusterError {
     ClusterError::Refused { reason: reason.into() }
 }
@@ -90,7 +93,8 @@ impl<E: Env> Node<E> {
         result
     }
 
-    /// Moves a replica of a shard from one node to another, and waits until the group has changed.
+    /// Moves a replica of a shard from one node to another, and waits until the group has changed. A change of the shard
+    /// that is under way, placement's own for instance, is let through first.
     pub async fn move_replica(
         &self,
         shard: ShardId,
@@ -98,24 +102,38 @@ impl<E: Env> Node<E> {
         to: NodeId,
         timeout: Duration,
     ) -> Result<(), ClusterError> {
-        let meta = self.meta();
-        let plan = meta.shards.get(&shard).ok_or_else(|| refused(format!("there is no shard {shard}")))?;
-        let mut nodes: BTreeSet<NodeId> = plan.replicas.keys().copied().collect();
-        if !nodes.remove(&from) {
-            return Err(refused(format!("node {from} holds no replica of shard {shard}")));
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        let deadline = now() + timeout;
+        loop {
+            let left = || deadline.saturating_duration_since(now());
+            self.wait_until("the change of the shard that is under way", left(), || {
+                if self.unsettled().contains(&shard) { Err("it has not ended".into()) } else { Ok(()) }
+            })
+            .await?;
+            let meta = self.meta();
+            let plan =
+                meta.shards.get(&shard).ok_or_else(|| refused(format!("there is no shard {shard}")))?;
+            let mut nodes: BTreeSet<NodeId> = plan.replicas.keys().copied().collect();
+            if !nodes.remove(&from) {
+                return Err(refused(format!("node {from} holds no replica of shard {shard}")));
+            }
+            if !nodes.insert(to) {
+                return Err(refused(format!("node {to} holds a replica of shard {shard} already")));
+            }
+            if meta.members.get(&to).is_none_or(|m| m.state != MemberState::Active) {
+                return Err(refused(format!("node {to} takes no replicas")));
+            }
+            let command =
+                MetaCommand::SetReplicas { shard, version: plan.version, nodes: nodes.into_iter().collect() };
+            match self.change(command, left()).await {
+                Ok(()) => break,
+                // Another change of the shard came first; what was decided on it is decided again when it is known here.
+                Err(ClusterError::Refused { .. })
+                    if self.shard_changes(shard, plan.version, left()).await => {}
+                Err(e) => return Err(e),
+            }
         }
-        if !nodes.insert(to) {
-            return Err(refused(format!("node {to} holds a replica of shard {shard} already")));
-        }
-        if meta.members.get(&to).is_none_or(|m| m.state != MemberState::Active) {
-            return Err(refused(format!("node {to} takes no replicas")));
-        }
-        if self.unsettled().contains(&shard) {
-            return Err(refused(format!("shard {shard} is changing already")));
-        }
-        let nodes = nodes.into_iter().collect();
-        self.change(MetaCommand::SetReplicas { shard, version: plan.version, nodes }, timeout).await?;
-        self.wait_until("the move", timeout, || {
+        self.wait_until("the move", deadline.saturating_duration_since(now()), || {
             let moved = self.meta().shards.get(&shard).is_some_and(|s| !s.replicas.contains_key(&from));
             if !moved || self.unsettled().contains(&shard) {
                 Err("the group has not changed yet".into())
@@ -124,6 +142,16 @@ impl<E: Env> Node<E> {
             }
         })
         .await
+    }
+
+    /// Whether a shard has another version than `version` by the time that this node knows what the meta leader knew when it
+    /// refused a change.
+    async fn shard_changes(&self, shard: ShardId, version: u64, timeout: Duration) -> bool {
+        let changed = || match self.meta().shards.get(&shard) {
+            Some(shard) if shard.version == version => Err(String::new()),
+            _ => Ok(()),
+        };
+        self.wait_until("news of the shard", timeout.min(KNOWS_BY), changed).await.is_ok()
     }
 
     /// Has a node's replicas moved away and its leaderships handed over, and waits until it holds none.

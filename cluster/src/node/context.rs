@@ -36,6 +36,8 @@ pub(crate) struct Context<E: Env> {
     pub pulses: Pulses<E::Runtime>,
     /// Wakes whoever sends pulses: something changed that others should hear of now.
     pub pulse_now: Wake<E::Runtime>,
+    /// Wakes whoever waits for another leader: a replica here or a peer said something new.
+    pub leader_news: Wake<E::Runtime>,
     /// The node is stopping: nothing new begins.
     pub stopping: AtomicBool,
     /// The disk is nearly full: no writes are taken.
@@ -64,7 +66,7 @@ impl<E: Env> Context<E> {
         self.clock.is_confirmed(local, members)
     }
 
-    /// Nodes that spoke lately, and this one.
+    /// Nodes that spoke lately and are not about to end, and this one.
     pub fn reachable(&self) -> BTreeSet<NodeId> {
         let mut nodes = self.pulses.reachable();
         nodes.insert(self.me);
@@ -105,9 +107,9 @@ impl<R: AsyncRuntime> Pulses<R> {
         fresh.filter_map(|(pulse, _)| look(pulse)).collect()
     }
 
-    /// Nodes that spoke lately.
+    /// Nodes that spoke lately and are not about to end.
     pub fn reachable(&self) -> BTreeSet<NodeId> {
-        self.fresh(|pulse| Some(pulse.node)).into_iter().collect()
+        self.fresh(|pulse| (!pulse.stopping).then_some(pulse.node)).into_iter().collect()
     }
 
     /// Who leads what, `own` groups included.

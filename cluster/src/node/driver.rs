@@ -120,6 +120,7 @@ impl<E: Env> Driver<E> {
         });
         if self.told.as_ref() != Some(&news) {
             self.told = Some(news);
+            node.context.leader_news.wake();
             node.context.pulse_now.wake();
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn pulses<E: Env>(node: Weak<Node<E>>) {
 }
 
 impl<E: Env> Node<E> {
-    async fn ping(&self, peer: NodeId) {
+    pub(super) async fn ping(&self, peer: NodeId) {
         let context = &self.context;
         let sent = context.env.now_ms();
         let request = Request::Ping(Box::new(self.pulse()));
@@ -73,6 +73,7 @@ impl<E: Env> Node<E> {
     /// Takes in a peer's pulse.
     pub(super) fn hear(&self, pulse: Pulse) {
         self.context.pulses.take(pulse);
+        self.context.leader_news.wake();
     }
 
     /// Gets a command into the meta group, here or at its leader, and waits until it is applied there.

@@ -29,7 +29,7 @@ use crate::read::Consistency;
 const KEEP_FOR: Duration = Duration::from_secs(30);
 /// Bytes of long answers that are kept.
 const MAX_KEPT_BYTES: usize = 256 << 20;
-/// Pause before shards without an answer are asked again.
+/// How long news of another leader are waited for before shards without an answer are asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a replica may take to reach what a session has seen before the leader is asked.
 const SESSION_WAIT: Duration = Duration::from_millis(500);
@@ -170,6 +170,7 @@ impl<E: Env> Node<E> {
             if left.is_zero() {
                 return Err(ReadError::Missing { shards: open, reason });
             }
+            let known: Vec<_> = open.iter().map(|shard| (*shard, self.leadership(*shard))).collect();
             let mut by_node: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
             for shard in open {
                 let hint = hints.remove(&shard);
@@ -212,7 +213,8 @@ impl<E: Env> Node<E> {
                 }
             }
             if answers.len() < shards.len() && hints.is_empty() {
-                E::Runtime::sleep(RETRY_PAUSE.min(deadline.saturating_duration_since(now()))).await;
+                let open: Vec<_> = known.into_iter().filter(|(s, _)| !answers.contains_key(s)).collect();
+                self.another_leader(&open, RETRY_PAUSE.min(deadline.saturating_duration_since(now()))).await;
             }
         }
         unreachable!("the loop ends by returning")

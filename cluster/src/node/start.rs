@@ -161,6 +161,7 @@ impl<E: Env> Node<E> {
             wal,
             pulses: Pulses::default(),
             pulse_now: Wake::default(),
+            leader_news: Wake::default(),
             stopping: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
         });

@@ -2,12 +2,13 @@
 
 mod harness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use harness::{Cluster, GUARD, wait, write_one};
 use protocol::ids::{META_GROUP, NodeId, ShardId};
 
+use crate::error::ClusterError;
 use crate::meta::MemberState;
 use crate::read::Consistency;
 
@@ -162,11 +163,15 @@ async fn a_replica_moves_and_its_old_place_is_cleared() {
     wait("the fourth node is active", || cluster.node(0).meta().active().count() == 4).await;
     let shard = ShardId(1);
     let new = cluster.node(index).id();
-    // Placement may have moved some there by itself.
-    wait("shards settle", || cluster.node(0).unsettled().is_empty()).await;
-    if !cluster.node(0).meta().shards[&shard].replicas.contains_key(&new) {
-        let from = *cluster.node(0).meta().shards[&shard].replicas.keys().next().unwrap();
-        cluster.node(0).move_replica(shard, from, new, GUARD).await.unwrap();
+    // Placement moves some there by itself, before or after.
+    let held = |cluster: &Cluster| cluster.node(0).meta().shards[&shard].replicas.clone();
+    while !held(&cluster).contains_key(&new) {
+        let from = *held(&cluster).keys().next().unwrap();
+        match cluster.node(0).move_replica(shard, from, new, GUARD).await {
+            Ok(()) => assert!(!held(&cluster).contains_key(&from)),
+            Err(ClusterError::Refused { .. }) => continue,
+            Err(e) => panic!("{e}"),
+        }
         wait("the old replica ends", || {
             cluster.nodes().filter(|n| n.id() == from).all(|n| n.group(shard).is_none())
         })
@@ -174,6 +179,47 @@ async fn a_replica_moves_and_its_old_place_is_cleared() {
     }
     wait("the new replica runs", || cluster.node(index).group(shard).is_some()).await;
     assert_eq!(cluster.read(index, Consistency::Linearizable).await, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_of_one_shard_wait_for_each_other() {
+    let mut cluster = Cluster::of(5, 1).await;
+    let written = sorted(cluster.write(0).await);
+    let shard = ShardId(1);
+    let held = |cluster: &Cluster| -> BTreeSet<NodeId> {
+        cluster.node(0).meta().shards[&shard].replicas.keys().copied().collect()
+    };
+    let all: BTreeSet<NodeId> = cluster.nodes().map(|n| n.id()).collect();
+    let before = held(&cluster);
+    let (from, to): (Vec<NodeId>, Vec<NodeId>) =
+        (before.iter().copied().collect(), all.difference(&before).copied().collect());
+    assert_eq!((from.len(), to.len()), (3, 2));
+    let (one, other) = tokio::join!(
+        cluster.node(0).move_replica(shard, from[0], to[0], GUARD),
+        cluster.node(1).move_replica(shard, from[1], to[1], GUARD),
+    );
+    one.unwrap();
+    other.unwrap();
+    wait("both are known", || held(&cluster) == BTreeSet::from([from[2], to[0], to[1]])).await;
+    let again = cluster.node(0).move_replica(shard, from[0], to[0], GUARD).await;
+    assert!(matches!(again, Err(ClusterError::Refused { .. })), "{again:?}");
+    assert_eq!(cluster.read(0, Consistency::Linearizable).await, written);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_lasts_through_an_election() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let shard = ShardId(1);
+    cluster.write(0).await;
+    let leader = cluster.node(0).leader_of(shard).unwrap();
+    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let other = cluster.node((lost + 1) % 3).clone();
+    cluster.cut(lost, true);
+    // One call lasts through the election: nobody has to send the same bytes again.
+    let answer = other.propose_write(shard, "bytes".into(), GUARD).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_ne!(other.leader_of(shard), Some(leader));
+    cluster.cut(lost, false);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

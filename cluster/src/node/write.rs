@@ -15,8 +15,10 @@ use crate::router::shard_writer::{Proposed, ShardWriter, WriteError};
 use crate::shard::proposer::ProposeError;
 use crate::shard_map::ShardMap;
 
-/// How often hints to another leader are followed within one call.
+/// How many nodes are asked, each hinting at the next, before news are waited for.
 const MAX_HOPS: usize = 3;
+/// How long news of another leader are waited for before the known one is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 impl<E: Env> Node<E> {
     /// Proposes to a shard that this node leads.
@@ -54,7 +56,8 @@ impl<E: Env> Node<E> {
         })
     }
 
-    /// Gets a sub-batch committed and applied, following hints to the leader.
+    /// Gets a sub-batch committed and applied by the shard's leader: follows hints to it, and while there is none waits for
+    /// one to be elected.
     pub async fn propose_write(
         &self,
         shard: ShardId,
@@ -63,19 +66,25 @@ impl<E: Env> Node<E> {
     ) -> Result<ProposeAnswer, WriteError> {
         let now = <E::Runtime as AsyncRuntime>::Instant::now;
         let deadline = now() + timeout;
-        let mut target = self.leader_of(shard);
-        let mut asked = Vec::new();
-        for _ in 0..MAX_HOPS {
-            let Some(node) = target.filter(|n| !asked.contains(n)) else { break };
-            asked.push(node);
-            let left = deadline.saturating_duration_since(now());
-            match self.propose_at(node, shard, sub_batch.clone(), left).await {
-                Ok(answer) => return Ok(answer),
-                Err(ProposeError::NotLeader(hint)) => target = hint.or_else(|| self.leader_of(shard)),
-                Err(e) => return Err(e.into_write_error(shard)),
+        loop {
+            let known = self.leadership(shard);
+            let mut target = known.map(|(_, leader)| leader);
+            let mut asked = Vec::new();
+            while let Some(node) = target.filter(|n| asked.len() < MAX_HOPS && !asked.contains(n)) {
+                asked.push(node);
+                let left = deadline.saturating_duration_since(now());
+                match self.propose_at(node, shard, sub_batch.clone(), left).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(ProposeError::NotLeader(hint)) => target = hint.or_else(|| self.leader_of(shard)),
+                    Err(e) => return Err(e.into_write_error(shard)),
+                }
             }
+            let left = deadline.saturating_duration_since(now());
+            if left.is_zero() || self.context.is_stopping() {
+                return Err(ProposeError::NotLeader(target).into_write_error(shard));
+            }
+            self.another_leader(&[(shard, known)], left.min(RETRY_PAUSE)).await;
         }
-        Err(ProposeError::NotLeader(target).into_write_error(shard))
     }
 }
 

@@ -18,6 +18,7 @@ fn pulse() -> Pulse {
         addr: "h:1".into(),
         clock_ms: -4,
         meta_version: 9,
+        stopping: false,
         groups: vec![GroupPulse {
             group: ShardId(4),
             replica: ReplicaId::new(NodeId(3), 2),
