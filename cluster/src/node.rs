@@ -54,7 +54,7 @@ use context::Context;
 pub use fragment::{FragmentError, FragmentHandler, NoFragments};
 
 /// How long peers may take to hear that this node stops.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The latest term in which a group is known to have a leader, and that leader.
 type Leadership = Option<(u64, NodeId)>;
@@ -389,7 +389,10 @@ impl<E: Env> Node<E> {
         while group.is_leader() && <E::Runtime as AsyncRuntime>::Instant::now() < deadline {
             let pulse = group.place();
             let reachable = self.context.reachable();
-            let heirs = pulse.voters.iter().filter(|r| **r != group.replica && reachable.contains(&r.node()));
+            let heirs = pulse
+                .voters
+                .iter()
+                .filter(|r| **r != group.replica && reachable.contains(&r.node()) && group.hears(**r));
             let Some(heir) = heirs.max_by_key(|r| pulse.matched.get(r)) else { return };
             if group.raft.trigger().transfer_leader(heir.0).await.is_err() {
                 return;

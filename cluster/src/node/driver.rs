@@ -356,6 +356,9 @@ async fn carry_out<E: Env>(node: &Node<E>, group: &Group<E>, change: &Change) ->
                 .map_err(|e| e.to_string())?;
         }
         Change::HandOver(heir) => {
+            if !group.hears(*heir) {
+                return Err(format!("{heir} does not answer"));
+            }
             raft.trigger().transfer_leader(heir.0).await.map_err(|e| e.to_string())?;
             // Give the heir the time of an election before the group is looked at again.
             E::Runtime::sleep(Duration::from_secs(1)).await;

@@ -266,9 +266,9 @@ impl<E: Env> Node<E> {
                     }
                 }
                 Step::Transfer { shard, from, to } => {
-                    tracing::info!(%shard, %from, to = %to.node(), "leadership moves");
-                    if let Err(reason) = self.ask_step(shard, from, to).await {
-                        tracing::debug!(%shard, reason, "leadership did not move");
+                    match self.ask_step(shard, from, to).await {
+                        Ok(()) => tracing::info!(%shard, %from, to = %to.node(), "leadership moves"),
+                        Err(reason) => tracing::debug!(%shard, reason, "leadership did not move"),
                     }
                     // Decide on what the pulses say afterwards.
                     E::Runtime::sleep(Duration::from_millis(300)).await;
@@ -292,7 +292,8 @@ impl<E: Env> Node<E> {
         let fit = group.is_leader()
             && pulse.voters.contains(&to)
             && placement::is_caught_up(&pulse, to)
-            && self.context.reachable().contains(&to.node());
+            && self.context.reachable().contains(&to.node())
+            && group.hears(to);
         if !fit {
             return Err(format!("{to} can not take over"));
         }
