@@ -97,6 +97,8 @@ impl Node {
             .args(["--http-addr", &format!("127.0.0.1:{}", self.http)])
             .args(["--peer-addr", &format!("127.0.0.1:{}", self.peer)])
             .args(["--shards", &self.options.shards.to_string()])
+            // These nodes are killed for reasons that no query gave.
+            .args(["--set", "query.quarantine=0s"])
             .args(&self.options.arguments);
         if let Some(port) = self.join {
             command.args(["--join", &format!("127.0.0.1:{port}")]);

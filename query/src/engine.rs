@@ -10,18 +10,20 @@
 //! serves sockets.
 
 mod collect;
+mod explain;
 mod lists;
 mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use prost::Message;
-use protocol::ids::TenantId;
+use protocol::ids::{ShardId, TenantId};
 use protocol::scan::{FragmentAnswer, FragmentBody, FragmentRequest, MatcherSet, SamplesRequest, VERSION};
 
+pub use explain::{Explanation, FragmentTrace, PlanNode, ShardTrace};
 pub use lists::{ListRequest, SeriesExemplarList};
 
 use self::collect::{Collector, Job};
@@ -103,6 +105,8 @@ pub struct QueryRequest {
     pub timeout: Option<Duration>,
     /// Instead of the engine's features.
     pub features: Option<Features>,
+    /// Answer with the plan and what each shard did.
+    pub explain: bool,
     /// Stops the query.
     pub cancel: CancelFlag,
 }
@@ -127,6 +131,7 @@ impl QueryRequest {
             lookback: None,
             timeout: None,
             features: None,
+            explain: false,
             cancel: CancelFlag::default(),
         }
     }
@@ -149,6 +154,16 @@ pub(crate) struct Running<'a> {
     subquery_step: i64,
     features: Features,
     limits: Limits,
+    explain: bool,
+}
+
+/// What one shard answered.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    pub shard: ShardId,
+    /// Length of the answer.
+    pub bytes: u64,
+    pub answer: FragmentAnswer,
 }
 
 impl Engine {
@@ -164,6 +179,7 @@ impl Engine {
 
     /// Answers a query.
     pub async fn query(&self, request: &QueryRequest) -> Result<QueryResult> {
+        let begun = Instant::now();
         let (grid, times, is_range) = match request.kind {
             QueryKind::Instant { time } => {
                 (Grid::single(time, 1), QueryTimes { start: time, end: time, step: 0 }, false)
@@ -211,8 +227,13 @@ impl Engine {
             subquery_step: (self.options.subquery_step.as_millis() as i64).max(1),
             features: request.features.unwrap_or(self.options.features),
             limits,
+            explain: request.explain,
         };
-        running.answer(parsed, grid, is_range, request.cancel.clone()).await
+        let mut result = running.answer(parsed, grid, is_range, request.cancel.clone()).await?;
+        let total = begun.elapsed().as_micros() as u64;
+        result.stats.total_micros = total;
+        result.stats.evaluate_micros = total.saturating_sub(result.stats.wait_micros);
+        Ok(result)
     }
 
     /// Answers an instant query.
@@ -245,6 +266,7 @@ impl Running<'_> {
         let mut expr = prepare(parsed, &self.times)?;
         mark_resets(&mut expr, false);
         let mut store = Store::new(Budget::new(self.limits, cancel));
+        let plan = self.explain.then(|| explain::plan(&expr, grid, &self.features, self.subquery_step));
         let value = match value_type {
             ValueType::String => {
                 let text = expr.string_literal().cloned().unwrap_or_default();
@@ -269,6 +291,7 @@ impl Running<'_> {
             warnings: store.notes.warnings(self.text),
             infos: store.notes.infos(self.text),
             stats: store.stats,
+            explanation: plan.map(|plan| Explanation { plan, fragments: store.traces }),
         })
     }
 
@@ -306,8 +329,8 @@ impl Running<'_> {
 
     /// Asks the shards for everything that a tree needs.
     async fn fetch(&self, expr: &Expr, grid: Grid, store: &mut Store) -> Result<()> {
-        let mut collector = Collector::new(&self.features, self.subquery_step, &self.limits);
-        collector.visit(expr, grid)?;
+        let mut collector = Collector::new(&self.features, self.subquery_step);
+        collector.visit(expr, grid);
         let jobs = collector.jobs;
         let levels = jobs.iter().map(|job| job.level + 1).max().unwrap_or(0);
         for level in 0..levels {
@@ -324,10 +347,23 @@ impl Running<'_> {
             // Equal parts of a query are asked for once.
             let twin = |i: usize| (0..i).find(|j| requests[*j].0.is_twin_of(requests[i].0, self.text));
             let firsts: Vec<usize> = (0..requests.len()).filter(|i| twin(*i).is_none()).collect();
-            let answers = try_join_all(
-                firsts.iter().map(|i| self.execute(requests[*i].1.clone(), store.budget.remaining())),
-            )
+            let sent = Instant::now();
+            let remaining = store.budget.remaining();
+            let answers = try_join_all(firsts.iter().map(|i| async {
+                let replies = self.execute(requests[*i].1.clone(), remaining).await?;
+                Ok::<_, QueryError>((replies, sent.elapsed()))
+            }))
             .await?;
+            store.stats.wait_micros += sent.elapsed().as_micros() as u64;
+            if self.explain {
+                for (first, (replies, took)) in firsts.iter().zip(&answers) {
+                    let uses = (0..requests.len()).filter(|i| twin(*i).unwrap_or(*i) == *first).count();
+                    let job = requests[*first].0;
+                    store.traces.push(explain::trace(job, self.text, level, uses, replies, *took));
+                }
+            }
+            let answers =
+                answers.into_iter().map(|(replies, _)| replies.into_iter().map(|r| r.answer).collect());
             let mut by_first: Vec<(usize, Vec<FragmentAnswer>)> = firsts.into_iter().zip(answers).collect();
             for i in 0..requests.len() {
                 let first = twin(i).unwrap_or(i);
@@ -364,8 +400,7 @@ impl Running<'_> {
             span_end: end,
             start_ms: job.grid.start,
             step_ms: job.grid.step,
-            // `Limits::check_grid` keeps grids below what does not fit.
-            steps: u32::try_from(job.grid.count).unwrap_or(u32::MAX),
+            steps: job.grid.count.min(u32::MAX as usize) as u32,
             query_start_ms: self.times.start,
             query_end_ms: self.times.end,
             query_step_ms: self.times.step,
@@ -386,7 +421,7 @@ impl Running<'_> {
         encode(&self.context.tenant, body)
     }
 
-    async fn execute(&self, fragment: Bytes, timeout: Duration) -> Result<Vec<FragmentAnswer>> {
+    async fn execute(&self, fragment: Bytes, timeout: Duration) -> Result<Vec<Reply>> {
         let context = ReadContext { timeout, ..self.context.clone() };
         execute(self.cluster, &context, fragment).await
     }
@@ -426,7 +461,14 @@ impl Running<'_> {
         };
         let fragment = self.encode(FragmentBody::Samples(request));
         let mut out = Vec::new();
-        for answer in self.execute(fragment, store.budget.remaining()).await? {
+        let sent = Instant::now();
+        let replies = self.execute(fragment, store.budget.remaining()).await?;
+        store.stats.wait_micros += sent.elapsed().as_micros() as u64;
+        store.stats.fragments += 1;
+        if self.explain {
+            store.traces.push(explain::raw_trace(self.text, &replies, sent.elapsed()));
+        }
+        for answer in replies.into_iter().map(|reply| reply.answer) {
             store.count(&answer, true)?;
             for series in answer.samples {
                 let series = lists::raw_series(series)?;
@@ -449,7 +491,7 @@ impl Running<'_> {
         grid: Grid,
         store: &mut Store,
     ) -> Result<Vec<MatrixSeries>> {
-        let inner = subquery_grid(subquery, grid, self.subquery_step, &self.limits)?;
+        let inner = subquery_grid(subquery, grid, self.subquery_step);
         self.fetch(&subquery.expr, inner, store).await?;
         let series = self.with_evaluator(store, |e| e.vector(&subquery.expr, inner))?;
         match to_matrix(self.without_dropped_names(series)?, &inner) {
@@ -469,16 +511,17 @@ pub(crate) async fn execute(
     cluster: &dyn Cluster,
     context: &ReadContext,
     fragment: Bytes,
-) -> Result<Vec<FragmentAnswer>> {
+) -> Result<Vec<Reply>> {
     let answers = cluster.execute(context, fragment).await?;
     let mut out = Vec::with_capacity(answers.len());
     for answer in answers {
+        let bytes = answer.answer.len() as u64;
         let decoded = FragmentAnswer::decode(answer.answer)
             .map_err(|e| QueryError::Protocol(format!("shard {}: {e}", answer.shard)))?;
         if let Some(error) = decoded.error {
             return Err(QueryError::from_wire(error.kind, error.message));
         }
-        out.push(decoded);
+        out.push(Reply { shard: answer.shard, bytes, answer: decoded });
     }
     Ok(out)
 }

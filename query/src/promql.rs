@@ -6,3 +6,4 @@ pub mod lexer;
 pub mod parser;
 pub mod printer;
 pub mod span;
+pub mod tree;

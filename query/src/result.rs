@@ -68,6 +68,12 @@ pub struct QueryStats {
     pub fragments: u64,
     /// Microseconds spent at the shards, in all.
     pub shard_micros: u64,
+    /// Microseconds until the shards had answered.
+    pub wait_micros: u64,
+    /// Microseconds of parsing, planning and evaluating beside that.
+    pub evaluate_micros: u64,
+    /// Microseconds in all.
+    pub total_micros: u64,
 }
 
 /// A query's answer.
@@ -81,6 +87,8 @@ pub struct QueryResult {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// How it was answered, where that was asked for.
+    pub explanation: Option<crate::engine::Explanation>,
 }
 
 impl ResultValue {
@@ -419,7 +427,13 @@ mod tests {
         ];
         for value in values {
             let slow = serde_json::to_value(&value).unwrap();
-            let result = QueryResult { value, warnings: vec![], infos: vec![], stats: QueryStats::default() };
+            let result = QueryResult {
+                value,
+                warnings: vec![],
+                infos: vec![],
+                stats: QueryStats::default(),
+                explanation: None,
+            };
             let fast: serde_json::Value = serde_json::from_str(&result.data_json()).unwrap();
             assert_eq!(fast, slow);
         }

@@ -1,21 +1,27 @@
 //! The HTTP surface: state shared by the handlers, layers around them, and one table of routes.
 //!
 //! ```text
-//! serve (connections, head time-out) -> observe (metrics) -> admit (bounded concurrency) -> auth (permission, tenant)
-//!   -> handler -> answer, or ApiError -> the one table of codes
+//! serve (connections, head time-out) -> cors -> observe (metrics) -> compress -> admit (bounded concurrency)
+//!   -> auth (permission, tenant) -> handler -> answer, or ApiError -> the one table of codes
 //! ```
 //!
 //! The listener is up before the node is: until it has joined and opened its shards, health answers, and everything
 //! else says 503. A handler whose client leaves is dropped, and with it what it was waiting for.
 
+pub mod active;
 pub mod body;
 pub mod cluster;
+mod compress;
+pub mod cors;
+mod discovery;
 pub mod envelope;
+mod federate;
 mod health;
 mod openapi;
 mod params;
 mod prometheus;
 pub mod read;
+mod remote_read;
 pub mod routes;
 pub mod serve;
 mod status;
@@ -64,12 +70,14 @@ pub struct App {
     backend: OnceLock<Backend>,
     stopping: AtomicBool,
     requests: Semaphore,
+    cors: cors::Cors,
 }
 
 impl App {
     /// State without a node behind it.
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
         let requests = Semaphore::new(config.http.max_concurrent_requests as usize);
+        let cors = cors::Cors::new(&config.http.cors_origin).expect("settings were validated");
         Arc::new(Self {
             config,
             metrics,
@@ -77,6 +85,7 @@ impl App {
             backend: OnceLock::new(),
             stopping: AtomicBool::new(false),
             requests,
+            cors,
         })
     }
 
@@ -110,7 +119,9 @@ pub fn router(app: Arc<App>) -> Router {
         // Bodies are bounded where they are read, each by its own limit (`body::collect`).
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))
+        .layer(middleware::from_fn(compress::layer))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), cors::layer))
         .with_state(app)
 }
 

@@ -65,6 +65,7 @@ pub struct HttpSection {
     pub max_connections: u32,
     pub max_concurrent_requests: u32,
     pub max_form_body: ByteSize,
+    pub cors_origin: String,
 }
 
 impl Default for HttpSection {
@@ -77,6 +78,7 @@ impl Default for HttpSection {
             max_connections: 4096,
             max_concurrent_requests: 512,
             max_form_body: ByteSize::mib(4),
+            cors_origin: ".*".to_owned(),
         }
     }
 }
@@ -184,6 +186,8 @@ pub struct QuerySection {
     pub max_memory: ByteSize,
     pub max_concurrent: u32,
     pub queue_timeout: Span,
+    pub log_slower_than: Span,
+    pub quarantine: Span,
 }
 
 impl Default for QuerySection {
@@ -196,6 +200,8 @@ impl Default for QuerySection {
             max_memory: ByteSize::mib(512),
             max_concurrent: 20,
             queue_timeout: Span::secs(10),
+            log_slower_than: Span::secs(10),
+            quarantine: Span::secs(3600),
         }
     }
 }
@@ -242,6 +248,9 @@ impl Config {
         }
         if let Err(unknown) = Features::from_names(self.node.features.iter().map(String::as_str)) {
             return invalid("node.features", unknown.to_string());
+        }
+        if let Err(error) = crate::api::cors::Cors::new(&self.http.cors_origin) {
+            return invalid("http.cors_origin", error.to_string());
         }
         if !(1..=512).contains(&self.cluster.shards) {
             return invalid("cluster.shards", format!("{} is outside 1 to 512", self.cluster.shards));
@@ -366,6 +375,7 @@ mod tests {
         refused(|c| c.peer.dead_after = Span::millis(100), "peer.dead_after");
         refused(|c| c.node.features = vec!["warp".into()], "warp");
         refused(|c| c.query.timeout = Span::secs(0), "query.timeout");
+        refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
     }

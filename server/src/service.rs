@@ -22,6 +22,7 @@ use cluster::node::{Node, NodeConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::active::{ActiveQueries, Settings as QuerySettings};
 use crate::api::serve::{HttpServer, ServeOptions};
 use crate::api::{self, App};
 use crate::config::{Config, ConfigError};
@@ -120,8 +121,16 @@ async fn serve(
         tracing::warn!("peers talk in plain text");
     }
     let env = TokioEnv::new(net.clone(), metrics.log.clone());
-    let fragments =
-        Arc::new(wiring::Fragments::new(&config.query, config.cluster.shards, metrics.query.clone()));
+    let active = ActiveQueries::open(
+        &config.node.data_dir,
+        QuerySettings { slow_after: config.query.log_slower_than.0, quarantine: config.query.quarantine.0 },
+    )?;
+    let fragments = Arc::new(wiring::Fragments::new(
+        &config.query,
+        config.cluster.shards,
+        metrics.query.clone(),
+        Arc::clone(&active),
+    ));
     let node = tokio::select! {
         biased;
         () = stop.cancelled() => {
@@ -132,7 +141,7 @@ async fn serve(
     };
     tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
     telemetry::node::register(&metrics, &node, &env);
-    let backend = wiring::connect(&config, &node, runtimes, &metrics)?;
+    let backend = wiring::connect(&config, &node, runtimes, &metrics, Arc::clone(&active))?;
     if config.telemetry.self_monitoring {
         telemetry::monitor::start(
             runtimes.io.handle(),
@@ -153,6 +162,7 @@ async fn serve(
         tracing::warn!("not every leadership was handed over in time");
     }
     net.close();
+    active.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -21,6 +21,7 @@ use query::{CancelFlag, Engine, EngineOptions, Features, Limits};
 use storage::scan::StoreSnapshot;
 
 use crate::api::Backend;
+use crate::api::active::ActiveQueries;
 use crate::api::read::Queries;
 use crate::config::units::Retention;
 use crate::config::{Config, ConfigError, QuerySection};
@@ -48,14 +49,20 @@ pub struct Fragments {
     pool: Pool,
     limits: Limits,
     metrics: QueryMetrics,
+    active: Arc<ActiveQueries>,
 }
 
 impl Fragments {
     /// Starts the threads. Each running query may have a fragment waiting on every shard, and no more.
-    pub fn new(settings: &QuerySection, shards: u16, metrics: QueryMetrics) -> Self {
+    pub fn new(
+        settings: &QuerySection,
+        shards: u16,
+        metrics: QueryMetrics,
+        active: Arc<ActiveQueries>,
+    ) -> Self {
         let max_waiting = settings.max_concurrent as usize * usize::from(shards).max(16) * 4;
         let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting);
-        Self { pool, limits: query_limits(settings), metrics }
+        Self { pool, limits: query_limits(settings), metrics, active }
     }
 
     /// Fragments that wait for a thread.
@@ -72,14 +79,23 @@ impl FragmentHandler for Fragments {
         fragment: Bytes,
     ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
         self.metrics.fragments.inc();
-        let (pool, limits) = (self.pool.clone(), self.limits);
+        let (pool, limits, active) = (self.pool.clone(), self.limits, Arc::clone(&self.active));
         Box::pin(async move {
             let cancel = CancelFlag::default();
             let _stop = StopOnDrop(cancel.clone());
-            let run = move || query::run_fragment(&ShardView { shard, snapshot }, &fragment, limits, cancel);
+            let run = move || {
+                // Only evaluation is heavy enough to be suspected of a crash.
+                let part = match query::fragment::evaluated_text(&fragment) {
+                    Some((tenant, text)) => active.begin_part(&tenant, &text).map(Some),
+                    None => Ok(None),
+                };
+                let _part = part.map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
+                query::run_fragment(&ShardView { shard, snapshot }, &fragment, limits, cancel)
+                    .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })
+            };
             match pool.run(run).await {
                 Ok(Ok(answer)) => Ok(answer.into()),
-                Ok(Err(error)) => Err(FragmentError { kind: error.kind(), message: error.to_string() }),
+                Ok(Err(error)) => Err(error),
                 Err(PoolError::Full) => Err(FragmentError {
                     kind: ErrorKind::ResourceExhausted,
                     message: "too many parts of queries wait on this node".to_owned(),
@@ -144,6 +160,7 @@ pub fn connect(
     node: &Arc<Node<TokioEnv>>,
     runtimes: &Runtimes,
     metrics: &Metrics,
+    active: Arc<ActiveQueries>,
 ) -> Result<Backend, ConfigError> {
     let features =
         Features::from_names(config.node.features.iter().map(String::as_str)).map_err(|error| {
@@ -156,7 +173,8 @@ pub fn connect(
         ..EngineOptions::default()
     };
     let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);
-    let queries = Queries::new(engine, runtimes.query.handle().clone(), &config.query, metrics.query.clone());
+    let runtime = runtimes.query.handle().clone();
+    let queries = Queries::new(engine, runtime, &config.query, metrics.query.clone(), active);
     let router = Router::new(Arc::clone(node), router_config(config));
     let ingest =
         Ingest::new(Arc::new(router), IngestSettings::from_config(&config.ingest, &config.http), metrics);

@@ -1,9 +1,7 @@
 //! Which parts of a tree the shards are asked for.
 
-use super::Result;
 use crate::eval::info::{info_selector, info_timestamps};
 use crate::eval::range::subquery_grid;
-use crate::exec::Limits;
 use crate::features::Features;
 use crate::plan::push::{Chain, Sharing, sharing};
 use crate::plan::resets::any_marked;
@@ -46,17 +44,21 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// What the shards evaluate.
+    pub fn text_in<'b>(&'b self, query: &'b str) -> &'b str {
+        match &self.text {
+            Some(text) => text,
+            None => query.get(self.span.start as usize..self.span.end as usize).unwrap_or(""),
+        }
+    }
+
     /// Whether another job asks for the same.
     pub fn is_twin_of(&self, other: &Self, query: &str) -> bool {
-        let text = |job: &Self| match &job.text {
-            Some(text) => text.clone(),
-            None => query.get(job.span.start as usize..job.span.end as usize).unwrap_or("").to_owned(),
-        };
         self.scalars.is_empty()
             && other.scalars.is_empty()
             && (self.grid, self.partial, self.keep_names, self.find_resets)
                 == (other.grid, other.partial, other.keep_names, other.find_resets)
-            && text(self) == text(other)
+            && self.text_in(query) == other.text_in(query)
     }
 }
 
@@ -65,19 +67,17 @@ pub(super) struct Collector<'a> {
     pub jobs: Vec<Job<'a>>,
     features: &'a Features,
     subquery_step: i64,
-    limits: &'a Limits,
 }
 
 impl<'a> Collector<'a> {
-    pub fn new(features: &'a Features, subquery_step: i64, limits: &'a Limits) -> Self {
-        Self { jobs: Vec::new(), features, subquery_step, limits }
+    pub fn new(features: &'a Features, subquery_step: i64) -> Self {
+        Self { jobs: Vec::new(), features, subquery_step }
     }
 
-    /// Collects the jobs of a part; returns the level above all of them. Fails where a subquery has more steps than
-    /// the limits allow.
-    pub fn visit(&mut self, expr: &'a Expr, grid: Grid) -> Result<usize> {
+    /// Collects the jobs of a part; returns the level above all of them.
+    pub fn visit(&mut self, expr: &'a Expr, grid: Grid) -> usize {
         if grid.count == 0 {
-            return Ok(0);
+            return 0;
         }
         if let ExprKind::StepInvariant(inner) = &expr.kind {
             return self.visit(inner, Grid::single(grid.start, grid.step));
@@ -91,14 +91,14 @@ impl<'a> Collector<'a> {
         match &expr.kind {
             ExprKind::Aggregate(aggregate) => match sharing(aggregate, self.features) {
                 Some((Sharing::Partial, chain)) => {
-                    let level = self.push(expr, grid, Kind::Merge(aggregate), chain.scalars)?;
+                    let level = self.push(expr, grid, Kind::Merge(aggregate), chain.scalars);
                     // The parameter is needed here too.
-                    Ok(level.max(self.parameter(aggregate, grid)?))
+                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
                 }
                 Some((Sharing::Twice, chain)) => {
                     let kind = Kind::Select(aggregate, expr.span);
-                    let level = self.push(expr, grid, kind, chain.scalars)?;
-                    Ok(level.max(self.parameter(aggregate, grid)?))
+                    let level = self.push(expr, grid, kind, chain.scalars);
+                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
                 }
                 None => self.children(expr, grid),
             },
@@ -121,7 +121,7 @@ impl<'a> Collector<'a> {
                     }
                 }
                 FunctionId::Info => {
-                    let level = self.visit(&args[0], grid)?;
+                    let level = self.visit(&args[0], grid);
                     let selector = info_selector(args, expr.span);
                     let times = info_timestamps(selector.clone(), expr.span);
                     for (part, keep_names) in [(&selector, false), (&times, true)] {
@@ -137,32 +137,24 @@ impl<'a> Collector<'a> {
                             level: 0,
                         });
                     }
-                    Ok(level.max(1))
+                    level.max(1)
                 }
                 _ => self.children(expr, grid),
             },
             ExprKind::Subquery(subquery) => {
-                let inner = subquery_grid(subquery, grid, self.subquery_step, self.limits)?;
+                let inner = subquery_grid(subquery, grid, self.subquery_step);
                 self.visit(&subquery.expr, inner)
             }
             _ => self.children(expr, grid),
         }
     }
 
-    fn children(&mut self, expr: &'a Expr, grid: Grid) -> Result<usize> {
-        self.highest(expr.children(), grid)
+    fn children(&mut self, expr: &'a Expr, grid: Grid) -> usize {
+        expr.children().into_iter().map(|child| self.visit(child, grid)).max().unwrap_or(0)
     }
 
-    fn parameter(&mut self, aggregate: &'a Aggregate, grid: Grid) -> Result<usize> {
-        aggregate.param.as_ref().map_or(Ok(0), |param| self.visit(param, grid))
-    }
-
-    fn highest(&mut self, exprs: Vec<&'a Expr>, grid: Grid) -> Result<usize> {
-        exprs.into_iter().try_fold(0, |level, expr| Ok(level.max(self.visit(expr, grid)?)))
-    }
-
-    fn push(&mut self, expr: &Expr, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> Result<usize> {
-        let level = self.highest(scalars.clone(), grid)?;
+    fn push(&mut self, expr: &Expr, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> usize {
+        let level = scalars.iter().map(|scalar| self.visit(scalar, grid)).max().unwrap_or(0);
         let partial = matches!(kind, Kind::Merge(_) | Kind::Absence(..));
         self.jobs.push(Job {
             span: expr.span,
@@ -175,6 +167,6 @@ impl<'a> Collector<'a> {
             scalars,
             level,
         });
-        Ok(level + 1)
+        level + 1
     }
 }

@@ -97,7 +97,8 @@ impl Engine {
             consistency: request.consistency.clone(),
             timeout: request.timeout,
         };
-        execute(self.cluster.as_ref(), &context, encode(&request.tenant, body)).await
+        let replies = execute(self.cluster.as_ref(), &context, encode(&request.tenant, body)).await?;
+        Ok(replies.into_iter().map(|reply| reply.answer).collect())
     }
 
     /// Label names, ascending; true when the list was cut at the limit.

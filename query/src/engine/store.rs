@@ -6,12 +6,13 @@ use protocol::matcher::Matcher;
 use protocol::scan::FragmentAnswer;
 
 use super::collect::{Job, Kind};
+use super::explain::FragmentTrace;
 use super::{Result, Running, shifted};
 use crate::annotations::Annotations;
 use crate::error::QueryError;
 use crate::eval::aggregate::Aggregator;
 use crate::eval::{Data, absence};
-use crate::exec::{Budget, column_bytes};
+use crate::exec::Budget;
 use crate::fragment::wire;
 use crate::promql::ast::AggregateOp;
 use crate::promql::ast::Expr;
@@ -26,11 +27,19 @@ pub(super) struct Store {
     pub budget: Budget,
     pub notes: Annotations,
     pub stats: QueryStats,
+    /// What was asked of the shards, where that is to be explained.
+    pub traces: Vec<FragmentTrace>,
 }
 
 impl Store {
     pub fn new(budget: Budget) -> Self {
-        Self { series: Map::default(), budget, notes: Annotations::default(), stats: QueryStats::default() }
+        Self {
+            series: Map::default(),
+            budget,
+            notes: Annotations::default(),
+            stats: QueryStats::default(),
+            traces: Vec::new(),
+        }
     }
 
     /// Counts what a shard's work cost.
@@ -61,12 +70,9 @@ impl Store {
             if job.text.is_none() {
                 self.notes.merge(shifted(std::mem::take(&mut answer.annotations), shift));
             }
-            let mut decoded = Vec::with_capacity(answer.series.len());
-            for series in answer.series {
-                let columns = 1 + u64::from(!series.histograms.is_empty());
-                self.budget.hold(column_bytes(steps) * columns + series.labels.len() as u64 + 96)?;
-                decoded.push(wire::series_from_wire(series, steps)?);
-            }
+            let decoded: Vec<Series> =
+                answer.series.into_iter().map(|s| wire::series_from_wire(s, steps)).collect::<Result<_>>()?;
+            self.budget.hold(decoded.iter().map(Series::bytes).sum())?;
             rows.push(decoded);
             partials.push(answer.partials);
         }
@@ -77,13 +83,12 @@ impl Store {
                 let mut notes = Annotations::default();
                 for (rows, partials) in rows.into_iter().zip(partials) {
                     for row in rows {
-                        let group = whole.group(row.labels, &self.budget)?;
+                        let group = whole.group(row.labels);
                         group.drop_name |= row.drop_name;
                         group.rows.push(row.values);
                     }
                     for partial in partials {
-                        let _decoded = self.budget.columns(wire::GROUP_COLUMNS, steps)?;
-                        whole.merge(wire::group_from_wire(partial, steps)?, &mut notes, &self.budget)?;
+                        whole.merge(wire::group_from_wire(partial, steps)?, &mut notes);
                     }
                 }
                 let params = match aggregate.op {
@@ -92,7 +97,7 @@ impl Store {
                     }
                     _ => None,
                 };
-                let mut series = whole.finish(&params.unwrap_or_default(), &mut notes, &self.budget)?;
+                let mut series = whole.finish(&params.unwrap_or_default(), &mut notes);
                 self.notes.merge(notes);
                 // One shard meets groups in label order of its series, several one after the other; the order of
                 // the groups' labels is the same for any number.
@@ -107,8 +112,6 @@ impl Store {
                 })?
             }
             Kind::Absence(arg, over_time) => {
-                // A flag per step, and the series that stands for absence.
-                self.budget.hold(column_bytes(steps) + steps as u64)?;
                 let mut present = vec![false; steps];
                 for partial in partials.iter().flatten() {
                     for step in wire::presence_from_wire(partial, steps)? {

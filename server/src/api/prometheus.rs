@@ -8,14 +8,18 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use protocol::labels::Labels;
+use protocol::matcher::Matcher;
 use query::engine::ListRequest;
 use query::format::format_value;
+use query::promql::ast::Expr;
 use query::promql::parser::{parse, parse_selector};
 use query::promql::printer::pretty;
+use query::promql::tree::tree;
 use query::source::TimeRange;
 use query::{CancelFlag, QueryKind, QueryRequest, QueryResult};
 use serde_json::{Value, json};
 
+use super::active::{Asked, Notes};
 use super::envelope::{raw_json, success, success_with};
 use super::read::Freshness;
 use super::{App, Params};
@@ -43,44 +47,56 @@ async fn evaluate(
 ) -> Result<Response, ApiError> {
     let limit = limit(params)?;
     let with_stats = params.get("stats").is_some();
+    let explain = params.get("explain").is_some_and(|value| value != "false");
     let cancel = CancelFlag::default();
+    let text = params.required("query")?;
+    let asked = match kind {
+        QueryKind::Instant { time } => Asked::query(&auth.tenant, "query", text, (time, time, 0)),
+        QueryKind::Range { start, end, step } => {
+            Asked::query(&auth.tenant, "query_range", text, (start, end, step))
+        }
+    };
     let request = QueryRequest {
-        query: params.required("query")?.to_owned(),
+        query: text.to_owned(),
         tenant: auth.tenant,
         kind,
         consistency: freshness.0,
         lookback: duration(params, "lookback_delta")?,
         timeout: duration(params, "timeout")?,
         features: None,
+        explain,
         cancel: cancel.clone(),
     };
     let body = app
         .backend()?
         .queries
-        .run(cancel, move |engine| async move {
+        .run(asked, cancel, move |engine, notes| async move {
             let mut result = engine.query(&request).await?;
+            notes.count(result.stats.total_queryable_samples);
             if result.value.limit(limit) {
                 result.warnings.push(CUT.to_owned());
             }
             // Encoding a large result is work for the query's threads, too.
-            Ok(render(&result, with_stats))
+            Ok(render(&result, with_stats, &notes))
         })
         .await?;
     Ok(raw_json(body))
 }
 
 /// The whole answer as text: results are too large to build them as a tree first.
-fn render(result: &QueryResult, with_stats: bool) -> String {
+fn render(result: &QueryResult, with_stats: bool, notes: &Notes) -> String {
     let mut data = result.data_json();
-    if with_stats && data.pop() == Some('}') {
-        let stats = json!({
-            "samples": {
-                "totalQueryableSamples": result.stats.total_queryable_samples,
-                "peakSamples": result.stats.peak_samples,
-            },
-            "pharos": result.stats,
-        });
-        data.push_str(&format!(",\"stats\":{stats}}}"));
+    let mut extra = Vec::new();
+    if with_stats {
+        extra.push(("stats", stats(result, notes)));
+    }
+    if let Some(explanation) = &result.explanation {
+        extra.push(("explain", json!(explanation)));
+    }
+    for (name, value) in extra {
+        if data.pop() == Some('}') {
+            data.push_str(&format!(",\"{name}\":{value}}}"));
+        }
     }
     let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
     for (name, remarks) in [("warnings", &result.warnings), ("infos", &result.infos)] {
@@ -90,6 +106,27 @@ fn render(result: &QueryResult, with_stats: bool) -> String {
     }
     body.push('}');
     body
+}
+
+/// `stats` as Prometheus gives it, and what is ours. Sorting is part of the evaluation here.
+fn stats(result: &QueryResult, notes: &Notes) -> Value {
+    let stats = &result.stats;
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    json!({
+        "timings": {
+            "evalTotalTime": seconds(stats.total_micros),
+            "resultSortTime": 0.0,
+            "queryPreparationTime": seconds(stats.wait_micros),
+            "innerEvalTime": seconds(stats.evaluate_micros),
+            "execQueueTime": seconds(notes.queued_micros()),
+            "execTotalTime": seconds(notes.queued_micros() + stats.total_micros),
+        },
+        "samples": {
+            "totalQueryableSamples": stats.total_queryable_samples,
+            "peakSamples": stats.peak_samples,
+        },
+        "pharos": stats,
+    })
 }
 
 /// `/api/v1/query`
@@ -119,19 +156,35 @@ pub async fn query_range(
     evaluate(&app, auth, freshness, &params, QueryKind::Range { start, end, step }).await
 }
 
+/// The selectors of a request.
+pub(super) fn selectors_of(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let selector = |text| {
+        parse_selector(text).map_err(|e| ApiError::bad_data(format!("invalid parameter \"match[]\": {e}")))
+    };
+    params.all("match[]").map(selector).collect()
+}
+
+/// Selectors for the list of running queries.
+pub(super) fn selectors_text(selectors: &[Vec<Matcher>]) -> String {
+    let selector = |matchers: &Vec<Matcher>| {
+        let parts: Vec<String> =
+            matchers.iter().map(|m| format!("{}{}{:?}", m.name(), m.op().as_str(), m.value())).collect();
+        format!("{{{}}}", parts.join(","))
+    };
+    selectors.iter().map(selector).collect::<Vec<_>>().join(", ")
+}
+
+fn asked(request: &ListRequest, what: &'static str) -> Asked {
+    Asked::list(&request.tenant, what, selectors_text(&request.selectors))
+}
+
 fn list_request(
     app: &App,
     auth: AuthContext,
     freshness: Freshness,
     params: &Params,
 ) -> Result<ListRequest, ApiError> {
-    let selectors = params
-        .all("match[]")
-        .map(|text| {
-            parse_selector(text)
-                .map_err(|e| ApiError::bad_data(format!("invalid parameter \"match[]\": {e}")))
-        })
-        .collect::<Result<_, _>>()?;
+    let selectors = selectors_of(params)?;
     let range = TimeRange {
         start: params.time_ms("start")?.unwrap_or(TimeRange::ALL.start),
         end: params.time_ms("end")?.unwrap_or(TimeRange::ALL.end),
@@ -166,7 +219,9 @@ pub async fn labels(
     let request = list_request(&app, auth, freshness, &params)?;
     let queries = &app.backend()?.queries;
     let (names, is_cut) = queries
-        .run(CancelFlag::default(), move |engine| async move { engine.label_names(&request).await })
+        .run(asked(&request, "labels"), CancelFlag::default(), move |engine, _| async move {
+            engine.label_names(&request).await
+        })
         .await?;
     Ok(list_answer(&json!(names), is_cut))
 }
@@ -184,7 +239,9 @@ pub async fn label_values(
     let request = list_request(&app, auth, freshness, &params)?;
     let queries = &app.backend()?.queries;
     let (values, is_cut) = queries
-        .run(CancelFlag::default(), move |engine| async move { engine.label_values(&request, &name).await })
+        .run(asked(&request, "label values"), CancelFlag::default(), move |engine, _| async move {
+            engine.label_values(&request, &name).await
+        })
         .await?;
     Ok(list_answer(&json!(values), is_cut))
 }
@@ -236,7 +293,9 @@ pub async fn series(
     let request = list_request(&app, auth, freshness, &params)?;
     let queries = &app.backend()?.queries;
     let (series, is_cut) = queries
-        .run(CancelFlag::default(), move |engine| async move { engine.series(&request).await })
+        .run(asked(&request, "series"), CancelFlag::default(), move |engine, _| async move {
+            engine.series(&request).await
+        })
         .await?;
     let rows: Vec<BTreeMap<&str, &str>> = series.iter().map(label_map).collect();
     Ok(list_answer(&json!(rows), is_cut))
@@ -255,7 +314,7 @@ pub async fn metadata(
     let request = ListRequest { consistency: freshness.0, ..ListRequest::all(auth.tenant) };
     let queries = &app.backend()?.queries;
     let all = queries
-        .run(CancelFlag::default(), move |engine| async move {
+        .run(asked(&request, "metadata"), CancelFlag::default(), move |engine, _| async move {
             engine.metadata(&request, metric.as_deref()).await
         })
         .await?;
@@ -283,7 +342,11 @@ pub async fn query_exemplars(
     let request = list_request(&app, auth, freshness, &params)?;
     let queries = &app.backend()?.queries;
     let found = queries
-        .run(CancelFlag::default(), move |engine| async move { engine.exemplars(&request, &text).await })
+        .run(
+            Asked::list(&request.tenant, "query_exemplars", text.clone()),
+            CancelFlag::default(),
+            move |engine, _| async move { engine.exemplars(&request, &text).await },
+        )
         .await?;
     let rows: Vec<Value> = found
         .iter()
@@ -305,11 +368,19 @@ pub async fn query_exemplars(
     Ok(success(&rows))
 }
 
+fn parsed(params: &Params) -> Result<Expr, ApiError> {
+    parse(params.required("query")?)
+        .map_err(|error| ApiError::bad_data(format!("invalid parameter \"query\": {error}")))
+}
+
 /// `/api/v1/format_query`
 pub async fn format_query(params: Params) -> Result<Response, ApiError> {
-    let expr = parse(params.required("query")?)
-        .map_err(|error| ApiError::bad_data(format!("invalid parameter \"query\": {error}")))?;
-    Ok(success(&pretty(&expr)))
+    Ok(success(&pretty(&parsed(&params)?)))
+}
+
+/// `/api/v1/parse_query`
+pub async fn parse_query(params: Params) -> Result<Response, ApiError> {
+    Ok(success(&tree(&parsed(&params)?)))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use query::{CancelFlag, Engine, QueryError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::active::{ActiveQueries, Asked, Notes};
 use crate::config::QuerySection;
 use crate::error::{ApiError, chain};
 use crate::ingest::remote_write::COMMIT_TOKEN_HEADER;
@@ -66,6 +67,7 @@ pub fn query_error(error: &QueryError) -> ApiError {
 #[derive(Clone)]
 pub struct Queries {
     engine: Engine,
+    active: Arc<ActiveQueries>,
     runtime: Handle,
     places: Arc<Semaphore>,
     queue_timeout: Duration,
@@ -88,15 +90,27 @@ impl Drop for StopOnDrop {
 
 impl Queries {
     /// Queries of an engine, evaluated on `runtime`.
-    pub fn new(engine: Engine, runtime: Handle, settings: &QuerySection, metrics: QueryMetrics) -> Self {
+    pub fn new(
+        engine: Engine,
+        runtime: Handle,
+        settings: &QuerySection,
+        metrics: QueryMetrics,
+        active: Arc<ActiveQueries>,
+    ) -> Self {
         Self {
             engine,
+            active,
             runtime,
             places: Arc::new(Semaphore::new(settings.max_concurrent as usize)),
             queue_timeout: settings.queue_timeout.0,
             timeout: settings.timeout.0,
             metrics,
         }
+    }
+
+    /// The queries that are running.
+    pub fn active(&self) -> &Arc<ActiveQueries> {
+        &self.active
     }
 
     /// Longest a query may take.
@@ -107,8 +121,9 @@ impl Queries {
     /// Runs something that asks the engine, once there is a place. Dropping the future stops it.
     pub async fn run<T, F>(
         &self,
+        asked: Asked,
         cancel: CancelFlag,
-        ask: impl FnOnce(Engine) -> F + Send + 'static,
+        ask: impl FnOnce(Engine, Arc<Notes>) -> F + Send + 'static,
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
@@ -122,17 +137,31 @@ impl Queries {
                 format!("no place for the query within {:?}: too many are running", self.queue_timeout);
             return Err(ApiError::new(ErrorKind::ResourceExhausted, message));
         };
+        let mut active = self.active.begin(asked)?;
+        let notes = Arc::clone(&active.notes);
+        notes.waited(begun.elapsed());
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let mut task = self.runtime.spawn(async move {
             metrics.running.inc();
             // Counted down and given back also when the task is aborted.
             let _counted = RunningGuard(metrics, place);
-            ask(engine).await
+            ask(engine, notes).await
         });
         let stop = StopOnDrop { cancel, task: task.abort_handle() };
-        let outcome = tokio::time::timeout(self.timeout + GRACE, &mut task).await;
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(self.timeout + GRACE, &mut task) => outcome,
+            () = active.kill.cancelled() => {
+                active.outcome = "killed";
+                return Err(ApiError::new(ErrorKind::Canceled, "the query was killed by an administrator"));
+            }
+        };
         drop(stop);
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+        active.outcome = match &outcome {
+            Ok(Ok(Ok(_))) => "answered",
+            Ok(_) => "failed",
+            Err(_) => "timed out",
+        };
         match outcome {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(query_error(&error)),

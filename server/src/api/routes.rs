@@ -9,7 +9,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
-use super::{App, cluster, health, prometheus, status, write};
+use super::{App, cluster, discovery, federate, health, prometheus, remote_read, status, write};
 use crate::auth::{self, Permission};
 
 /// Methods that a route answers.
@@ -93,6 +93,8 @@ const QUERY: Param = need("query", "A PromQL expression.");
 const TIMEOUT: Param = may("timeout", "Gives up after this long; at most `query.timeout`.");
 const LIMIT: Param = may("limit", "Returns at most so many, with a warning when there are more.");
 const LOOKBACK: Param = may("lookback_delta", "How far an instant selector looks back.");
+const STATS: Param = may("stats", "Adds what the query cost; `true` or `all`.");
+const EXPLAIN: Param = may("explain", "Adds the plan and what each shard did; `true`.");
 const START: Param = may("start", "First moment: seconds since 1970 or RFC 3339.");
 const END: Param = may("end", "Last moment, inclusive.");
 const MATCH: Param = many("match[]", false, "A series selector; several are united.");
@@ -115,7 +117,7 @@ pub fn table() -> Vec<Route> {
             "/api/v1/query",
             Read,
             "Evaluates an expression at one moment.",
-            [QUERY, may("time", "The moment; now by default."), TIMEOUT, LIMIT, LOOKBACK],
+            [QUERY, may("time", "The moment; now by default."), TIMEOUT, LIMIT, LOOKBACK, STATS, EXPLAIN],
             prometheus::query,
         ),
         route(
@@ -131,6 +133,8 @@ pub fn table() -> Vec<Route> {
                 TIMEOUT,
                 LIMIT,
                 LOOKBACK,
+                STATS,
+                EXPLAIN,
             ],
             prometheus::query_range,
         ),
@@ -149,6 +153,30 @@ pub fn table() -> Vec<Route> {
             "Formats an expression.",
             [QUERY],
             prometheus::format_query,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/parse_query",
+            Read,
+            "The syntax tree of an expression, as Prometheus' UI takes it.",
+            [QUERY],
+            prometheus::parse_query,
+        ),
+        route(
+            Post,
+            "/api/v1/read",
+            Read,
+            "Gives raw samples: Prometheus remote read, as samples or streamed XOR chunks.",
+            [],
+            remote_read::read,
+        ),
+        route(
+            Get,
+            "/federate",
+            Read,
+            "The newest sample of each selected series in Prometheus' text format.",
+            [many("match[]", false, "A series selector; several are united, none selects nothing.")],
+            federate::federate,
         ),
         route(
             GetOrPost,
@@ -185,6 +213,97 @@ pub fn table() -> Vec<Route> {
                 may("limit_per_metric", "At most so many entries a metric."),
             ],
             prometheus::metadata,
+        ),
+        route(
+            Get,
+            "/api/v1/targets",
+            Read,
+            "Scrape targets: none, as this server scrapes nothing.",
+            [may("state", "active, dropped or any.")],
+            discovery::targets,
+        ),
+        route(
+            Get,
+            "/api/v1/targets/metadata",
+            Read,
+            "Metadata by scrape target: there are none.",
+            [],
+            discovery::target_metadata,
+        ),
+        route(Get, "/api/v1/scrape_pools", Read, "Scrape pools: none.", [], discovery::scrape_pools),
+        route(
+            Get,
+            "/api/v1/rules",
+            Read,
+            "Rule groups: none yet.",
+            [may("type", "alert or record.")],
+            discovery::rules,
+        ),
+        route(Get, "/api/v1/alerts", Read, "Active alerts: none yet.", [], discovery::alerts),
+        route(
+            Get,
+            "/api/v1/alertmanagers",
+            Read,
+            "Alertmanagers that alerts are sent to: none yet.",
+            [],
+            discovery::alertmanagers,
+        ),
+        route(Get, "/api/v1/notifications", Read, "Notes for users: none.", [], discovery::notifications),
+        route(
+            Get,
+            "/api/v1/features",
+            Observe,
+            "What clients may rely on, by Prometheus' categories.",
+            [],
+            status::features,
+        ),
+        route(
+            Get,
+            "/api/v1/status/config",
+            Observe,
+            "The settings in effect, as a settings file.",
+            [],
+            status::config,
+        ),
+        route(
+            Get,
+            "/api/v1/status/walreplay",
+            Observe,
+            "Whether the log has been replayed.",
+            [],
+            status::wal_replay,
+        ),
+        route(
+            Get,
+            "/api/v1/status/active_queries",
+            Observe,
+            "The queries that run on this node, and those that it keeps out.",
+            [],
+            status::active_queries,
+        ),
+        route(
+            Get,
+            "/api/v1/status/slow_queries",
+            Observe,
+            "The last slow queries of this node.",
+            [],
+            status::slow_queries,
+        ),
+        route(
+            Post,
+            "/api/v1/admin/queries/kill",
+            Administer,
+            "Stops a query that runs on this node.",
+            [need("id", "Its number in `active_queries`.")],
+            status::kill_query,
+        ),
+        route(
+            Post,
+            "/api/v1/admin/queries/release",
+            Administer,
+            "Lets a quarantined query run again on this node.",
+            [need("query", "Its text.")],
+            status::release_query,
         ),
         route(
             Get,

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use protocol::error::ErrorKind;
 use serde_json::{Map, Value, json};
 
 use super::envelope::{raw_json, success};
 use super::time::format_rfc3339;
-use super::{App, openapi};
+use super::{App, Params, openapi};
+use crate::auth::AuthContext;
+use crate::error::ApiError;
 use crate::runtime::now_ms;
 
 /// The Prometheus whose API and language this is. Grafana switches features by it: a plain version, and no field that
@@ -67,6 +70,104 @@ pub async fn flags(State(app): State<Arc<App>>) -> Response {
     let mut flags = Map::new();
     walk("", &serde_json::to_value(&*app.config).unwrap_or_default(), &mut flags);
     success(&flags)
+}
+
+/// `/api/v1/status/config`: the settings in effect, as a settings file. They name key files and hold no secret.
+pub async fn config(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let yaml = serde_norway::to_string(&*app.config).map_err(|error| ApiError::internal(&error))?;
+    Ok(success(&json!({"yaml": yaml})))
+}
+
+/// `/api/v1/status/walreplay`: a node answers queries once its log is replayed, and not before.
+pub async fn wal_replay(State(app): State<Arc<App>>) -> Response {
+    let is_done = app.backend().is_ok_and(|backend| backend.operations.readiness().is_ok());
+    let state = if is_done { "done" } else { "in progress" };
+    let seen = u8::from(is_done);
+    success(&json!({"min": 0, "max": 1, "current": seen, "state": state}))
+}
+
+/// `/api/v1/features`: what clients may rely on, by Prometheus' categories.
+pub async fn features(State(app): State<Arc<App>>) -> Response {
+    let on = query::Features::from_names(app.config.node.features.iter().map(String::as_str))
+        .unwrap_or_default()
+        .enabled();
+    let map = |names: Vec<&str>| {
+        names.into_iter().map(|name| (name.to_owned(), json!(true))).collect::<Map<_, _>>()
+    };
+    let mut promql = map(vec![
+        "anchored",
+        "at_modifier",
+        "bool",
+        "by",
+        "duration_expr",
+        "fill",
+        "fill_left",
+        "fill_right",
+        "group_left",
+        "group_right",
+        "ignoring",
+        "negative_offset",
+        "offset",
+        "on",
+        "smoothed",
+        "subqueries",
+        "without",
+    ]);
+    for switch in query::Features::names().into_iter().filter(|name| *name != "all") {
+        let name = switch.trim_start_matches("promql-").replace('-', "_");
+        promql.entry(name).or_insert(json!(on.contains(&switch)));
+    }
+    let functions = query::promql::functions::FUNCTIONS.iter().map(|function| function.name).collect();
+    let aggregations = query::promql::ast::AggregateOp::ALL.iter().map(|op| op.as_str());
+    let operators =
+        ["+", "-", "*", "/", "%", "^", "atan2", "==", "!=", ">", "<", ">=", "<=", "and", "or", "unless"];
+    success(&json!({
+        "api": map(vec![
+            "label_values_match",
+            "query_stats",
+            "query_warnings",
+            "remote_write_receiver",
+            "time_range_labels",
+            "time_range_series",
+        ]),
+        "promql": promql,
+        "promql_functions": map(functions),
+        "promql_operators": map(operators.into_iter().chain(aggregations).collect()),
+    }))
+}
+
+/// `/api/v1/status/active_queries`: what runs on this node, and what it keeps out.
+pub async fn active_queries(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    Ok(success(&app.backend()?.queries.active().json()))
+}
+
+/// `/api/v1/status/slow_queries`: the slow queries of this node, newest first.
+pub async fn slow_queries(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    Ok(success(&app.backend()?.queries.active().slow()))
+}
+
+/// `/api/v1/admin/queries/kill`
+pub async fn kill_query(State(app): State<Arc<App>>, params: Params) -> Result<Response, ApiError> {
+    params.required("id")?;
+    let id = params.number::<u64>("id")?.unwrap_or_default();
+    if !app.backend()?.queries.active().kill(id) {
+        return Err(ApiError::new(ErrorKind::NotFound, format!("no query {id} is running on this node")));
+    }
+    Ok(success(&json!({"killed": id})))
+}
+
+/// `/api/v1/admin/queries/release`
+pub async fn release_query(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let text = params.required("query")?;
+    let released = app.backend()?.queries.active().release(&auth.tenant, text);
+    if !released.map_err(|error| ApiError::internal(&error))? {
+        return Err(ApiError::new(ErrorKind::NotFound, "this node does not keep the query out"));
+    }
+    Ok(success(&json!({"released": text})))
 }
 
 /// `/api/v1/openapi.json`

@@ -17,6 +17,7 @@ use protocol::write_batch::{FingerprintKey, WriteBatch};
 use query::source::{Cluster, ReadContext, ShardAnswer, SourceError};
 use query::{Engine, EngineOptions};
 
+use super::active::{ActiveQueries, Settings};
 use super::read::Queries;
 use super::serve::{HttpServer, ServeOptions};
 use super::*;
@@ -113,7 +114,16 @@ impl Surface {
         let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
         self.app.connect(Backend {
             operations: Arc::new(Imitation { ready }),
-            queries: Queries::new(engine, runtime, &config.query, metrics.query.clone()),
+            queries: Queries::new(
+                engine,
+                runtime,
+                &config.query,
+                metrics.query.clone(),
+                ActiveQueries::in_memory(Settings {
+                    slow_after: config.query.log_slower_than.0,
+                    quarantine: Duration::ZERO,
+                }),
+            ),
             ingest: Ingest::new(
                 Arc::new(router),
                 IngestSettings::from_config(&config.ingest, &config.http),
@@ -342,4 +352,143 @@ async fn writes_reach_the_ways_in() {
     surface.connect_node(true);
     let headers = "Content-Type: text/plain\r\n";
     assert_eq!(surface.request("POST", "/api/v1/write", headers, "x").await.0, 415);
+}
+
+#[tokio::test]
+async fn what_a_prometheus_without_rules_and_scrapes_answers() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let data = |answer: (u16, String)| {
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        serde_json::from_str::<Value>(&answer.1).unwrap()["data"].clone()
+    };
+    let targets = data(surface.get("/api/v1/targets?state=active").await);
+    assert_eq!((&targets["activeTargets"], &targets["droppedTargets"]), (&json!([]), &json!([])));
+    assert_eq!(data(surface.get("/api/v1/rules?type=alert").await), json!({"groups": []}));
+    assert_eq!(data(surface.get("/api/v1/alerts").await), json!({"alerts": []}));
+    assert_eq!(data(surface.get("/api/v1/scrape_pools").await), json!({"scrapePools": []}));
+    assert_eq!(data(surface.get("/api/v1/notifications").await), json!([]));
+    let managers = data(surface.get("/api/v1/alertmanagers").await);
+    assert_eq!(managers, json!({"activeAlertmanagers": [], "droppedAlertmanagers": []}));
+    assert_eq!(surface.get("/api/v1/rules?type=other").await.0, 400);
+    assert_eq!(surface.get("/api/v1/targets?state=other").await.0, 400);
+    assert_eq!(surface.get("/api/v1/targets/metadata").await.0, 404);
+    let yaml =
+        data(surface.get("/api/v1/status/config").await)["yaml"].as_str().unwrap_or_default().to_owned();
+    assert!(yaml.contains("lookback: 5m"), "{yaml}");
+    assert_eq!(data(surface.get("/api/v1/status/walreplay").await)["state"], "done");
+    let features = data(surface.get("/api/v1/features").await);
+    assert_eq!(features["promql_functions"]["limitk"], Value::Null);
+    assert_eq!(features["promql_functions"]["rate"], true);
+    assert_eq!(features["promql_operators"]["limitk"], true);
+    assert_eq!(features["promql"]["delayed_name_removal"], false);
+}
+
+#[tokio::test]
+async fn the_tree_of_a_query() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (status, body) = surface.get("/api/v1/parse_query?query=up%5B5m%5D").await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &answer["data"]["type"]), (200, &json!("matrixSelector")));
+    assert_eq!(surface.get("/api/v1/parse_query?query=sum(").await.0, 400);
+}
+
+#[tokio::test]
+async fn stats_and_the_plan_are_there_when_asked_for() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (_, body) = surface.get("/api/v1/query?query=sum(up)%2B1&stats=true&explain=true").await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let data = &answer["data"];
+    assert!(data["stats"]["timings"]["execTotalTime"].is_f64(), "{body}");
+    assert_eq!(data["explain"]["plan"]["parts"][0]["expression"], "sum(up)");
+    assert_eq!(data["explain"]["fragments"][0]["expression"], "sum(up)");
+    let (_, body) = surface.get("/api/v1/query?query=sum(up)").await;
+    assert!(!body.contains("explain") && !body.contains("timings"), "{body}");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_read_and_no_more() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let raw = |method: &str, path: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nOrigin: http://a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let preflight = surface.raw(&raw("OPTIONS", "/api/v1/query")).await;
+    assert!(preflight.starts_with("HTTP/1.1 204"), "{preflight}");
+    assert!(preflight.contains("access-control-allow-origin: *"), "{preflight}");
+    let answer = surface.raw(&raw("GET", "/api/v1/query?query=1")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("access-control-allow-origin"), "{answer}");
+    let closed = surface.raw(&raw("OPTIONS", "/api/v1/admin/flush")).await;
+    assert!(closed.starts_with("HTTP/1.1 204") && !closed.contains("access-control"), "{closed}");
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_take_it() {
+    use std::io::Read;
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (_, plain) = surface.get("/api/v1/openapi.json").await;
+    let mut stream = TcpStream::connect(surface.server.addr).await.unwrap();
+    let request =
+        "GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    assert!(head.contains("content-encoding: gzip") && head.contains("vary: Accept-Encoding"), "{head}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer[end..]).read_to_string(&mut text).unwrap();
+    assert_eq!(text, plain);
+    let short = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n";
+    assert!(!surface.raw(short).await.contains("gzip"));
+}
+
+#[tokio::test]
+async fn running_queries_are_listed_and_killed() {
+    let surface = surface(|c| c.query.log_slower_than = Span::millis(1)).await;
+    surface.connect_node(true);
+    let mut slow = TcpStream::connect(surface.server.addr).await.unwrap();
+    slow.write_all(
+        b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: slow\r\nConnection: close\r\n\r\n",
+    )
+    .await
+    .unwrap();
+    let id = loop {
+        let (_, body) = surface.get("/api/v1/status/active_queries").await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        if let Some(id) = answer["data"]["active"][0]["id"].as_u64() {
+            assert_eq!(answer["data"]["active"][0]["query"], "up");
+            assert_eq!(answer["data"]["active"][0]["tenant"], "slow");
+            break id;
+        }
+    };
+    assert_eq!(surface.request("POST", "/api/v1/admin/queries/kill?id=999", "", "").await.0, 404);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(surface.request("POST", &format!("/api/v1/admin/queries/kill?id={id}"), "", "").await.0, 200);
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 499") && answer.contains("killed"), "{answer}");
+    let (_, body) = surface.get("/api/v1/status/slow_queries").await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (&answer["data"][0]["query"], &answer["data"][0]["outcome"]),
+        (&json!("up"), &json!("killed"))
+    );
+    let release = "/api/v1/admin/queries/release?query=up";
+    assert_eq!(surface.request("POST", release, "", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn nothing_selected_is_nothing_federated() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    assert_eq!(surface.get("/federate").await, (200, String::new()));
+    assert_eq!(surface.get("/federate?match[]=up").await.0, 200);
+    assert_eq!(surface.get("/federate?match[]=up%7B").await.0, 400);
+    assert_eq!(surface.request("POST", "/api/v1/read", "", "garbage").await.0, 400);
 }

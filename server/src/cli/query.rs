@@ -15,6 +15,7 @@ Examples:
   pharos query 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'
   pharos query 'rate(pharos_http_requests_total[1m])' --start -15m --step 1m
   pharos query 'count({job=\"pharos\"})' --time 2026-01-31T12:00:00Z --json
+  pharos query 'sum by (instance) (rate(process_cpu_seconds_total[1m]))' --explain
 
 Times are seconds since 1970, RFC 3339, or a distance back from now such as -15m.";
 
@@ -36,6 +37,9 @@ pub(super) struct QueryArgs {
     /// Distance of the moments of a range [default: a 60th of it, at least 1s]
     #[arg(long, requires = "start")]
     step: Option<String>,
+    /// Shows where each part is evaluated and what each shard did, instead of the result
+    #[arg(long)]
+    explain: bool,
     /// Prints the server's answer as it is
     #[arg(long)]
     json: bool,
@@ -75,6 +79,9 @@ impl QueryArgs {
                 "/api/v1/query_range"
             }
         };
+        if self.explain {
+            params.extend([("explain", "true".to_owned()), ("stats", "true".to_owned())]);
+        }
         let answer = self.target.post(path, &params)?;
         if self.json {
             say(&answer.to_string());
@@ -83,9 +90,64 @@ impl QueryArgs {
         for remark in ["warnings", "infos"].into_iter().filter_map(|key| answer[key].as_array()).flatten() {
             complain(remark.as_str().unwrap_or_default());
         }
-        say(&shown(&answer["data"]));
+        say(&if self.explain { explained(&answer["data"]) } else { shown(&answer["data"]) });
         Ok(())
     }
+}
+
+/// The plan, what each shard did, and the sums, for people.
+fn explained(data: &Value) -> String {
+    fn plan(node: &Value, depth: usize, rows: &mut Vec<Vec<String>>) {
+        let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
+        let once = if node["once"] == true { ", once for all steps" } else { "" };
+        rows.push(vec![
+            format!("{}{}", "  ".repeat(depth), text("expression")),
+            format!("{}{once}", text("place")),
+        ]);
+        for part in node["parts"].as_array().into_iter().flatten() {
+            plan(part, depth + 1, rows);
+        }
+    }
+    let mut rows = Vec::new();
+    plan(&data["explain"]["plan"], 0, &mut rows);
+    let mut out = vec![table(&["expression", "evaluated"], &rows)];
+    for fragment in data["explain"]["fragments"].as_array().into_iter().flatten() {
+        let text = |key: &str| fragment[key].as_str().unwrap_or_default();
+        out.push(format!(
+            "\n{}\n  {} steps, {} ms, used {} time(s)",
+            text("expression"),
+            fragment["steps"],
+            millis(&fragment["seconds"]),
+            fragment["uses"],
+        ));
+        let row = |shard: &Value| {
+            let count = |key: &str| shard[key].to_string();
+            vec![
+                count("shard"),
+                count("series"),
+                count("samples"),
+                count("rows"),
+                count("bytes"),
+                millis(&shard["seconds"]),
+            ]
+        };
+        let shards: Vec<Vec<String>> = fragment["shards"].as_array().into_iter().flatten().map(row).collect();
+        out.push(table(&["shard", "series", "samples", "rows", "bytes", "ms"], &shards));
+    }
+    let timings = &data["stats"]["timings"];
+    out.push(format!(
+        "\nwaited {} ms for a place, {} ms for the shards, evaluated {} ms; {} samples of {} series",
+        millis(&timings["execQueueTime"]),
+        millis(&timings["queryPreparationTime"]),
+        millis(&timings["innerEvalTime"]),
+        data["stats"]["samples"]["totalQueryableSamples"],
+        data["stats"]["pharos"]["series"],
+    ));
+    out.join("\n")
+}
+
+fn millis(seconds: &Value) -> String {
+    format!("{:.1}", seconds.as_f64().unwrap_or_default() * 1000.0)
 }
 
 /// A result for people.
@@ -177,6 +239,30 @@ mod tests {
         assert_eq!(shown(&matrix), expected);
         assert_eq!(shown(&json!({"resultType": "scalar", "result": [0, "2"]})), "2");
         assert_eq!(shown(&json!({"resultType": "vector", "result": []})), "no series");
+    }
+
+    #[test]
+    fn explanations_for_people() {
+        let data = json!({
+            "explain": {
+                "plan": {"expression": "sum(a) + 1", "place": "here", "once": false, "parts": [
+                    {"expression": "sum(a)", "place": "at the shards", "once": true, "parts": []},
+                ]},
+                "fragments": [{"expression": "sum(a)", "steps": 2, "uses": 1, "seconds": 0.0015, "shards": [
+                    {"shard": 1, "series": 3, "samples": 40, "rows": 1, "bytes": 99, "seconds": 0.001},
+                ]}],
+            },
+            "stats": {
+                "timings": {"execQueueTime": 0, "queryPreparationTime": 0.0015, "innerEvalTime": 0.0001},
+                "samples": {"totalQueryableSamples": 40},
+                "pharos": {"series": 3},
+            },
+        });
+        let expected = "expression  evaluated\nsum(a) + 1  here\n  sum(a)    at the shards, once for all steps\n\n\
+            sum(a)\n  2 steps, 1.5 ms, used 1 time(s)\n\
+            shard  series  samples  rows  bytes   ms\n    1       3       40     1     99  1.0\n\n\
+            waited 0.0 ms for a place, 1.5 ms for the shards, evaluated 0.1 ms; 40 samples of 3 series";
+        assert_eq!(explained(&data), expected);
     }
 
     #[test]

@@ -37,7 +37,12 @@ pub const KEYS: &[Key] = &[
         "http.max_concurrent_requests",
         "Requests in work at once; more are answered 503 with `Retry-After`.",
     ),
-    key("http.max_form_body", "Largest form body of a query."),
+    key("http.max_form_body", "Largest form body of a query, and of a remote read."),
+    key(
+        "http.cors_origin",
+        "Regular expression of the origins whose pages may read the query API in a browser; anchored. \
+         Administration and writes are never open to them.",
+    ),
     key("peer.addr", "Address for the other nodes. Off loopback it needs TLS or `node.insecure`."),
     key(
         "peer.advertise",
@@ -82,6 +87,14 @@ pub const KEYS: &[Key] = &[
     key("query.max_memory", "Memory of one query."),
     key("query.max_concurrent", "Queries in work at once on this node; more wait."),
     key("query.queue_timeout", "How long a query may wait for its turn before it is answered 429."),
+    key(
+        "query.log_slower_than",
+        "Queries that take at least so long are written to the log and listed by `status/slow_queries`; 0s logs none.",
+    ),
+    key(
+        "query.quarantine",
+        "How long a query is refused that was running at two crashes of this node in a row; 0s switches that off.",
+    ),
     key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, or a filter such as `info,cluster=debug`."),
     key("telemetry.log_format", "`text` or `json`."),
     key("telemetry.self_monitoring", "Whether the node writes its own metrics into the cluster."),
