@@ -21,6 +21,7 @@ mod groups;
 mod handler;
 mod identity;
 mod offer;
+mod shard_dirs;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -111,8 +112,10 @@ pub struct Node<E: Env> {
     context: Arc<Context<E>>,
     fragments: Arc<dyn FragmentHandler>,
     groups: Mutex<BTreeMap<ShardId, Arc<Group<E>>>>,
-    /// Groups that could not be opened, and why.
-    broken: Mutex<BTreeMap<ShardId, String>>,
+    /// Shards whose replica here could not be opened.
+    broken: Mutex<BTreeMap<ShardId, groups::Broken<<E::Runtime as AsyncRuntime>::Instant>>>,
+    /// What the directories of shards hold.
+    dirs: Mutex<shard_dirs::ShardDirs>,
     offers: offer::Offers<E>,
     answers: fragment::LongAnswers<E::Runtime>,
     /// The shard map as of a version of the meta state.

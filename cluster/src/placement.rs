@@ -247,6 +247,23 @@ pub fn is_caught_up(leader: &GroupPulse, member: ReplicaId) -> bool {
     leader.matched.get(&member).is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= leader.last_log)
 }
 
+/// Whether a group lives on without a member: another one leads, no membership change is under way, and the leader and
+/// those caught-up voters that say themselves that they follow it are a majority without it. `words` are what the other
+/// nodes say about their replicas: what a leader remembers of a member that broke since does not count.
+pub fn can_spare(leader: &GroupPulse, words: &[GroupPulse], lost: ReplicaId) -> bool {
+    let follows = |voter: &ReplicaId| {
+        words.iter().any(|word| {
+            word.replica == *voter
+                && word.role == Role::Follower
+                && (word.term, word.leader) == (leader.term, Some(leader.replica))
+        })
+    };
+    let is_whole =
+        |voter: &&ReplicaId| **voter == leader.replica || (is_caught_up(leader, **voter) && follows(voter));
+    let whole = leader.voters.iter().filter(|voter| **voter != lost).filter(is_whole).count();
+    leader.replica != lost && !leader.joint && whole > leader.voters.len() / 2
+}
+
 /// A step that a group's leader should take to bring its membership to what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -189,8 +189,17 @@ impl<F: Fs> ShardStore<F> {
     /// Opens the store of a shard in its directory, which is made if it is not there. Files that no manifest names
     /// are removed. A damaged segment is named by [`ShardStore::missing_files`]; a damaged manifest, registry or
     /// metadata file is an error, and the replica must be built anew from its peers.
-    pub fn open(fs: F, dir: &Path, shard: ShardId, options: ShardOptions) -> Result<Self, StorageError> {
-        let state = files::open_state(&fs, dir, shard, options.clone())?;
+    ///
+    /// The log was purged up to `covered` (0: it was not): a store that does not reach so far, because its manifest is
+    /// gone say, is damaged, and none of its files are touched.
+    pub fn open(
+        fs: F,
+        dir: &Path,
+        shard: ShardId,
+        options: ShardOptions,
+        covered: LogIndex,
+    ) -> Result<Self, StorageError> {
+        let state = files::open_state(&fs, dir, shard, options.clone(), covered)?;
         let published = Mutex::new(Arc::new(state.view()));
         let (dir, state, manifest_file) = (dir.to_owned(), Mutex::new(state), Mutex::new(()));
         let shared = Shared { fs, dir, shard, options, manifest_file, state, published };

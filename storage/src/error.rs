@@ -61,6 +61,48 @@ pub enum StorageError {
     Build(#[from] BuildError),
 }
 
+/// Why the bytes of a file are not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// They are whole, and a later release wrote them. Nothing is wrong with the disk.
+    #[error("{what} has version {version}, known here are versions up to {known}")]
+    Version {
+        /// What was read.
+        what: &'static str,
+        /// Version found.
+        version: u8,
+        /// Highest version understood.
+        known: u8,
+    },
+    /// They are not what was written.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl FormatError {
+    /// The same about a file.
+    pub fn of_file(self, path: impl Into<PathBuf>) -> StorageError {
+        match self {
+            Self::Version { what, version, known } => {
+                StorageError::Version { what, version: version.into(), known: known.into() }
+            }
+            Self::Malformed(reason) => StorageError::corrupt(path, reason),
+        }
+    }
+}
+
+impl From<&str> for FormatError {
+    fn from(reason: &str) -> Self {
+        Self::Malformed(reason.to_owned())
+    }
+}
+
+impl From<String> for FormatError {
+    fn from(reason: String) -> Self {
+        Self::Malformed(reason)
+    }
+}
+
 impl StorageError {
     /// Kind, as the other crates see it.
     pub fn kind(&self) -> ErrorKind {
@@ -69,7 +111,8 @@ impl StorageError {
                 ErrorKind::ResourceExhausted
             }
             Self::Io { .. } => ErrorKind::Unavailable,
-            Self::Corrupt { .. } | Self::Version { .. } => ErrorKind::Corruption,
+            Self::Corrupt { .. } => ErrorKind::Corruption,
+            Self::Version { .. } => ErrorKind::Internal,
             Self::MissingFile { .. } => ErrorKind::NotFound,
             Self::Transfer { .. } => ErrorKind::InvalidInput,
             Self::Segment(error) => error.kind(),

@@ -7,7 +7,7 @@ use protocol::command::{ContentHash, read_matchers, write_matchers};
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::varint;
 
-use crate::error::StorageError;
+use crate::error::{FormatError, StorageError};
 use crate::fs::Fs;
 use crate::tombstone::Tombstone;
 
@@ -419,7 +419,7 @@ impl Manifest {
     }
 
     /// Takes a file's bytes. The error says what is wrong with them.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (body, checksum) = bytes.split_last_chunk::<4>().ok_or("shorter than its checksum")?;
         if body.len() < 8 || body[..7] != MAGIC[..] {
             return Err("not a manifest".into());
@@ -428,7 +428,8 @@ impl Manifest {
             return Err("the checksum is wrong".into());
         }
         if body[7] != VERSION {
-            return Err(format!("version {} is not known", body[7]));
+            let (what, version) = ("the manifest", body[7]);
+            return Err(FormatError::Version { what, version, known: VERSION });
         }
         let manifest = Self::decode_body(&mut &body[8..]).ok_or("the body is malformed")?;
         let registered = manifest.registry.iter().try_fold(0, |next, file| {
@@ -500,7 +501,7 @@ impl Manifest {
             return Ok(None);
         }
         let bytes = fs.read(&path, MAX_BYTES).map_err(StorageError::io("read", &path))?;
-        let manifest = Self::decode(&bytes).map_err(|reason| StorageError::corrupt(&path, reason))?;
+        let manifest = Self::decode(&bytes).map_err(|error| error.of_file(&path))?;
         if manifest.shard != shard {
             return Err(StorageError::corrupt(&path, format!("belongs to shard {}", manifest.shard)));
         }

@@ -9,6 +9,8 @@ use protocol::batch::MetricType;
 use protocol::ids::TenantId;
 use protocol::varint;
 
+use crate::error::FormatError;
+
 const MAGIC: &[u8; 8] = b"PHMETAD\x01";
 const HEADER_BYTES: usize = 16;
 const ZSTD_LEVEL: i32 = 3;
@@ -52,7 +54,7 @@ pub fn encode_metadata_file(map: &MetadataMap) -> Vec<u8> {
 }
 
 /// Takes a file's bytes. The error says what is wrong with them.
-pub fn decode_metadata_file(bytes: &[u8]) -> Result<MetadataMap, String> {
+pub fn decode_metadata_file(bytes: &[u8]) -> Result<MetadataMap, FormatError> {
     let (content, checksum) = bytes.split_last_chunk::<4>().ok_or("shorter than its checksum")?;
     let (header, packed) = content.split_at_checked(HEADER_BYTES).ok_or("shorter than a header")?;
     if header[..7] != MAGIC[..7] {
@@ -62,11 +64,12 @@ pub fn decode_metadata_file(bytes: &[u8]) -> Result<MetadataMap, String> {
         return Err("the checksum is wrong".into());
     }
     if header[7] != MAGIC[7] {
-        return Err(format!("version {} is not known", header[7]));
+        let (what, version, known) = ("a metadata file", header[7], MAGIC[7]);
+        return Err(FormatError::Version { what, version, known });
     }
     let body_len = u64::from_le_bytes(header[8..].try_into().expect("eight bytes"));
     if body_len > MAX_BODY_BYTES {
-        return Err(format!("claims a body of {body_len} bytes"));
+        return Err(format!("claims a body of {body_len} bytes").into());
     }
     let body =
         zstd::bulk::decompress(packed, body_len as usize).map_err(|e| format!("can not be unpacked: {e}"))?;
@@ -110,5 +113,12 @@ mod tests {
             assert!(decode_metadata_file(&damaged).is_err(), "byte {at}");
             assert!(decode_metadata_file(&bytes[..at]).is_err(), "cut at {at}");
         }
+        let mut later = bytes;
+        let end = later.len() - 4;
+        later[7] += 1;
+        let checksum = crc32c::crc32c(&later[..end]).to_le_bytes();
+        later[end..].copy_from_slice(&checksum);
+        let error = decode_metadata_file(&later).expect_err("not known here");
+        assert!(!error.of_file("f").is_damage(), "a later release's file is no damage");
     }
 }

@@ -140,6 +140,16 @@ impl<R: AsyncRuntime> Pulses<R> {
         view.leaders.remove(&group)
     }
 
+    /// What the other nodes say about their replicas of a group.
+    pub fn words_on(&self, group: ShardId) -> Vec<GroupPulse> {
+        self.fresh(|pulse| pulse.groups.iter().find(|g| g.group == group).cloned())
+    }
+
+    /// The newest `MetaState::version` that any other node said it has, if any spoke lately.
+    pub fn newest_meta_version(&self) -> Option<u64> {
+        self.fresh(|pulse| Some(pulse.meta_version)).into_iter().max()
+    }
+
     /// The last `MetaState::version` that a node said it has.
     pub fn meta_version(&self, node: NodeId) -> Option<u64> {
         self.heard().get(&node).map(|(pulse, _)| pulse.meta_version)

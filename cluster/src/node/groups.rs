@@ -1,31 +1,64 @@
 //! Follows the meta state: starts the replicas that this node should hold, ends those it should not.
 //!
 //! A replica's directory names it (`replica`: its [`ReplicaId`]). One that holds an older placement of the same shard is
-//! wiped before the new one starts: its name is never used again, so nobody can miss it.
+//! taken away before the new one starts: its name is never used again. See `shard_dirs.rs` for how.
+//!
+//! A replica that can not be opened because its files or its part of the log are damaged is given up, and made anew from
+//! the others, only while those are seen to be whole: another replica leads, and a majority without this one follows it
+//! and is caught up. Until then nothing is touched. A file of a later release is no damage.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use openraft_rt::{AsyncRuntime, Oneshot, OneshotSender, WatchReceiver};
-use protocol::ids::{META_GROUP, ShardId};
+use openraft_rt::{AsyncRuntime, Instant, Oneshot, OneshotSender, WatchReceiver};
+use protocol::ids::{LogIndex, META_GROUP, ShardId};
 use storage::engine::ShardStore;
 use storage::error::StorageError;
-use storage::fs::Fs;
 
 use crate::env::{Env, StepKind};
 use crate::error::ClusterError;
-use crate::meta::{MemberState, MetaCommand, MetaState, ReplicaId};
+use crate::meta::{MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId};
 use crate::node::identity::SHARDS_DIR;
+use crate::node::shard_dirs::{self, Aside, Holds};
 use crate::node::{Node, lock};
+use crate::placement;
 use crate::shard::proposer::Proposer;
-use crate::shard::{Group, Running, ShardParts, Wake};
+use crate::shard::{Group, Running, ShardParts, Wake, log_index};
 use crate::state_machine::{Machine, ShardMachine};
+use crate::status::GroupPulse;
 
 /// How often replicas that could not be started or ended are looked at again.
 const AGAIN: Duration = Duration::from_millis(500);
-const REPLICA_FILE: &str = "replica";
+/// A replica that fails to open for a reason that may pass is tried again after twice the time each time, up to this
+/// often.
+const MAX_DOUBLINGS: u32 = 6;
+/// A damaged replica is not given up before it has been down for so long: what the others said while it (or another that
+/// broke with it) still ran counts no more by then. [`super::context::REACHABLE_FOR`] and the longest way of a pulse.
+const SURE_AFTER: Duration = Duration::from_millis(4500);
+
+/// A replica that could not be opened.
+#[derive(Debug)]
+pub(super) struct Broken<I> {
+    replica: ReplicaId,
+    /// Its bytes are wrong or gone: trying again does not help.
+    is_damaged: bool,
+    since: I,
+    /// When to try again.
+    again: I,
+    tries: u32,
+    /// How often it was looked at and kept, although damaged.
+    pub kept: u32,
+}
+
+/// What to do about a replica that does not run.
+enum Try {
+    Open,
+    Renew,
+    Wait,
+}
 
 /// The task.
 pub(super) async fn follow_meta<E: Env>(node: Weak<Node<E>>) {
@@ -79,27 +112,35 @@ impl<E: Env> Node<E> {
             }
             let running = self.group(shard);
             match (meta.replica_on(self.id()), running) {
-                (Some(wanted), Some(group)) if group.replica == wanted => {}
-                // A newer placement of the same shard: the old one is of no use to anybody.
-                (Some(_), Some(group)) => self.end_group(&group).await,
+                (Some(wanted), Some(group)) if group.replica == wanted => {
+                    self.remove_lost(shard, |leader| !leader.joint && leader.voters.contains(&wanted)).await;
+                }
+                // A newer placement of the same shard: the old one ends when its group can do without it.
+                (Some(_), Some(group)) => {
+                    if self.has_left(&group) || self.can_spare(shard, group.replica) {
+                        self.end_group(&group, true).await;
+                    }
+                }
                 (Some(wanted), None) => {
-                    let (node, replicas) = (self.clone(), meta.replicas.len());
+                    let (node, next) = (self.clone(), self.next_try(shard, wanted));
                     starting.push(E::Runtime::spawn(async move {
-                        if let Err(e) = node.start_shard(shard, wanted).await {
-                            node.shard_failed(shard, wanted, replicas, e).await;
+                        match next {
+                            Try::Open => {
+                                if let Err(e) = node.start_shard(shard, wanted).await {
+                                    node.note_broken(shard, wanted, &e);
+                                }
+                            }
+                            Try::Renew => node.renew(shard, wanted).await,
+                            Try::Wait => {}
                         }
                     }));
                 }
                 (None, Some(group)) => {
                     if self.has_left(&group) {
-                        self.end_group(&group).await;
+                        self.end_group(&group, false).await;
                     }
                 }
-                (None, None) => {
-                    if let Err(e) = self.resume_unwanted(shard).await {
-                        tracing::warn!(%shard, error = %e, "a replica that nobody wants could not be opened");
-                    }
-                }
+                (None, None) => self.look_at_unwanted(shard).await,
             }
         }
         for start in starting {
@@ -108,64 +149,193 @@ impl<E: Env> Node<E> {
         }
     }
 
-    fn shard_dir(&self, shard: ShardId) -> PathBuf {
-        self.context.config.data_dir.join(SHARDS_DIR).join(shard.to_string())
+    fn shards_dir(&self) -> PathBuf {
+        self.context.config.data_dir.join(SHARDS_DIR)
     }
 
-    /// The replica that the directory of a shard holds.
-    fn replica_on_disk(&self, shard: ShardId) -> Result<Option<ReplicaId>, ClusterError> {
-        let path = self.shard_dir(shard).join(REPLICA_FILE);
-        let fs = self.context.env.fs();
-        let io = |source| ClusterError::Io { path: path.clone(), source };
-        if !fs.exists(&path).map_err(io)? {
-            return Ok(None);
-        }
-        let bytes = fs.read(&path, 64).map_err(io)?;
-        let text = std::str::from_utf8(&bytes).ok().and_then(|t| t.trim().parse().ok());
-        let corrupt =
-            || ClusterError::Corrupt { path: path.clone(), reason: "it holds no replica's number".into() };
-        text.map(|id| Some(ReplicaId(id))).ok_or_else(corrupt)
+    fn shard_dir(&self, shard: ShardId) -> PathBuf {
+        self.shards_dir().join(shard.to_string())
     }
 
     /// Starts a replica, empty or with what its directory holds.
     async fn start_shard(self: &Arc<Self>, shard: ShardId, wanted: ReplicaId) -> Result<(), ClusterError> {
-        if self.replica_on_disk(shard)? != Some(wanted) {
-            self.wipe(shard).await?;
-            self.name_replica(shard, wanted)?;
+        self.finish_leaving(shard).await?;
+        let holds = lock(&self.dirs).holds(shard);
+        match holds {
+            Some(Holds::Replica(here)) if here == wanted => return self.open_shard(shard, wanted).await,
+            Some(Holds::Replica(here)) if here.generation() > wanted.generation() => {
+                let reason = format!("replica {here} is newer than what is known of the cluster");
+                return Err(ClusterError::Refused { reason });
+            }
+            Some(Holds::Nameless(Some(upto))) if upto.generation() >= wanted.generation() => {
+                return Err(self.nameless(shard));
+            }
+            Some(Holds::Replica(old) | Holds::Nameless(Some(old))) => {
+                if !self.can_spare(shard, old) {
+                    let reason =
+                        format!("replica {old} may still be needed: no majority without it is whole");
+                    return Err(ClusterError::Refused { reason });
+                }
+                self.take_away(shard, old, true).await?;
+            }
+            // The name is durable before the log knows of the replica, so its loss is damage.
+            Some(Holds::Nameless(None)) | None if self.is_in_log(shard) => return Err(self.nameless(shard)),
+            // A replica that never began, or one that was on its way out before; nobody counts on it.
+            Some(Holds::Nameless(None)) => {
+                self.take_away(shard, ReplicaId::new(self.id(), 0), false).await?;
+            }
+            None => {
+                // Damage that nobody can attribute is none of a group that was never here.
+                if self.context.wal.state(shard).damage.is_some() {
+                    self.remove_from_log(shard).await?;
+                }
+            }
         }
+        self.name_shard(shard, Holds::Replica(wanted)).await?;
         self.open_shard(shard, wanted).await
     }
 
-    /// Starts a replica that the group may still count on although it is not wanted any more.
-    async fn resume_unwanted(self: &Arc<Self>, shard: ShardId) -> Result<(), ClusterError> {
-        if lock(&self.broken).contains_key(&shard) {
-            return Ok(());
+    fn nameless(&self, shard: ShardId) -> ClusterError {
+        let reason = "which replica it holds is not known any more".to_owned();
+        ClusterError::Corrupt { path: self.shard_dir(shard), reason }
+    }
+
+    /// Whether the log holds votes or entries of a group.
+    fn is_in_log(&self, shard: ShardId) -> bool {
+        let state = self.context.wal.state(shard);
+        state.vote.is_some() || state.purged.is_some() || state.last.is_some() || state.committed.is_some()
+    }
+
+    /// Starts a replica that the group may still count on although it is not wanted any more. One that can not be opened
+    /// is set aside once the group can do without it.
+    async fn look_at_unwanted(self: &Arc<Self>, shard: ShardId) {
+        let holds = lock(&self.dirs).holds(shard);
+        let result = match holds {
+            Some(Holds::Replica(replica)) => match self.next_try(shard, replica) {
+                Try::Open => {
+                    if let Err(error) = self.open_shard(shard, replica).await {
+                        self.note_broken(shard, replica, &error);
+                    }
+                    Ok(())
+                }
+                Try::Renew if self.can_spare(shard, replica) => self.take_away(shard, replica, true).await,
+                Try::Renew | Try::Wait => Ok(()),
+            },
+            Some(Holds::Nameless(_)) => Ok(()),
+            None => {
+                let nobody = ReplicaId::new(self.id(), 0);
+                self.remove_lost(shard, |_| self.can_spare(shard, nobody)).await;
+                self.finish_leaving(shard).await
+            }
+        };
+        if let Err(e) = result {
+            tracing::warn!(%shard, error = &e as &dyn std::error::Error, "an old replica could not be set aside");
         }
-        match self.replica_on_disk(shard)? {
-            Some(replica) => self.open_shard(shard, replica).await,
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&E::Fs, &Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ClusterError> {
+        let (fs, shards) = (self.context.env.fs().clone(), self.shards_dir());
+        let path = shards.clone();
+        let result = self.context.env.run_step(StepKind::Transfer, move || work(&fs, &shards)).await;
+        result.map_err(|source| ClusterError::Io { path, source })
+    }
+
+    async fn name_shard(&self, shard: ShardId, holds: Holds) -> Result<(), ClusterError> {
+        self.on_disk(move |fs, shards| shard_dirs::write_name(fs, shards, shard, holds)).await?;
+        lock(&self.dirs).named(shard, holds);
+        Ok(())
+    }
+
+    async fn remove_from_log(&self, shard: ShardId) -> Result<(), ClusterError> {
+        let (sender, done) = <E::Runtime as AsyncRuntime>::Oneshot::channel();
+        self.context.wal.remove_group(
+            shard,
+            Box::new(move |result| {
+                let _ = sender.send(result);
+            }),
+        );
+        match done.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ClusterError::Refused { reason: "the log is closed".to_owned() }),
+        }
+    }
+
+    /// Takes a replica off the node: its name and data, then its log. With `keep` its files stay aside.
+    async fn take_away(&self, shard: ShardId, replica: ReplicaId, keep: bool) -> Result<(), ClusterError> {
+        let aside = Aside { shard, replica };
+        self.on_disk(move |fs, shards| shard_dirs::take_away(fs, shards, aside)).await?;
+        lock(&self.dirs).taken_away(aside);
+        self.remove_from_log(shard).await?;
+        self.settle(aside, keep).await
+    }
+
+    /// Does what a crash kept [`Node::take_away`] from doing.
+    async fn finish_leaving(&self, shard: ShardId) -> Result<(), ClusterError> {
+        let leaving = lock(&self.dirs).leaving(shard);
+        match leaving {
+            Some(aside) => {
+                self.remove_from_log(shard).await?;
+                self.settle(aside, true).await
+            }
             None => Ok(()),
         }
     }
 
-    fn name_replica(&self, shard: ShardId, replica: ReplicaId) -> Result<(), ClusterError> {
-        let dir = self.shard_dir(shard);
-        let fs = self.context.env.fs();
-        let io = |source| ClusterError::Io { path: dir.clone(), source };
-        fs.create_dir_all(&dir).map_err(io)?;
-        if let Some(parent) = dir.parent() {
-            fs.sync_dir(parent).map_err(io)?;
+    async fn settle(&self, aside: Aside, keep: bool) -> Result<(), ClusterError> {
+        self.on_disk(move |fs, shards| shard_dirs::settle(fs, shards, aside, keep)).await?;
+        lock(&self.dirs).settled(aside, keep);
+        Ok(())
+    }
+
+    /// Removes replicas that were set aside, once the shard's leader says that nobody will want them.
+    async fn remove_lost(&self, shard: ShardId, unneeded: impl Fn(&GroupPulse) -> bool) {
+        let lost = lock(&self.dirs).lost(shard);
+        if lost.is_empty() || !self.leader_pulse(shard).is_some_and(|leader| unneeded(&leader)) {
+            return;
         }
-        fs.write_atomic(&dir.join(REPLICA_FILE), replica.0.to_string().as_bytes()).map_err(io)
+        for aside in lost {
+            match self.on_disk(move |fs, shards| shard_dirs::remove_lost(fs, shards, aside)).await {
+                Ok(()) => {
+                    tracing::info!(%shard, replica = %aside.replica, "files of a lost replica are removed");
+                    lock(&self.dirs).removed(aside);
+                }
+                Err(e) => {
+                    tracing::warn!(%shard, error = &e as &dyn std::error::Error, "files of a lost replica stay")
+                }
+            }
+        }
+    }
+
+    /// The word of a shard's leader, this node's replica included.
+    fn leader_pulse(&self, shard: ShardId) -> Option<GroupPulse> {
+        let own = self.group(shard).filter(|group| group.is_leader()).map(|group| group.place());
+        let heard = self.context.pulses.leader_pulse(shard);
+        own.into_iter().chain(heard).max_by_key(|leader| leader.term)
+    }
+
+    /// Whether a shard lives on without a replica of this node, as far as the others' last words say: see
+    /// [`placement::can_spare`]. Not while they know of a newer meta state than this node.
+    fn can_spare(&self, shard: ShardId, replica: ReplicaId) -> bool {
+        let pulses = &self.context.pulses;
+        let knows = pulses.newest_meta_version().is_some_and(|newest| self.meta().version >= newest);
+        let leader = pulses.leader_pulse(shard);
+        knows && leader.is_some_and(|leader| placement::can_spare(&leader, &pulses.words_on(shard), replica))
     }
 
     async fn open_shard(self: &Arc<Self>, shard: ShardId, replica: ReplicaId) -> Result<(), ClusterError> {
         let context = &self.context;
-        if let Some(damage) = context.wal.state(shard).damage {
+        let log = context.wal.state(shard);
+        if let Some(damage) = log.damage {
             return Err(ClusterError::Corrupt { path: damage.path.clone(), reason: damage.to_string() });
         }
+        // What the log gave up must be in the store.
+        let covered = log.purged.map_or(LogIndex(0), |(index, _)| log_index(index));
         let (fs, dir, options) =
             (context.env.fs().clone(), self.shard_dir(shard), context.config.store.clone());
-        let open = move || ShardStore::open(fs, &dir, shard, options);
+        let open = move || ShardStore::open(fs, &dir, shard, options, covered);
         let store = context.env.run_step(StepKind::Open, open).await;
         let store = Arc::new(store.map_err(|source| ClusterError::Storage { shard, source })?);
         let wake: Arc<Wake<E::Runtime>> = Arc::default();
@@ -185,33 +355,69 @@ impl<E: Env> Node<E> {
         Ok(())
     }
 
-    /// A replica that can not be opened is given up if the others can make a new one, and reported if not.
-    async fn shard_failed(
-        self: &Arc<Self>,
-        shard: ShardId,
-        lost: ReplicaId,
-        replicas: usize,
-        error: ClusterError,
-    ) {
-        let damaged = match &error {
+    /// What to do about a replica that does not run.
+    fn next_try(&self, shard: ShardId, replica: ReplicaId) -> Try {
+        match lock(&self.broken).get(&shard).filter(|broken| broken.replica == replica) {
+            Some(broken) if broken.is_damaged => Try::Renew,
+            Some(broken) if <E::Runtime as AsyncRuntime>::Instant::now() < broken.again => Try::Wait,
+            _ => Try::Open,
+        }
+    }
+
+    /// Remembers that a replica could not be opened, and says so once.
+    fn note_broken(&self, shard: ShardId, replica: ReplicaId, error: &ClusterError) {
+        let is_damaged = match error {
             ClusterError::Corrupt { .. } => true,
             ClusterError::Storage { source, .. } => {
                 matches!(source, StorageError::Corrupt { .. } | StorageError::MissingFile { .. })
             }
             _ => false,
         };
-        let known = lock(&self.broken).insert(shard, error.to_string());
-        if known.is_none() {
-            tracing::error!(node = %self.id(), %shard, replica = %lost, error = &error as &dyn std::error::Error, "replica can not be started");
+        let now = <E::Runtime as AsyncRuntime>::Instant::now();
+        let mut all = lock(&self.broken);
+        let before = all.get(&shard).filter(|broken| broken.replica == replica);
+        if before.is_none_or(|broken| broken.is_damaged != is_damaged) {
+            tracing::error!(node = %self.id(), %shard, %replica, error = error as &dyn std::error::Error, "replica can not be started");
         }
-        if damaged && replicas > 1 {
-            match self.propose_meta(MetaCommand::RenewReplica { shard, lost }, Duration::from_secs(5)).await {
-                Ok(_) => {
-                    tracing::warn!(node = %self.id(), %shard, %lost, "replica is damaged and will be made anew")
+        let (since, tries) = before.map_or((now, 0), |broken| (broken.since, broken.tries));
+        let again = now + AGAIN.saturating_mul(1 << tries.min(MAX_DOUBLINGS));
+        let broken = Broken { replica, is_damaged, since, again, tries: tries + 1, kept: 0 };
+        all.insert(shard, broken);
+    }
+
+    /// Gives a damaged replica up, if its group lives on without it: a new one on this node takes its place. Otherwise it
+    /// is kept as it is: the other copies may be worse.
+    async fn renew(self: &Arc<Self>, shard: ShardId, lost: ReplicaId) {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now();
+        let Some(since) = lock(&self.broken).get(&shard).map(|broken| broken.since) else { return };
+        if now.saturating_duration_since(since) < SURE_AFTER {
+            return;
+        }
+        if !self.can_spare(shard, lost) {
+            if let Some(broken) = lock(&self.broken).get_mut(&shard) {
+                broken.kept += 1;
+                if broken.kept == 1 {
+                    tracing::error!(node = %self.id(), %shard, replica = %lost, "a damaged replica is kept: no majority without it is known to be whole");
                 }
-                Err(e) => {
-                    tracing::warn!(node = %self.id(), %shard, error = %e, "replica could not be given up yet")
-                }
+            }
+            return;
+        }
+        let holds = lock(&self.dirs).holds(shard);
+        if matches!(holds, None | Some(Holds::Nameless(None)))
+            && let Err(e) = self.name_shard(shard, Holds::Nameless(Some(lost))).await
+        {
+            tracing::warn!(%shard, error = &e as &dyn std::error::Error, "replica could not be given up yet");
+            return;
+        }
+        match self.propose_meta(MetaCommand::RenewReplica { shard, lost }, Duration::from_secs(5)).await {
+            Ok(MetaOutcome::Refused { reason }) => {
+                tracing::warn!(node = %self.id(), %shard, %lost, reason, "a damaged replica is kept")
+            }
+            Ok(_) => {
+                tracing::warn!(node = %self.id(), %shard, %lost, "replica is damaged and will be made anew")
+            }
+            Err(e) => {
+                tracing::warn!(node = %self.id(), %shard, error = %e, "replica could not be given up yet")
             }
         }
     }
@@ -227,8 +433,8 @@ impl<E: Env> Node<E> {
         })
     }
 
-    /// Ends a replica and removes its data.
-    async fn end_group(self: &Arc<Self>, group: &Arc<Group<E>>) {
+    /// Ends a replica and removes its data, or sets it aside with `keep`.
+    async fn end_group(self: &Arc<Self>, group: &Arc<Group<E>>, keep: bool) {
         if group.id == META_GROUP {
             return;
         }
@@ -243,36 +449,9 @@ impl<E: Env> Node<E> {
         while group.shard.as_ref().is_some_and(|shard| !shard.running.is_idle()) {
             E::Runtime::sleep(super::POLL).await;
         }
-        if let Err(e) = self.wipe(group.id).await {
-            // Its name is never used again; the next start of a placement of this shard wipes it first.
+        if let Err(e) = self.take_away(group.id, group.replica, keep).await {
+            // Its name is never used again; the next start of a placement of this shard sees to it first.
             tracing::warn!(shard = %group.id, error = &e as &dyn std::error::Error, "replica could not be removed");
         }
-    }
-
-    /// Removes log and data of a shard. The log first: entries without a store are only waste, a store without its log
-    /// would be a replica that forgot its votes.
-    async fn wipe(&self, shard: ShardId) -> Result<(), ClusterError> {
-        let (sender, done) = <E::Runtime as AsyncRuntime>::Oneshot::channel();
-        self.context.wal.remove_group(
-            shard,
-            Box::new(move |result| {
-                let _ = sender.send(result);
-            }),
-        );
-        match done.await {
-            Ok(result) => result?,
-            Err(_) => return Err(ClusterError::Refused { reason: "the log is closed".to_owned() }),
-        }
-        let (fs, dir) = (self.context.env.fs().clone(), self.shard_dir(shard));
-        let path = dir.clone();
-        let remove = move || {
-            fs.remove_dir_all(&dir)?;
-            dir.parent().map_or(Ok(()), |parent| fs.sync_dir(parent))
-        };
-        self.context
-            .env
-            .run_step(StepKind::Transfer, remove)
-            .await
-            .map_err(|source| ClusterError::Io { path, source })
     }
 }

@@ -145,6 +145,10 @@ impl<E: Env> Node<E> {
         env.fs().create_dir_all(&shards_dir).map_err(io)?;
         env.fs().sync_dir(&config.data_dir).map_err(io)?;
 
+        let (fs, at) = (env.fs().clone(), shards_dir.clone());
+        let dirs = env.run_step(StepKind::Open, move || super::shard_dirs::ShardDirs::read(&fs, &at)).await;
+        let dirs = dirs.map_err(io)?;
+
         let machine = MetaMachine::open(env.clone(), config.data_dir.join(META_FILE))?;
         let meta = machine.view();
         let peers = Arc::new(Peers::new(env.clone(), me, cluster_tag(&cluster_id)));
@@ -172,6 +176,7 @@ impl<E: Env> Node<E> {
             fragments,
             groups: Mutex::new(BTreeMap::new()),
             broken: Mutex::new(BTreeMap::new()),
+            dirs: Mutex::new(dirs),
             offers: super::offer::Offers::default(),
             answers: super::fragment::LongAnswers::default(),
             map: Mutex::new((0, Arc::new(map))),

@@ -388,12 +388,7 @@ async fn a_replica_with_a_damaged_disk_is_made_anew() {
     same_digests(&cluster).await;
     let before = cluster.node(0).meta().shards[&ShardId(1)].replica_on(cluster.node(2).id()).unwrap();
     cluster.kill(2).await;
-    use storage::fs::Fs;
-    let files = std::path::Path::new("/data/shards/1/files");
-    let fs = &cluster.machines[2].fs;
-    for file in fs.list(files).unwrap() {
-        fs.damage(&files.join(file.name), |bytes| bytes.truncate(bytes.len() / 2)).unwrap();
-    }
+    damage_files(&cluster.machines[2].fs);
     written.extend(cluster.write(0).await);
     cluster.start(2).await;
     let node = cluster.node(2).clone();
@@ -405,6 +400,98 @@ async fn a_replica_with_a_damaged_disk_is_made_anew() {
     cluster.settled().await;
     same_digests(&cluster).await;
     assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+}
+
+/// Cuts all files of the shard's store in half.
+fn damage_files(fs: &storage::fs::mem::MemFs) {
+    use storage::fs::Fs;
+    let files = std::path::Path::new("/data/shards/1/files");
+    for file in fs.list(files).unwrap() {
+        fs.damage(&files.join(file.name), |bytes| bytes.truncate(bytes.len() / 2)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_replicas_are_kept_while_no_majority_is_whole() {
+    use storage::fs::Fs;
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    same_digests(&cluster).await;
+    let shard = ShardId(1);
+    for index in 0..3 {
+        cluster.kill(index).await;
+    }
+    let healthy = cluster.machines[1].fs.fork(9);
+    for index in [1, 2] {
+        damage_files(&cluster.machines[index].fs);
+    }
+    let listing = |cluster: &Cluster, index: usize| {
+        cluster.machines[index].fs.list("/data/shards/1/files".as_ref()).unwrap()
+    };
+    let before = [listing(&cluster, 1), listing(&cluster, 2)];
+    for index in 0..3 {
+        cluster.start(index).await;
+    }
+    let wanted = cluster.node(0).meta().shards[&shard].replicas.clone();
+    wait("both were looked at and kept", || {
+        [1, 2].iter().all(|i| {
+            crate::node::lock(&cluster.node(*i).broken).get(&shard).is_some_and(|broken| broken.kept > 2)
+        })
+    })
+    .await;
+    assert_eq!(cluster.node(0).meta().shards[&shard].replicas, wanted, "nothing was given up");
+    assert_eq!([listing(&cluster, 1), listing(&cluster, 2)], before, "no file was touched");
+    // The files of one are brought back: a majority is whole again, and the last one is made anew from it.
+    cluster.kill(1).await;
+    let files = std::path::Path::new("/data/shards/1/files");
+    for file in healthy.list(files).unwrap() {
+        let path = files.join(file.name);
+        cluster.machines[1].fs.write_atomic(&path, &healthy.read(&path, u64::MAX).unwrap()).unwrap();
+    }
+    cluster.start(1).await;
+    let node = cluster.node(2).clone();
+    wait("the third replica is made anew", || {
+        let replica = node.meta().shards[&shard].replica_on(node.id()).unwrap();
+        replica.generation() == 2 && node.group(shard).is_some_and(|g| g.replica == replica)
+    })
+    .await;
+    cluster.settled().await;
+    written.extend(cluster.write(2).await);
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+    let fs = &cluster.machines[2].fs;
+    wait("the old files go when the new replica votes", || {
+        fs.list("/data/shards".as_ref()).unwrap().iter().all(|entry| entry.name == "1")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_without_its_name_or_manifest_is_made_anew() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    cluster.node(0).force_flush(GUARD).await.unwrap();
+    same_digests(&cluster).await;
+    let shard = ShardId(1);
+    wait("the log is purged", || {
+        cluster.nodes().all(|n| n.group(shard).unwrap().with_metrics(|m| m.purged.is_some()))
+    })
+    .await;
+    for (generation, file) in [(2, "replica"), (3, "manifest")] {
+        cluster.kill(2).await;
+        cluster.machines[2].fs.delete(&std::path::Path::new("/data/shards/1").join(file)).unwrap();
+        written.extend(cluster.write(0).await);
+        cluster.start(2).await;
+        let node = cluster.node(2).clone();
+        wait("the replica is made anew", || {
+            node.group(shard).is_some_and(|g| g.replica.generation() == generation)
+        })
+        .await;
+        cluster.settled().await;
+        assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written.clone()), "{file}");
+        cluster.node(0).force_flush(GUARD).await.unwrap();
+        same_digests(&cluster).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -264,3 +264,27 @@ fn the_meta_group_has_three_voters_or_five() {
     assert_eq!(voters(3, &[1, 2, 3], &[1, 3]), (vec![1, 2, 3], vec![]), "unless nobody can take it");
     assert_eq!(voters(7, &[1, 2, 3], &[1, 2, 3, 4, 5, 6, 7]).0, [1, 2, 3, 4, 5]);
 }
+
+#[test]
+fn a_replica_is_spared_only_while_a_majority_without_it_is_whole() {
+    let leader = leader(1, 1, &[1, 2, 3]);
+    let word = |node: u64, change: fn(&mut GroupPulse)| {
+        let mut word = GroupPulse { replica: r(node), role: Role::Follower, ..leader.clone() };
+        change(&mut word);
+        word
+    };
+    let whole = |_: &mut GroupPulse| ();
+    assert!(can_spare(&leader, &[word(3, whole)], r(2)));
+    assert!(!can_spare(&leader, &[word(2, whole)], r(2)), "its own word does not count");
+    assert!(!can_spare(&leader, &[], r(2)), "what the leader remembers does not count");
+    assert!(!can_spare(&leader, &[word(3, |w| w.term = 2)], r(2)), "it follows another leader");
+    assert!(!can_spare(&leader, &[word(3, |w| w.role = Role::Stopped)], r(2)));
+    assert!(!can_spare(&leader, &[word(3, |w| w.replica = ReplicaId::new(NodeId(3), 2))], r(2)));
+    assert!(!can_spare(&leader, &[word(2, whole), word(3, whole)], r(1)), "it leads");
+    let behind = GroupPulse { matched: BTreeMap::from([(r(3), 3)]), ..leader.clone() };
+    assert!(!can_spare(&behind, &[word(3, whole)], r(2)), "the other one is behind");
+    let changing = GroupPulse { joint: true, ..leader.clone() };
+    assert!(!can_spare(&changing, &[word(3, whole)], r(2)));
+    let alone = GroupPulse { voters: vec![r(1), r(2)], ..leader.clone() };
+    assert!(!can_spare(&alone, &[word(3, whole)], r(2)), "one of two is no majority");
+}

@@ -193,7 +193,8 @@ mod tests {
             encode_write(CommandHeader { encoder_epoch: 1, cluster_time_ms: 0 }, &[builder.finish()]);
         let shard = ShardId(1);
         let store =
-            ShardStore::open(MemFs::new(1), Path::new("/shard"), shard, ShardOptions::default()).unwrap();
+            ShardStore::open(MemFs::new(1), Path::new("/shard"), shard, ShardOptions::default(), LogIndex(0))
+                .unwrap();
         store.apply(LogPosition { index: LogIndex(1), log_id: b"1" }, &command);
         (ShardView { shard, snapshot: store.snapshot() }, histogram)
     }

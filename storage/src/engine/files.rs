@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use protocol::command::ContentHash;
-use protocol::ids::ShardId;
+use protocol::ids::{LogIndex, ShardId};
 
 use super::ShardOptions;
 use super::state::{State, ViewParts};
 use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::fs::Fs;
-use crate::manifest::{FileKind, FileRef, Manifest};
+use crate::manifest::{FileKind, FileRef, MANIFEST_FILE, Manifest};
 use crate::memtable::Memtable;
 use crate::metadata::{MetadataMap, decode_metadata_file};
 use crate::segment_file::SegmentFile;
@@ -124,11 +124,9 @@ impl State {
         let manifests =
             [&self.manifest, &self.durable].into_iter().flat_map(|m| m.files()).map(|file| file.hash);
         let jobs = self.jobs.values().flat_map(|slot| slot.files()).map(|file| file.hash);
-        let wanted = self.wanted.iter().map(|file| file.hash);
         let received = self.received.keys().copied();
         let in_doubt = self.in_doubt.iter().copied();
-        let in_use: BTreeSet<ContentHash> =
-            manifests.chain(in_doubt).chain(jobs).chain(wanted).chain(received).collect();
+        let in_use: BTreeSet<ContentHash> = manifests.chain(in_doubt).chain(jobs).chain(received).collect();
         self.files.retain(&in_use);
     }
 }
@@ -213,16 +211,17 @@ pub(super) fn load(
     let mut registry = Registry::new(manifest.generation);
     for part in &manifest.registry {
         let bytes = read_small(fs, dir, &part.file)?;
-        let corrupt = |reason| StorageError::corrupt(file_path(dir, &part.file), reason);
-        decode_registry_file(&bytes, &mut registry).map_err(corrupt)?;
+        let path = file_path(dir, &part.file);
+        decode_registry_file(&bytes, &mut registry).map_err(|error| error.of_file(&path))?;
         if registry.len() != (part.first + part.count) as usize {
-            return Err(corrupt("holds another number of series than the manifest says".into()));
+            let reason = "holds another number of series than the manifest says";
+            return Err(StorageError::corrupt(path, reason));
         }
     }
     let metadata = match &manifest.metadata {
         None => MetadataMap::new(),
         Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
-            .map_err(|reason| StorageError::corrupt(file_path(dir, file), reason))?,
+            .map_err(|error| error.of_file(file_path(dir, file)))?,
     };
     let (mut segments, damage) = (BTreeMap::new(), Damage::default());
     for meta in &manifest.segments {
@@ -278,7 +277,6 @@ impl State {
             incoming: BTreeMap::new(),
             received: BTreeMap::new(),
             received_segments: BTreeMap::new(),
-            wanted: BTreeSet::new(),
             activity: super::policy::Activity::default(),
             digest_mismatches: 0,
             failed_jobs: 0,
@@ -296,6 +294,7 @@ pub(super) fn open_state(
     dir: &Path,
     shard: ShardId,
     options: ShardOptions,
+    covered: LogIndex,
 ) -> Result<State, StorageError> {
     let files = files_dir(dir);
     fs.create_dir_all(&files).map_err(StorageError::io("creation", &files))?;
@@ -303,7 +302,15 @@ pub(super) fn open_state(
     for parent in dir.ancestors().take(3).filter(|parent| !parent.as_os_str().is_empty()) {
         fs.sync_dir(parent).map_err(StorageError::io("sync", parent))?;
     }
-    let manifest = Manifest::load(fs, dir, shard)?.unwrap_or_else(|| Manifest::empty(shard));
+    let manifest = match Manifest::load(fs, dir, shard)? {
+        Some(manifest) if manifest.flushed_index() < covered.0 => {
+            let flushed = manifest.flushed_index();
+            let reason = format!("covers entries up to {flushed}, the log was purged up to {covered}");
+            return Err(StorageError::corrupt(dir.join(MANIFEST_FILE), reason));
+        }
+        None if covered.0 > 0 => return Err(StorageError::MissingFile { name: MANIFEST_FILE.into() }),
+        manifest => manifest.unwrap_or_else(|| Manifest::empty(shard)),
+    };
     let named: BTreeSet<String> = manifest.files().iter().map(FileRef::name).collect();
     for entry in fs.list(&files).map_err(StorageError::io("listing", &files))? {
         if !named.contains(&entry.name) {

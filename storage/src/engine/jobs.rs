@@ -10,7 +10,7 @@ use super::state::{Frozen, State};
 use crate::error::StorageError;
 use crate::flush::{self, FlushInput};
 use crate::fs::Fs;
-use crate::manifest::{FileRef, JobOutput, Manifest};
+use crate::manifest::{FileKind, FileRef, JobOutput, Manifest};
 use crate::merge::{self, MergeInput};
 use crate::scan::SegmentView;
 use crate::segment_file::SegmentFile;
@@ -21,8 +21,17 @@ pub(super) enum JobSlot {
     Waiting,
     Running,
     Done(JobDone),
-    /// Another replica's result differs from ours and is the one to install. Holds what we have open of it.
-    Foreign(Vec<Arc<SegmentFile>>),
+    /// Another replica's result is the one to install: ours differs, or can not be made because an input is damaged.
+    Foreign(Foreign),
+}
+
+/// A result to take from another replica.
+#[derive(Debug, Default)]
+pub(super) struct Foreign {
+    /// All its files: those that are here already must stay, the others are to be fetched.
+    files: Vec<FileRef>,
+    /// Its segments that our own result has too, open.
+    segments: Vec<Arc<SegmentFile>>,
 }
 
 /// The local result of a flush or merge.
@@ -50,7 +59,7 @@ impl JobSlot {
         match self {
             Self::Waiting | Self::Running => Vec::new(),
             Self::Done(done) => done.output.files().collect(),
-            Self::Foreign(segments) => segments.iter().map(|s| s.file).collect(),
+            Self::Foreign(foreign) => foreign.files.clone(),
         }
     }
 }
@@ -153,7 +162,11 @@ fn remove<F: Fs>(shared: &Shared<F>, files: &[(FileRef, Fate)]) -> Result<(), St
                     .and_then(|()| shared.fs.rename(&path, &aside.join(file.name())))
             }
         };
-        result.map_err(StorageError::io("removal", path))?;
+        match result {
+            // It was lost before: just as well.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.map_err(StorageError::io("removal", path))?,
+        }
     }
     Ok(())
 }
@@ -178,12 +191,8 @@ impl State {
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Flush(Box::new(input)));
         }
-        let is_readable = |hash: &ContentHash| match self.segments.get(hash) {
-            Some(segment) => !self.is_damaged(&segment.file),
-            None => false,
-        };
         let mut merges = self.manifest.merges.iter().filter(|m| waiting(&m.job.0));
-        if let Some(merge) = merges.find(|m| m.inputs.iter().all(is_readable)) {
+        if let Some(merge) = merges.find(|m| m.inputs.iter().all(|hash| self.is_readable(hash))) {
             let inputs = self.manifest.segments.iter().filter(|s| merge.inputs.contains(&s.file.hash));
             let mut inputs: Vec<SegmentView> = inputs.map(|meta| self.segment_view(meta)).collect();
             inputs.sort_by_key(|s| s.meta.log_after);
@@ -219,12 +228,19 @@ impl State {
                     self.files.quarantine(&file.hash);
                 }
                 let shared = done.segments.into_iter().filter(|segment| is_theirs(&segment.file));
-                self.jobs.insert(job, JobSlot::Foreign(shared.collect()));
-                self.wanted = output.files().filter(|file| !self.files.contains(&file.hash)).collect();
+                let foreign = Foreign { files: output.files().collect(), segments: shared.collect() };
+                self.jobs.insert(job, JobSlot::Foreign(foreign));
                 return self.adopt_foreign(job, output);
             }
-            Some(JobSlot::Foreign(segments)) => {
-                self.jobs.insert(job, JobSlot::Foreign(segments));
+            Some(JobSlot::Foreign(foreign)) => {
+                self.jobs.insert(job, JobSlot::Foreign(foreign));
+                return self.adopt_foreign(job, output);
+            }
+            // Others have merged, and may have removed the inputs since: nobody might have a copy of ours any more.
+            Some(JobSlot::Waiting) if self.lacks_inputs(job) => {
+                tracing::warn!(job, "an input of a merge is damaged here: fetching its result");
+                let foreign = Foreign { files: output.files().collect(), segments: Vec::new() };
+                self.jobs.insert(job, JobSlot::Foreign(foreign));
                 return self.adopt_foreign(job, output);
             }
             Some(slot) => {
@@ -238,29 +254,57 @@ impl State {
     }
 
     fn adopt_foreign(&mut self, job: u64, output: &JobOutput) -> bool {
-        let Some(JobSlot::Foreign(segments)) = self.jobs.get(&job) else { return false };
-        if !self.missing_files().is_empty() {
+        let Some(JobSlot::Foreign(foreign)) = self.jobs.get(&job) else { return false };
+        if self.missing_of(foreign).next().is_some() {
             return false;
         }
-        let mut open = Vec::new();
-        for meta in &output.segments {
-            let hash = meta.file.hash;
-            let received = self.received_segments.get(&hash);
-            let Some(segment) = segments.iter().find(|s| s.file.hash == hash).or(received) else {
-                return false;
-            };
-            open.push((hash, Arc::clone(segment)));
-        }
-        for (hash, segment) in open {
+        let open: Option<Vec<_>> =
+            output.segments.iter().map(|meta| self.open_segment(foreign, &meta.file)).collect();
+        let Some(open) = open else { return false };
+        for segment in open {
             self.files.add_segment(&segment);
-            self.segments.insert(hash, segment);
+            self.segments.insert(segment.file.hash, segment);
         }
         self.jobs.remove(&job);
-        for file in std::mem::take(&mut self.wanted) {
+        for file in output.files() {
             self.received.remove(&file.hash);
             self.received_segments.remove(&file.hash);
         }
         true
+    }
+
+    /// Whether a merge can not run here: a segment that it takes can not be read.
+    fn lacks_inputs(&self, job: u64) -> bool {
+        let merge = self.manifest.merges.iter().find(|m| m.job.0 == job);
+        merge.is_some_and(|m| !m.inputs.iter().all(|hash| self.is_readable(hash)))
+    }
+
+    /// Whether a segment of the manifest is open and not known to be damaged.
+    pub(super) fn is_readable(&self, hash: &ContentHash) -> bool {
+        self.segments.get(hash).is_some_and(|segment| !self.is_damaged(&segment.file))
+    }
+
+    fn open_segment(&self, foreign: &Foreign, file: &FileRef) -> Option<Arc<SegmentFile>> {
+        let shared = foreign.segments.iter().find(|s| s.file == *file);
+        let open = shared.or(self.received_segments.get(&file.hash)).or(self.segments.get(&file.hash));
+        open.cloned()
+    }
+
+    fn missing_of<'a>(&'a self, foreign: &'a Foreign) -> impl Iterator<Item = FileRef> + 'a {
+        let is_here = |file: &FileRef| match file.kind {
+            FileKind::Segment => self.open_segment(foreign, file).is_some(),
+            FileKind::Registry | FileKind::Metadata => self.files.contains(&file.hash),
+        };
+        foreign.files.iter().filter(move |file| !is_here(file)).copied()
+    }
+
+    /// Files of other replicas' results that are not here.
+    pub(super) fn missing_results(&self) -> Vec<FileRef> {
+        let foreign = self.jobs.values().filter_map(|slot| match slot {
+            JobSlot::Foreign(foreign) => Some(foreign),
+            _ => None,
+        });
+        foreign.flat_map(|foreign| self.missing_of(foreign)).collect()
     }
 
     /// Closes segments that the manifest does not name any more; readers may still hold them.

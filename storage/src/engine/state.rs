@@ -90,14 +90,12 @@ pub(super) struct State {
     pub files: KnownFiles,
     /// Segments of the manifest that can not be read.
     pub damage: Arc<Damage>,
-    /// Files being received.
-    pub incoming: BTreeMap<ContentHash, Incoming>,
+    /// Files being received; `None` while a piece is written.
+    pub incoming: BTreeMap<ContentHash, Option<Incoming>>,
     /// Files received whole and not named by a manifest yet.
     pub received: BTreeMap<ContentHash, FileRef>,
     /// The segments among them, open.
     pub received_segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
-    /// Files to fetch before the operation at the queue's head can take effect.
-    pub wanted: BTreeSet<FileRef>,
 
     /// Ordinals that were written to in the current observation window, for the leader's choice of a new generation.
     pub activity: super::policy::Activity,
@@ -233,9 +231,10 @@ impl State {
     }
 
     pub fn missing_files(&self) -> Vec<FileRef> {
-        let wanted = self.wanted.iter().filter(|file| !self.received.contains_key(&file.hash)).copied();
         let segments = self.manifest.segments.iter().map(|s| s.file);
-        wanted.chain(segments.filter(|file| self.is_damaged(file))).collect()
+        let mut missing = self.missing_results();
+        missing.extend(segments.filter(|file| self.is_damaged(file)));
+        missing
     }
 
     /// Whether a segment of the manifest is to be replaced by a peer's copy.

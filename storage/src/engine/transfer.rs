@@ -9,20 +9,23 @@
 //!
 //! What is sent is the durable manifest: its position is what the sender's log is purged up to. The sender's files
 //! stay on disk while the `SnapshotManifest` lives. Received files are checked against their names and synced before
-//! they count; a transfer that broke off goes on at the offset that [`super::ShardStore::receive_file`] names. The
-//! same calls repair a replica whose own result of a job differed.
+//! they count; a transfer that broke off goes on at the offset that [`super::ShardStore::receive_file`] names, until
+//! [`super::ShardStore::forget_transfers`] gives up what nobody asked for again. The same calls repair a replica whose
+//! own result of a job differed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use protocol::command::ContentHash;
 
-use super::files::{self, aside_path, file_path, files_dir};
+use super::files::{self, file_path, files_dir};
 use super::state::State;
 use super::{Position, ShardStore};
-use crate::error::StorageError;
+use crate::error::{FormatError, StorageError};
 use crate::fs::{Fs, FsFile, OpenMode};
-use crate::manifest::{FileKind, FileRef, Manifest};
+use crate::manifest::{FileKind, FileRef, Manifest, hex};
 use crate::segment_file::SegmentFile;
 
 /// Bytes that one call of [`super::ShardStore::read_file_chunk`] gives at most.
@@ -40,7 +43,12 @@ pub struct SnapshotManifest {
 impl SnapshotManifest {
     /// Takes bytes that [`SnapshotManifest::bytes`] gave on another node.
     pub fn decode(bytes: Bytes) -> Result<Self, StorageError> {
-        let refused = |reason| StorageError::Transfer { name: "a snapshot's manifest".into(), reason };
+        let refused = |error| match error {
+            FormatError::Malformed(reason) => {
+                StorageError::Transfer { name: "a snapshot's manifest".into(), reason }
+            }
+            version => version.of_file(""),
+        };
         let manifest = Manifest::decode(&bytes).map_err(refused)?;
         Ok(Self { manifest: Arc::new(manifest), bytes, _pins: Arc::default() })
     }
@@ -66,6 +74,15 @@ impl SnapshotManifest {
 pub(super) struct Incoming {
     offset: u64,
     hasher: Box<blake3::Hasher>,
+}
+
+/// Name of the file in which a file's content gathers.
+fn incoming_name(hash: &ContentHash) -> String {
+    format!("incoming-{}.tmp", hex(hash))
+}
+
+fn incoming_path(dir: &Path, file: &FileRef) -> PathBuf {
+    files_dir(dir).join(incoming_name(&file.hash))
 }
 
 impl<F: Fs> ShardStore<F> {
@@ -106,33 +123,56 @@ impl<F: Fs> ShardStore<F> {
     /// when that is its length. A piece that does not start where the last one ended is not taken: the returned
     /// offset says where to go on. Bytes that do not hash to the file's name are thrown away with an error.
     ///
-    /// One caller at a time per file.
+    /// Several transfers may want one file: while a piece of it is written, others are refused.
     pub fn receive_file(&self, file: &FileRef, offset: u64, bytes: &[u8]) -> Result<u64, StorageError> {
         let refused = |reason: String| StorageError::Transfer { name: file.name(), reason };
         let mut incoming = {
             let mut state = self.shared.lock();
-            if state.has_file(file) && !state.is_damaged(file) {
+            if state.has_file(file) && !state.missing_files().contains(file) {
                 return Ok(file.len_bytes);
             }
             let begin = || Incoming { offset: 0, hasher: Box::default() };
-            state.incoming.remove(&file.hash).unwrap_or_else(begin)
+            match state.incoming.insert(file.hash, None) {
+                Some(None) => return Err(refused("another transfer is writing it".into())),
+                Some(Some(incoming)) => incoming,
+                None => begin(),
+            }
         };
+        let result = self.receive_piece(file, &mut incoming, offset, bytes);
+        let mut state = self.shared.lock();
+        match result {
+            Ok(next) if next < file.len_bytes => {
+                state.incoming.insert(file.hash, Some(incoming));
+            }
+            // On failure the pieces before are forgotten too: the file starts again at 0.
+            _ => {
+                state.incoming.remove(&file.hash);
+            }
+        }
+        result
+    }
+
+    /// Takes a piece of a file whose entry in `incoming` says that this call is at it.
+    fn receive_piece(
+        &self,
+        file: &FileRef,
+        incoming: &mut Incoming,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, StorageError> {
+        let refused = |reason: String| StorageError::Transfer { name: file.name(), reason };
         if offset != incoming.offset {
-            let expected = incoming.offset;
-            self.shared.lock().incoming.insert(file.hash, incoming);
-            return Ok(expected);
+            return Ok(incoming.offset);
         }
         let end = offset + bytes.len() as u64;
         if end > file.len_bytes {
             return Err(refused(format!("{end} bytes of {}", file.len_bytes)));
         }
-        let aside = aside_path(&self.shared.dir, &format!("incoming-{}", file.name()));
-        // On failure the piece before is forgotten too: the file starts again at 0.
+        let aside = incoming_path(&self.shared.dir, file);
         self.write_piece(&aside, offset, bytes).map_err(StorageError::io("write", &aside))?;
         incoming.hasher.update(bytes);
         incoming.offset = end;
         if end < file.len_bytes {
-            self.shared.lock().incoming.insert(file.hash, incoming);
             return Ok(end);
         }
         if *incoming.hasher.finalize().as_bytes() != file.hash {
@@ -142,7 +182,34 @@ impl<F: Fs> ShardStore<F> {
         Ok(end)
     }
 
-    fn write_piece(&self, aside: &std::path::Path, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+    /// Gives up what arrived for transfers that ended: parts of files, and whole ones that no manifest and no job names.
+    /// To be called when none is under way; one that is loses nothing but has to begin again.
+    pub fn forget_transfers(&self) -> Result<(), StorageError> {
+        let parts: Vec<(ContentHash, u64)> = {
+            let mut state = self.shared.lock();
+            let awaited: BTreeSet<ContentHash> =
+                state.jobs.values().flat_map(|slot| slot.files()).map(|file| file.hash).collect();
+            state.received.retain(|hash, _| awaited.contains(hash));
+            state.received_segments.retain(|hash, _| awaited.contains(hash));
+            state.retire_files();
+            // As if they were being written: nobody begins anew before the old part is gone.
+            let idle = state.incoming.iter_mut().filter(|(_, incoming)| incoming.is_some());
+            idle.map(|(hash, incoming)| (*hash, incoming.take().map_or(0, |i| i.offset))).collect()
+        };
+        let mut result = Ok(());
+        for (hash, offset) in parts {
+            let path = files_dir(&self.shared.dir).join(incoming_name(&hash));
+            // Nothing was written yet for a file of which no byte arrived.
+            if offset > 0 {
+                result =
+                    result.and(self.shared.fs.remove_file(&path).map_err(StorageError::io("removal", path)));
+            }
+            self.shared.lock().incoming.remove(&hash);
+        }
+        result
+    }
+
+    fn write_piece(&self, aside: &Path, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let fs = &self.shared.fs;
         if offset == 0 && fs.exists(aside)? {
             fs.remove_file(aside)?;
@@ -151,7 +218,7 @@ impl<F: Fs> ShardStore<F> {
         fs.open(aside, mode)?.write_all_at(offset, bytes)
     }
 
-    fn seal_received(&self, file: &FileRef, aside: &std::path::Path) -> Result<(), StorageError> {
+    fn seal_received(&self, file: &FileRef, aside: &Path) -> Result<(), StorageError> {
         let (fs, dir) = (&self.shared.fs, &self.shared.dir);
         let path = file_path(dir, file);
         let seal = || {
@@ -237,8 +304,10 @@ impl State {
 
     /// Lets go of files that came for a snapshot which is not needed any more.
     fn forget_received(&mut self, snapshot: &SnapshotManifest) {
+        let awaited: BTreeSet<ContentHash> =
+            self.jobs.values().flat_map(|slot| slot.files()).map(|file| file.hash).collect();
         for file in snapshot.files() {
-            if !self.wanted.contains(&file) {
+            if !awaited.contains(&file.hash) {
                 self.received.remove(&file.hash);
                 self.received_segments.remove(&file.hash);
             }
@@ -253,6 +322,13 @@ impl State {
         new.digest_mismatches = self.digest_mismatches;
         new.failed_jobs = self.failed_jobs;
         new.incoming = std::mem::take(&mut self.incoming);
+        // Another transfer may count on what it has fetched so far.
+        new.received = std::mem::take(&mut self.received);
+        new.received_segments = std::mem::take(&mut self.received_segments);
+        for file in new.manifest.files() {
+            new.received.remove(&file.hash);
+            new.received_segments.remove(&file.hash);
+        }
         new.files.inherit(std::mem::take(&mut self.files));
         *self = new;
         self.retire_files();

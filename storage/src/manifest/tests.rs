@@ -90,6 +90,19 @@ fn partitions_tile_time() {
     assert_ne!(Partition::of_metric(-1), Partition::of_metric(0));
 }
 
+#[test]
+fn a_later_releases_manifest_is_no_damage() {
+    let mut bytes = sample().encode();
+    let end = bytes.len() - 4;
+    bytes[7] = VERSION + 1;
+    assert_eq!(Manifest::decode(&bytes), Err("the checksum is wrong".into()), "a flipped bit is damage");
+    let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();
+    bytes[end..].copy_from_slice(&checksum);
+    let error = Manifest::decode(&bytes).expect_err("not known here").of_file("manifest");
+    assert!(matches!(error, StorageError::Version { version: 2, known: 1, .. }), "{error}");
+    assert!(!error.is_damage());
+}
+
 proptest! {
     #[test]
     fn any_flipped_bit_is_found(at: prop::sample::Index, bit in 0u8..8) {

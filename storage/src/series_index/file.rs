@@ -11,6 +11,7 @@ use protocol::varint;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::{Registry, RegistryView};
+use crate::error::FormatError;
 
 /// First bytes of a registry file; the last is the version.
 const MAGIC: &[u8; 8] = b"PHREGIS\x01";
@@ -73,13 +74,14 @@ pub fn encode_registry_file(view: &RegistryView, first: usize) -> Vec<u8> {
 }
 
 /// Registers the series of a file. The registry must hold all ordinals before the file's first.
-pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(), String> {
+pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(), FormatError> {
     let (header, rest) = bytes.split_at_checked(HEADER_BYTES).ok_or("shorter than a header")?;
     if header[..7] != MAGIC[..7] {
         return Err("not a registry file".into());
     }
     if header[7] != MAGIC[7] {
-        return Err(format!("version {} is not known", header[7]));
+        let (what, version, known) = ("a registry file", header[7], MAGIC[7]);
+        return Err(FormatError::Version { what, version, known });
     }
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
@@ -91,7 +93,8 @@ pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(),
     if generation != registry.generation() || first as usize != registry.len() {
         return Err(format!(
             "generation {generation} from ordinal {first} does not follow what is registered"
-        ));
+        )
+        .into());
     }
     if first > 0 && seed != registry.seed {
         return Err("the seed is not that of the ordinals before".into());
@@ -101,7 +104,7 @@ pub fn decode_registry_file(bytes: &[u8], registry: &mut Registry) -> Result<(),
         return Err("the body's checksum is wrong".into());
     }
     if body_len > MAX_BODY_BYTES {
-        return Err(format!("claims a body of {body_len} bytes"));
+        return Err(format!("claims a body of {body_len} bytes").into());
     }
     let body =
         zstd::bulk::decompress(packed, body_len as usize).map_err(|e| format!("can not be unpacked: {e}"))?;

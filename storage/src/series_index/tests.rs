@@ -111,6 +111,14 @@ fn registering_twice_gives_the_same_ordinal() {
 }
 
 #[test]
+fn a_later_releases_file_is_no_damage() {
+    let mut bytes = encode_registry_file(&Registry::new(1).view(), 0);
+    bytes[7] += 1;
+    let error = decode_registry_file(&bytes, &mut Registry::new(1)).expect_err("not known here");
+    assert!(!error.of_file("f").is_damage());
+}
+
+#[test]
 fn a_file_takes_few_bytes_a_series() {
     let (mut registry, names) = (Registry::new(1), tenants());
     for host in 0..200 {

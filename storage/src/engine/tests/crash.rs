@@ -285,14 +285,13 @@ fn a_damaged_segment_fails_reads_until_a_peers_copy_takes_its_place() {
 }
 
 #[test]
-fn a_merge_waits_for_the_copy_of_a_damaged_input() {
+fn a_merge_with_a_damaged_input_takes_the_others_result() {
     let mut healthy = Replica::new();
     for round in 0..2 {
         healthy.write(&[("a", round, round as f64)]);
         healthy.begin_flush(false);
         healthy.settle();
     }
-    let copies = healthy.fs.fork(1);
     let fs = healthy.fs.fork(2);
     fs.delete(&some_file(&healthy, ".seg")).expect("gone");
     healthy.settle_with(&FlushPolicy { merge_all: true, max_age_ms: i64::MAX, ..FlushPolicy::default() });
@@ -303,18 +302,47 @@ fn a_merge_waits_for_the_copy_of_a_damaged_input() {
         apply_entry(&store, i as u64 + 1, command);
     }
     run_jobs(&store);
+    // The input is asked for too, but nobody has it any more.
     let missing = store.missing_files();
-    assert_eq!((missing.len(), store.stats().pending_ops), (1, 1));
-    transfer(&open(&copies).expect("opens"), &store, &missing[0]);
+    assert_eq!((missing.len(), store.stats().pending_ops), (2, 1));
+    assert!(healthy.store.read_file_chunk(&missing[1], 0, 10).is_err(), "the others removed it");
+    transfer(&healthy.store, &store, &missing[0]);
     run_jobs(&store);
+    assert_eq!(store.missing_files(), []);
     assert_eq!(store.digest(), healthy.store.digest());
     assert_eq!(read(&store.snapshot()), healthy.read());
+    assert_eq!(read(&open(&fs).expect("opens again").snapshot()), healthy.read());
+}
+
+#[test]
+fn a_store_behind_the_purged_log_is_damaged_and_keeps_its_files() {
+    let replica = eventful();
+    let flushed = replica.store.flushed().expect("it flushed").index;
+    let listing = |fs: &MemFs| fs.list(&files::files_dir(Path::new(DIR))).expect("a listing");
+    let open_behind = |fs: &MemFs, covered| {
+        ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), ShardOptions::default(), covered)
+    };
+    assert!(open_behind(&replica.fs, flushed).is_ok());
+    let older = open_behind(&replica.fs, LogIndex(flushed.0 + 1));
+    assert!(matches!(older, Err(StorageError::Corrupt { .. })));
+    replica.fs.delete(&Path::new(DIR).join(MANIFEST_FILE)).expect("gone");
+    let before = listing(&replica.fs);
+    let gone = open_behind(&replica.fs, LogIndex(1));
+    assert!(matches!(gone, Err(StorageError::MissingFile { .. })), "{gone:?}");
+    assert_eq!(listing(&replica.fs), before);
+    assert!(before.len() > 2);
 }
 
 #[test]
 fn another_shards_manifest_is_refused() {
     let replica = eventful();
-    let other = ShardStore::open(replica.fs.clone(), Path::new(DIR), ShardId(2), ShardOptions::default());
+    let other = ShardStore::open(
+        replica.fs.clone(),
+        Path::new(DIR),
+        ShardId(2),
+        ShardOptions::default(),
+        LogIndex(0),
+    );
     assert!(matches!(other, Err(StorageError::Corrupt { .. })));
 }
 
@@ -322,10 +350,12 @@ fn another_shards_manifest_is_refused() {
 fn a_replica_that_made_other_files_takes_the_leaders() {
     let mut leader = Replica::new();
     leader.write(&[("a", 1, 1.0)]);
+    leader.write_metadata("m", "help");
     leader.begin_flush(false);
     leader.settle();
 
-    // The same log but for one value: as if an encoder or the memory of this replica were wrong.
+    // The same log but for one value: as if an encoder or the memory of this replica were wrong. Registry and metadata
+    // are the same.
     let mut wrong = Replica::new();
     wrong.write(&[("a", 1, 1.5)]);
     for (i, command) in leader.log.iter().enumerate().skip(1) {
@@ -350,6 +380,9 @@ fn a_replica_that_made_other_files_takes_the_leaders() {
     assert_eq!(wrong.store.digest(), leader.store.digest());
     let kept = wrong.fs.list(&files::quarantine_dir(Path::new(DIR))).expect("a listing");
     assert_eq!(kept.len(), 1, "the other result is kept aside");
+    let again = open(&wrong.fs).expect("all files of the manifest are there");
+    assert_eq!(again.digest(), leader.store.digest());
+    assert_eq!(read(&again.snapshot()), leader.read());
 }
 
 #[test]
@@ -393,6 +426,111 @@ fn a_transfer_goes_on_where_it_broke_off() {
         offset = receiver.store.receive_file(&file, offset, &chunk).expect("taken");
     }
     assert!(!receiver.store.missing(&snapshot).contains(&file));
+}
+
+#[test]
+fn two_transfers_of_one_file_do_not_mix() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0), ("b", 2, 2.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let snapshot = leader.store.manifest_for_snapshot();
+    let receiver = Replica::new();
+    let file = receiver.store.missing(&snapshot)[0];
+    let whole = leader.store.read_file_chunk(&file, 0, usize::MAX).expect("the file");
+    receiver.store.receive_file(&file, 0, &whole[..50]).expect("taken");
+    // While the first writes its next piece, the second begins.
+    let second = receiver.store.clone();
+    let incoming = receiver.store.shared.lock().incoming.insert(file.hash, None).flatten();
+    assert!(second.receive_file(&file, 0, &whole[..20]).is_err(), "the file is being written");
+    second.forget_transfers().expect("what is being written is left alone");
+    receiver.store.shared.lock().incoming.insert(file.hash, incoming);
+    assert_eq!(second.receive_file(&file, 0, &whole[..20]).expect("told where to go on"), 50);
+    assert_eq!(receiver.store.receive_file(&file, 50, &whole[50..]).expect("whole"), file.len_bytes);
+    let path = files::file_path(Path::new(DIR), &file);
+    assert_eq!(receiver.fs.read(&path, u64::MAX).expect("sealed"), whole);
+}
+
+#[test]
+fn transfers_of_one_file_side_by_side_seal_it_whole() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0), ("b", 2, 2.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let snapshot = leader.store.manifest_for_snapshot();
+    for _ in 0..50 {
+        let receiver = Replica::new();
+        let file = receiver.store.missing(&snapshot)[0];
+        let whole = leader.store.read_file_chunk(&file, 0, usize::MAX).expect("the file");
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut offset = 0;
+                    while offset < file.len_bytes {
+                        let piece = &whole[offset as usize..(offset as usize + 5).min(whole.len())];
+                        // A transfer that is refused begins again.
+                        offset = receiver.store.receive_file(&file, offset, piece).unwrap_or(0);
+                    }
+                });
+            }
+        });
+        let path = files::file_path(Path::new(DIR), &file);
+        assert_eq!(receiver.fs.read(&path, u64::MAX).expect("sealed"), whole);
+    }
+}
+
+#[test]
+fn what_arrived_for_transfers_that_ended_goes() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0), ("b", 2, 2.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let snapshot = leader.store.manifest_for_snapshot();
+    let receiver = Replica::new();
+    let missing = receiver.store.missing(&snapshot);
+    assert!(missing.len() >= 2);
+    transfer(&leader.store, &receiver.store, &missing[0]);
+    let chunk = leader.store.read_file_chunk(&missing[1], 0, 50).expect("a chunk");
+    assert_eq!(receiver.store.receive_file(&missing[1], 0, &chunk).expect("taken"), 50);
+    let count = || receiver.fs.list(&files::files_dir(Path::new(DIR))).expect("a listing").len();
+    assert_eq!(count(), 2);
+    receiver.store.forget_transfers().expect("no fault is planned");
+    receiver.run_jobs();
+    assert_eq!(count(), 0);
+    // It can begin again.
+    for file in receiver.store.missing(&snapshot) {
+        transfer(&leader.store, &receiver.store, &file);
+    }
+    receiver.store.install_snapshot(&snapshot).expect("all is here");
+    assert_eq!(receiver.store.digest(), leader.store.digest());
+}
+
+#[test]
+fn a_snapshot_leaves_what_another_transfer_fetched() {
+    let mut leader = Replica::new();
+    leader.write(&[("a", 1, 1.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let older =
+        SnapshotManifest::decode(leader.store.manifest_for_snapshot().bytes().clone()).expect("whole");
+    let copies = leader.fs.fork(1);
+    leader.write(&[("b", 2, 2.0)]);
+    leader.begin_flush(false);
+    leader.settle();
+    let newer = leader.store.manifest_for_snapshot();
+    let receiver = Replica::new();
+    for file in receiver.store.missing(&newer) {
+        transfer(&leader.store, &receiver.store, &file);
+    }
+    // Meanwhile an older offer comes to its end.
+    for file in receiver.store.missing(&older) {
+        transfer(&open(&copies).expect("opens"), &receiver.store, &file);
+    }
+    receiver.store.install_snapshot(&older).expect("all is here");
+    receiver.run_jobs();
+    assert_eq!(receiver.store.missing(&newer), [], "what was fetched for the newer one is still here");
+    receiver.store.install_snapshot(&newer).expect("all is here");
+    assert_eq!(receiver.store.digest(), leader.store.digest());
 }
 
 impl Replica {

@@ -146,7 +146,7 @@ pub fn open(fs: &MemFs) -> Result<ShardStore<MemFs>, StorageError> {
 }
 
 pub fn open_with(fs: &MemFs, options: ShardOptions) -> Result<ShardStore<MemFs>, StorageError> {
-    ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), options)
+    ShardStore::open(fs.clone(), Path::new(DIR), ShardId(1), options, LogIndex(0))
 }
 
 pub fn apply_entry(store: &ShardStore<MemFs>, index: u64, command: &[u8]) -> CommandOutcome {

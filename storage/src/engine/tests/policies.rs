@@ -135,8 +135,8 @@ fn a_new_generation_forgets_series_and_is_told_to_writers() {
 #[test]
 fn a_shard_holds_as_many_series_as_it_may() {
     let fs = crate::fs::mem::MemFs::new(1);
-    let store =
-        ShardStore::open(fs, Path::new(DIR), ShardId(1), ShardOptions { max_series: 2 }).expect("opens");
+    let store = ShardStore::open(fs, Path::new(DIR), ShardId(1), ShardOptions { max_series: 2 }, LogIndex(0))
+        .expect("opens");
     let header = CommandHeader::default();
     let write = |index: u64, samples: &[(&str, i64, f64)]| {
         let bytes = protocol::command::encode_write(header, &[sub_batch(samples)]);
