@@ -266,7 +266,10 @@ impl Running<'_> {
         let mut expr = prepare(parsed, &self.times)?;
         mark_resets(&mut expr, false);
         let mut store = Store::new(Budget::new(self.limits, cancel));
-        let plan = self.explain.then(|| explain::plan(&expr, grid, &self.features, self.subquery_step));
+        let plan = match self.explain {
+            true => Some(explain::plan(&expr, grid, &self.features, self.subquery_step, &self.limits)?),
+            false => None,
+        };
         let value = match value_type {
             ValueType::String => {
                 let text = expr.string_literal().cloned().unwrap_or_default();
@@ -329,8 +332,8 @@ impl Running<'_> {
 
     /// Asks the shards for everything that a tree needs.
     async fn fetch(&self, expr: &Expr, grid: Grid, store: &mut Store) -> Result<()> {
-        let mut collector = Collector::new(&self.features, self.subquery_step);
-        collector.visit(expr, grid);
+        let mut collector = Collector::new(&self.features, self.subquery_step, &self.limits);
+        collector.visit(expr, grid)?;
         let jobs = collector.jobs;
         let levels = jobs.iter().map(|job| job.level + 1).max().unwrap_or(0);
         for level in 0..levels {
@@ -400,7 +403,8 @@ impl Running<'_> {
             span_end: end,
             start_ms: job.grid.start,
             step_ms: job.grid.step,
-            steps: job.grid.count.min(u32::MAX as usize) as u32,
+            // `Limits::check_grid` keeps grids below what does not fit.
+            steps: u32::try_from(job.grid.count).unwrap_or(u32::MAX),
             query_start_ms: self.times.start,
             query_end_ms: self.times.end,
             query_step_ms: self.times.step,
@@ -491,7 +495,7 @@ impl Running<'_> {
         grid: Grid,
         store: &mut Store,
     ) -> Result<Vec<MatrixSeries>> {
-        let inner = subquery_grid(subquery, grid, self.subquery_step);
+        let inner = subquery_grid(subquery, grid, self.subquery_step, &self.limits)?;
         self.fetch(&subquery.expr, inner, store).await?;
         let series = self.with_evaluator(store, |e| e.vector(&subquery.expr, inner))?;
         match to_matrix(self.without_dropped_names(series)?, &inner) {

@@ -117,7 +117,11 @@ impl QueryError {
             Self::TooMuchMemory { limit } => (4, limit.to_string()),
             Self::Timeout(at) => (5, at.clone()),
             Self::Canceled(at) => (6, at.clone()),
-            Self::Source(_) | Self::Protocol(_) => (7, text),
+            Self::Source(error) => {
+                let at = SOURCE_KINDS.iter().position(|kind| *kind == error.kind);
+                (at.map_or(INTERNAL, |at| FIRST_SOURCE_KIND + at as u32), text)
+            }
+            Self::Protocol(_) => (INTERNAL, text),
         }
     }
 
@@ -131,7 +135,63 @@ impl QueryError {
             4 => Self::TooMuchMemory { limit: number() },
             5 => Self::Timeout(text),
             6 => Self::Canceled(text),
-            _ => Self::Source(SourceError::new(ErrorKind::Internal, text)),
+            _ => {
+                let at = kind.checked_sub(FIRST_SOURCE_KIND).and_then(|at| SOURCE_KINDS.get(at as usize));
+                Self::Source(SourceError::new(at.copied().unwrap_or(ErrorKind::Internal), text))
+            }
         }
+    }
+}
+
+/// A fault of the shard's own, of no kind that travels.
+const INTERNAL: u32 = 7;
+
+/// The number of the first of [`SOURCE_KINDS`] in fragment answers; the others follow.
+const FIRST_SOURCE_KIND: u32 = 16;
+
+/// Kinds of a failure below the engine, in the order of their numbers. New ones go to the end.
+const SOURCE_KINDS: [ErrorKind; 11] = [
+    ErrorKind::InvalidInput,
+    ErrorKind::NotFound,
+    ErrorKind::Conflict,
+    ErrorKind::PermissionDenied,
+    ErrorKind::LimitExceeded,
+    ErrorKind::ResourceExhausted,
+    ErrorKind::Unavailable,
+    ErrorKind::Timeout,
+    ErrorKind::Canceled,
+    ErrorKind::Corruption,
+    ErrorKind::Internal,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_survive_the_wire() {
+        let there_and_back = |error: QueryError| {
+            let (kind, text) = error.to_wire();
+            (error.kind(), QueryError::from_wire(kind, text).kind())
+        };
+        for kind in SOURCE_KINDS {
+            let (sent, came) = there_and_back(SourceError::new(kind, "it failed").into());
+            assert_eq!(sent, came);
+        }
+        for error in [
+            QueryError::BadParameter("x".into()),
+            QueryError::Execution("x".into()),
+            QueryError::TooManySamples { limit: 1 },
+            QueryError::TooMuchMemory { limit: 1 },
+            QueryError::TooManyPoints { points: 2, limit: 1 },
+            QueryError::Timeout("x".into()),
+            QueryError::Canceled("x".into()),
+            QueryError::Protocol("x".into()),
+        ] {
+            let (sent, came) = there_and_back(error);
+            assert_eq!(sent, came);
+        }
+        // What a newer node may send.
+        assert_eq!(QueryError::from_wire(999, String::new()).kind(), ErrorKind::Internal);
     }
 }

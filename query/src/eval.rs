@@ -25,7 +25,7 @@ use protocol::matcher::Matcher;
 
 use crate::annotations::Annotations;
 use crate::error::QueryError;
-use crate::exec::Budget;
+use crate::exec::{Budget, column_bytes};
 use crate::features::Features;
 use crate::plan::push::{Chain, is_over_range, is_per_sample, keeps_name, names_one_metric};
 use crate::plan::{QueryTimes, go_max, go_min};
@@ -100,8 +100,11 @@ impl<'a> Evaluator<'a> {
         if let Some(values) = self.data.bound_scalar(expr)
             && values.len() == grid.count
         {
+            self.budget.hold(column_bytes(grid.count))?;
             return Ok(values.to_vec());
         }
+        self.budget.check()?;
+        self.budget.hold(column_bytes(grid.count))?;
         let same = |value: f64| vec![value; grid.count];
         let seconds = |millis: i64| millis as f64 / 1000.0;
         Ok(match &expr.kind {
@@ -128,7 +131,7 @@ impl<'a> Evaluator<'a> {
                 FunctionId::Time => (0..grid.count).map(|i| seconds(grid.at(i))).collect(),
                 FunctionId::Pi => same(std::f64::consts::PI),
                 FunctionId::Step => same(seconds(self.times.step)),
-                FunctionId::Range => same(seconds(self.times.end - self.times.start)),
+                FunctionId::Range => same(seconds(self.times.end.saturating_sub(self.times.start))),
                 FunctionId::Start => same(seconds(self.times.start)),
                 FunctionId::End => same(seconds(self.times.end)),
                 FunctionId::MinOf | FunctionId::MaxOf => {
@@ -145,6 +148,7 @@ impl<'a> Evaluator<'a> {
 
     /// `scalar(v)`: the only float of each step, NaN where there is none or more than one.
     fn scalar_of(&self, expr: &Expr, grid: Grid) -> Result<Vec<f64>> {
+        let _held = self.budget.hold_while(grid.count as u64)?;
         let mut values = vec![f64::NAN; grid.count];
         let mut seen = vec![0u8; grid.count];
         self.stream(expr, grid, &mut |series| {
@@ -171,6 +175,8 @@ impl<'a> Evaluator<'a> {
             ExprKind::Paren(inner) => self.stream(inner, grid, sink),
             ExprKind::StepInvariant(inner) => {
                 self.stream(inner, Grid::single(grid.start, grid.step), &mut |series| {
+                    let columns = 1 + u64::from(!series.histograms.is_empty());
+                    let _held = self.budget.columns(columns, grid.count)?;
                     sink(repeated(&series, grid.count))
                 })
             }
@@ -269,6 +275,7 @@ impl<'a> Evaluator<'a> {
         let Some(input) = args.first() else {
             // The time functions without an argument look at the evaluation time.
             let Some(f) = float_function(id) else { return Ok(()) };
+            let _held = self.budget.columns(1, grid.count)?;
             let values = (0..grid.count).map(|i| f((grid.at(i).div_euclid(1000)) as f64, &[])).collect();
             return sink(Series {
                 labels: Labels::empty(),
@@ -307,6 +314,9 @@ impl<'a> Evaluator<'a> {
         let drops = binary.op.changes_schema() || binary.return_bool;
         let mut run = |sink: Sink<'_>| {
             self.stream(vector, grid, &mut |series| {
+                // Histograms and comparisons are computed into columns of their own.
+                let columns = 1 + u64::from(!series.histograms.is_empty());
+                let _held = self.budget.columns(columns, grid.count)?;
                 let series = self.operate_with_scalar(binary, span, series, &scalars, swapped);
                 if !series.has_any() {
                     return Ok(());

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::QueryError;
+use crate::value::Grid;
 
 /// Limits of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,48 @@ impl Default for Limits {
             max_bytes: 512 << 20,
             timeout: Duration::from_secs(120),
         }
+    }
+}
+
+impl Limits {
+    /// See [`Budget::check_grid`].
+    pub fn check_grid(&self, grid: &Grid) -> Result<(), QueryError> {
+        // Steps travel to the shards as 32 bits.
+        let max_samples = self.max_samples.min(u64::from(u32::MAX));
+        if grid.count as u64 > max_samples {
+            return Err(QueryError::TooManySamples { limit: max_samples });
+        }
+        if column_bytes(grid.count) > self.max_bytes {
+            return Err(QueryError::TooMuchMemory { limit: self.max_bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a column of floats.
+pub fn column_bytes(steps: usize) -> u64 {
+    (steps as u64).saturating_mul(8)
+}
+
+/// Bytes that are held as long as this lives.
+#[must_use]
+#[derive(Debug)]
+pub struct Held<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Held<'_> {
+    /// Holds more.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), QueryError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.budget.hold(bytes)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
     }
 }
 
@@ -112,6 +155,24 @@ impl Budget {
         Ok(())
     }
 
+    /// Counts bytes that are held until the guard goes.
+    pub fn hold_while(&self, bytes: u64) -> Result<Held<'_>, QueryError> {
+        self.hold(bytes)?;
+        Ok(Held { budget: self, bytes })
+    }
+
+    /// Counts columns of a float per step, before they are made; given back when the guard goes.
+    pub fn columns(&self, columns: u64, steps: usize) -> Result<Held<'_>, QueryError> {
+        self.hold_while(column_bytes(steps).saturating_mul(columns))
+    }
+
+    /// Refuses a grid on which no query could be evaluated: a single column over it is more than the query may hold,
+    /// or a series with a sample at each step more than it may load. Grids are checked before anything is made for
+    /// their steps, because a subquery's range and step, not the data, decide how many those are.
+    pub fn check_grid(&self, grid: &Grid) -> Result<(), QueryError> {
+        self.limits.check_grid(grid)
+    }
+
     /// Gives bytes back.
     pub fn release(&self, bytes: u64) {
         self.held.set(self.held.get().saturating_sub(bytes));
@@ -163,6 +224,26 @@ mod tests {
         assert!(budget.hold(50).is_ok());
         assert!(budget.hold(1).unwrap_err().to_string().contains("100 bytes (query.max_memory)"));
         assert_eq!(budget.peak_bytes(), 101);
+    }
+
+    #[test]
+    fn guards_give_back_what_they_held() {
+        let budget = Budget::new(
+            Limits { max_bytes: 100, max_samples: 50, ..Limits::default() },
+            CancelFlag::default(),
+        );
+        {
+            let mut held = budget.columns(2, 5).unwrap();
+            assert!(held.grow(20).is_ok());
+            assert!(budget.hold_while(1).is_err());
+        }
+        assert!(budget.hold_while(99).is_ok());
+        let grid = |count| Grid { start: 0, step: 1, count };
+        assert!(budget.check_grid(&grid(12)).is_ok());
+        assert!(matches!(budget.check_grid(&grid(13)), Err(QueryError::TooMuchMemory { limit: 100 })));
+        assert!(matches!(budget.check_grid(&grid(51)), Err(QueryError::TooManySamples { limit: 50 })));
+        let endless = Limits { max_bytes: u64::MAX, max_samples: u64::MAX, ..Limits::default() };
+        assert!(endless.check_grid(&grid(usize::MAX)).is_err());
     }
 
     #[test]

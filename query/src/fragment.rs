@@ -110,9 +110,6 @@ impl Data for ShardData<'_> {
     }
 }
 
-/// Steps that a fragment may ask for: more than any grid that the coordinator makes.
-const MAX_STEPS: u32 = 16 << 20;
-
 fn evaluate(
     source: &dyn ShardSource,
     tenant: &TenantId,
@@ -120,11 +117,12 @@ fn evaluate(
     limits: Limits,
     cancel: CancelFlag,
 ) -> Result<FragmentAnswer> {
-    if request.steps == 0 || request.steps > MAX_STEPS || request.step_ms < 1 {
+    if request.steps == 0 || request.step_ms < 1 {
         let message = format!("{} steps of {} ms are no grid", request.steps, request.step_ms);
         return Err(QueryError::Protocol(message));
     }
     let grid = Grid { start: request.start_ms, step: request.step_ms, count: request.steps as usize };
+    limits.check_grid(&grid)?;
     let times =
         QueryTimes { start: request.query_start_ms, end: request.query_end_ms, step: request.query_step_ms };
     let span = Span { start: request.span_start, end: request.span_end };

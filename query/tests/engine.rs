@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use memory::{MemoryCluster, Shard, Value};
 use proptest::prelude::*;
+use protocol::error::ErrorKind;
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
@@ -96,6 +97,58 @@ fn limits_are_named_when_they_stop_a_query() {
         assert!(error.to_string().starts_with("exceeded maximum resolution of 11,000 points per timeseries"));
         assert_eq!(error.error_type(), "bad_data");
     }
+}
+
+#[test]
+fn the_steps_of_subqueries_are_bounded() {
+    for shards in [1, 7] {
+        let engine = engine(shards, EngineOptions::default());
+        for query in [
+            "sum_over_time(a_total[100y:1ms])",
+            "a_total[100y:1ms]",
+            "max_over_time(sum(a_total)[100y:1ms])",
+            "max_over_time(max_over_time(a_total[100y:1s])[100y:1s])",
+            "max_over_time(vector(time())[100y:1ms])",
+            "max_over_time(max_over_time(vector(1)[1y:1m])[100y:1ms])",
+            "absent_over_time(a_total[100y:1ms])",
+            "absent(sum_over_time(a_total[100y:1ms]))",
+            "quantile_over_time(scalar(max_over_time(sum(a_total)[100y:1ms])), a_total[5m])",
+            "topk(scalar(max_over_time(vector(1)[100y:1ms])), a_total)",
+            "a_total + on() group_left max_over_time(vector(1)[100y:1ms])",
+        ] {
+            let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
+            assert!(matches!(error, QueryError::TooManySamples { .. }), "{query}: {error}");
+            assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{query}");
+        }
+        // More steps than a column may have, though a sparse series has few samples.
+        let engine = self::engine(shards, with_limits(|l| l.max_bytes = 1 << 20));
+        for query in ["sum_over_time(a_total[2d:1s])", "max_over_time(sum(a_total)[2d:1s])", "a_total[2d:1s]"]
+        {
+            let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
+            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000 }), "{query}: {error}");
+        }
+        // One column fits, the columns of everything that is needed at once do not.
+        for query in [
+            "sum_over_time(a_total[1d:1s])",
+            "max_over_time(sum by (instance) (a_total)[1d:1s])",
+            "max_over_time(avg by (instance) (a_total)[1d:1s])",
+            "max_over_time((a_total > 1)[1d:1s])",
+            "max_over_time((a_total * on(instance) b_total)[1d:1s])",
+            "max_over_time((a_total @ 60)[1d:1s])",
+            "max_over_time(topk(1, a_total)[1d:1s])",
+            "max_over_time(count_values(\"value\", a_total)[1d:1s])",
+            "max_over_time(vector(time() + time())[1d:1s])",
+        ] {
+            let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
+            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000 }), "{query}: {error}");
+        }
+        let result = run(&engine, &instant("max_over_time(sum(a_total)[2h:1s])", 9 * MINUTE)).unwrap();
+        assert_eq!(count(&result), 1);
+    }
+    // Many steps of nothing cost nothing.
+    let engine = engine(3, EngineOptions::default());
+    let result = run(&engine, &instant("max_over_time(sum(nothing)[300d:1s])", 9 * MINUTE)).unwrap();
+    assert_eq!(count(&result), 0);
 }
 
 #[test]

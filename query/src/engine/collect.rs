@@ -1,7 +1,9 @@
 //! Which parts of a tree the shards are asked for.
 
+use super::Result;
 use crate::eval::info::{info_selector, info_timestamps};
 use crate::eval::range::subquery_grid;
+use crate::exec::Limits;
 use crate::features::Features;
 use crate::plan::push::{Chain, Sharing, sharing};
 use crate::plan::resets::any_marked;
@@ -67,17 +69,19 @@ pub(super) struct Collector<'a> {
     pub jobs: Vec<Job<'a>>,
     features: &'a Features,
     subquery_step: i64,
+    limits: &'a Limits,
 }
 
 impl<'a> Collector<'a> {
-    pub fn new(features: &'a Features, subquery_step: i64) -> Self {
-        Self { jobs: Vec::new(), features, subquery_step }
+    pub fn new(features: &'a Features, subquery_step: i64, limits: &'a Limits) -> Self {
+        Self { jobs: Vec::new(), features, subquery_step, limits }
     }
 
-    /// Collects the jobs of a part; returns the level above all of them.
-    pub fn visit(&mut self, expr: &'a Expr, grid: Grid) -> usize {
+    /// Collects the jobs of a part; returns the level above all of them. Fails where a subquery has more steps than
+    /// the limits allow.
+    pub fn visit(&mut self, expr: &'a Expr, grid: Grid) -> Result<usize> {
         if grid.count == 0 {
-            return 0;
+            return Ok(0);
         }
         if let ExprKind::StepInvariant(inner) = &expr.kind {
             return self.visit(inner, Grid::single(grid.start, grid.step));
@@ -91,14 +95,14 @@ impl<'a> Collector<'a> {
         match &expr.kind {
             ExprKind::Aggregate(aggregate) => match sharing(aggregate, self.features) {
                 Some((Sharing::Partial, chain)) => {
-                    let level = self.push(expr, grid, Kind::Merge(aggregate), chain.scalars);
+                    let level = self.push(expr, grid, Kind::Merge(aggregate), chain.scalars)?;
                     // The parameter is needed here too.
-                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
+                    Ok(level.max(self.parameter(aggregate, grid)?))
                 }
                 Some((Sharing::Twice, chain)) => {
                     let kind = Kind::Select(aggregate, expr.span);
-                    let level = self.push(expr, grid, kind, chain.scalars);
-                    level.max(aggregate.param.as_ref().map_or(0, |param| self.visit(param, grid)))
+                    let level = self.push(expr, grid, kind, chain.scalars)?;
+                    Ok(level.max(self.parameter(aggregate, grid)?))
                 }
                 None => self.children(expr, grid),
             },
@@ -121,7 +125,7 @@ impl<'a> Collector<'a> {
                     }
                 }
                 FunctionId::Info => {
-                    let level = self.visit(&args[0], grid);
+                    let level = self.visit(&args[0], grid)?;
                     let selector = info_selector(args, expr.span);
                     let times = info_timestamps(selector.clone(), expr.span);
                     for (part, keep_names) in [(&selector, false), (&times, true)] {
@@ -137,24 +141,32 @@ impl<'a> Collector<'a> {
                             level: 0,
                         });
                     }
-                    level.max(1)
+                    Ok(level.max(1))
                 }
                 _ => self.children(expr, grid),
             },
             ExprKind::Subquery(subquery) => {
-                let inner = subquery_grid(subquery, grid, self.subquery_step);
+                let inner = subquery_grid(subquery, grid, self.subquery_step, self.limits)?;
                 self.visit(&subquery.expr, inner)
             }
             _ => self.children(expr, grid),
         }
     }
 
-    fn children(&mut self, expr: &'a Expr, grid: Grid) -> usize {
-        expr.children().into_iter().map(|child| self.visit(child, grid)).max().unwrap_or(0)
+    fn children(&mut self, expr: &'a Expr, grid: Grid) -> Result<usize> {
+        self.highest(expr.children(), grid)
     }
 
-    fn push(&mut self, expr: &Expr, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> usize {
-        let level = scalars.iter().map(|scalar| self.visit(scalar, grid)).max().unwrap_or(0);
+    fn parameter(&mut self, aggregate: &'a Aggregate, grid: Grid) -> Result<usize> {
+        aggregate.param.as_ref().map_or(Ok(0), |param| self.visit(param, grid))
+    }
+
+    fn highest(&mut self, exprs: Vec<&'a Expr>, grid: Grid) -> Result<usize> {
+        exprs.into_iter().try_fold(0, |level, expr| Ok(level.max(self.visit(expr, grid)?)))
+    }
+
+    fn push(&mut self, expr: &Expr, grid: Grid, kind: Kind<'a>, scalars: Vec<&'a Expr>) -> Result<usize> {
+        let level = self.highest(scalars.clone(), grid)?;
         let partial = matches!(kind, Kind::Merge(_) | Kind::Absence(..));
         self.jobs.push(Job {
             span: expr.span,
@@ -167,6 +179,6 @@ impl<'a> Collector<'a> {
             scalars,
             level,
         });
-        level + 1
+        Ok(level + 1)
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Reply;
 use super::collect::{Collector, Job, Kind};
+use super::{Reply, Result};
+use crate::exec::Limits;
 use crate::features::Features;
 use crate::promql::ast::{Expr, ExprKind};
 use crate::value::Grid;
@@ -82,10 +83,16 @@ fn place(kind: &Kind<'_>) -> &'static str {
 }
 
 /// The plan of a prepared expression.
-pub(super) fn plan(expr: &Expr, grid: Grid, features: &Features, subquery_step: i64) -> PlanNode {
-    let mut collector = Collector::new(features, subquery_step);
-    collector.visit(expr, grid);
-    node(expr, &collector.jobs)
+pub(super) fn plan(
+    expr: &Expr,
+    grid: Grid,
+    features: &Features,
+    subquery_step: i64,
+    limits: &Limits,
+) -> Result<PlanNode> {
+    let mut collector = Collector::new(features, subquery_step, limits);
+    collector.visit(expr, grid)?;
+    Ok(node(expr, &collector.jobs))
 }
 
 fn node(expr: &Expr, jobs: &[Job<'_>]) -> PlanNode {

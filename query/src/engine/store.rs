@@ -12,7 +12,7 @@ use crate::annotations::Annotations;
 use crate::error::QueryError;
 use crate::eval::aggregate::Aggregator;
 use crate::eval::{Data, absence};
-use crate::exec::Budget;
+use crate::exec::{Budget, column_bytes};
 use crate::fragment::wire;
 use crate::promql::ast::AggregateOp;
 use crate::promql::ast::Expr;
@@ -70,9 +70,12 @@ impl Store {
             if job.text.is_none() {
                 self.notes.merge(shifted(std::mem::take(&mut answer.annotations), shift));
             }
-            let decoded: Vec<Series> =
-                answer.series.into_iter().map(|s| wire::series_from_wire(s, steps)).collect::<Result<_>>()?;
-            self.budget.hold(decoded.iter().map(Series::bytes).sum())?;
+            let mut decoded = Vec::with_capacity(answer.series.len());
+            for series in answer.series {
+                let columns = 1 + u64::from(!series.histograms.is_empty());
+                self.budget.hold(column_bytes(steps) * columns + series.labels.len() as u64 + 96)?;
+                decoded.push(wire::series_from_wire(series, steps)?);
+            }
             rows.push(decoded);
             partials.push(answer.partials);
         }
@@ -83,12 +86,13 @@ impl Store {
                 let mut notes = Annotations::default();
                 for (rows, partials) in rows.into_iter().zip(partials) {
                     for row in rows {
-                        let group = whole.group(row.labels);
+                        let group = whole.group(row.labels, &self.budget)?;
                         group.drop_name |= row.drop_name;
                         group.rows.push(row.values);
                     }
                     for partial in partials {
-                        whole.merge(wire::group_from_wire(partial, steps)?, &mut notes);
+                        let _decoded = self.budget.columns(wire::GROUP_COLUMNS, steps)?;
+                        whole.merge(wire::group_from_wire(partial, steps)?, &mut notes, &self.budget)?;
                     }
                 }
                 let params = match aggregate.op {
@@ -97,7 +101,7 @@ impl Store {
                     }
                     _ => None,
                 };
-                let mut series = whole.finish(&params.unwrap_or_default(), &mut notes);
+                let mut series = whole.finish(&params.unwrap_or_default(), &mut notes, &self.budget)?;
                 self.notes.merge(notes);
                 // One shard meets groups in label order of its series, several one after the other; the order of
                 // the groups' labels is the same for any number.
@@ -112,6 +116,8 @@ impl Store {
                 })?
             }
             Kind::Absence(arg, over_time) => {
+                // A flag per step, and the series that stands for absence.
+                self.budget.hold(column_bytes(steps) + steps as u64)?;
                 let mut present = vec![false; steps];
                 for partial in partials.iter().flatten() {
                     for step in wire::presence_from_wire(partial, steps)? {

@@ -16,6 +16,8 @@ use protocol::histogram::Histogram;
 use protocol::labels::{Labels, METRIC_NAME};
 
 use crate::annotations::Annotations;
+use crate::error::QueryError;
+use crate::exec::{Budget, column_bytes};
 use crate::histogram::HistogramExt;
 use crate::kahan;
 use crate::promql::ast::{Aggregate, AggregateOp};
@@ -112,11 +114,31 @@ impl Aggregator {
         }
     }
 
-    /// The group of these labels, made when it is new.
-    pub fn group(&mut self, labels: Labels) -> &mut Group {
+    /// Columns of a float per step that a group has, rounded up.
+    fn columns(&self) -> u64 {
+        use AggregateOp::{Avg, Quantile, Stddev, Stdvar, Sum};
+        match self.op {
+            Quantile => 0,
+            Sum => 2,
+            // One for the flags, which are bytes.
+            Avg => 4,
+            Stddev | Stdvar => 5,
+            _ => 1,
+        }
+    }
+
+    /// Bytes that a new group of these labels holds.
+    fn group_bytes(&self, labels: &Labels) -> u64 {
+        // The labels stand in the index too.
+        column_bytes(self.steps) * self.columns() + 2 * labels.as_bytes().len() as u64 + 256
+    }
+
+    /// The group of these labels, made when it is new, which the budget has to allow.
+    pub fn group(&mut self, labels: Labels, budget: &Budget) -> Result<&mut Group, QueryError> {
         let at = match self.index.get(&labels) {
             Some(at) => *at,
             None => {
+                budget.hold(self.group_bytes(&labels))?;
                 let steps = self.steps;
                 let column = |wanted: bool, with: f64| if wanted { vec![with; steps] } else { Vec::new() };
                 use AggregateOp::{Avg, Quantile, Stddev, Stdvar, Sum};
@@ -138,23 +160,29 @@ impl Aggregator {
                 self.groups.len() - 1
             }
         };
-        &mut self.groups[at]
+        Ok(&mut self.groups[at])
     }
 
     /// Takes in a series.
-    pub fn add(&mut self, series: Series, notes: &mut Annotations) {
+    pub fn add(
+        &mut self,
+        series: Series,
+        notes: &mut Annotations,
+        budget: &Budget,
+    ) -> Result<(), QueryError> {
         let labels = self.group_labels(&series.labels);
         let (op, span) = (self.op, self.span);
         if op == AggregateOp::Quantile {
             note_ignored(op, &series, span, notes);
             if series.values.iter().any(|v| !is_absent(*v)) {
-                let group = self.group(labels);
+                let group = self.group(labels, budget)?;
                 group.drop_name |= series.drop_name;
+                budget.hold(column_bytes(series.values.len()))?;
                 group.rows.push(series.values);
             }
-            return;
+            return Ok(());
         }
-        let group = self.group(labels);
+        let group = self.group(labels, budget)?;
         group.drop_name |= series.drop_name;
         for (step, value) in series.values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
             group.add_float(op, step, *value);
@@ -168,16 +196,22 @@ impl Aggregator {
                 group.add_histogram(op, step, h, metric, span, notes);
             }
         }
+        Ok(())
     }
 
     /// Takes in the states of another part of the input.
-    pub fn merge(&mut self, mut other: Group, notes: &mut Annotations) {
+    pub fn merge(
+        &mut self,
+        mut other: Group,
+        notes: &mut Annotations,
+        budget: &Budget,
+    ) -> Result<(), QueryError> {
         let (op, span) = (self.op, self.span);
-        let mine = self.group(other.labels.clone());
+        let mine = self.group(other.labels.clone(), budget)?;
         mine.drop_name |= other.drop_name;
         mine.rows.append(&mut other.rows);
         if op == AggregateOp::Quantile {
-            return;
+            return Ok(());
         }
         for step in 0..other.high.len() {
             if !is_absent(other.high[step]) {
@@ -190,13 +224,30 @@ impl Aggregator {
         if !other.metric.is_empty() {
             mine.metric = other.metric;
         }
+        Ok(())
     }
 
     /// The output. `params` has the parameter at each step.
-    pub fn finish(self, params: &[f64], notes: &mut Annotations) -> Vec<Series> {
+    pub fn finish(
+        mut self,
+        params: &[f64],
+        notes: &mut Annotations,
+        budget: &Budget,
+    ) -> Result<Vec<Series>, QueryError> {
         let (op, span, steps) = (self.op, self.span, self.steps);
-        let finished = self.groups.into_iter().map(|group| group.finish(op, steps, params, span, notes));
-        finished.filter(Series::has_any).collect()
+        let mut finished = Vec::new();
+        for group in std::mem::take(&mut self.groups) {
+            let bytes = self.group_bytes(&group.labels);
+            budget.hold(column_bytes(steps))?;
+            let series = group.finish(op, steps, params, span, notes);
+            budget.release(bytes);
+            if series.has_any() {
+                finished.push(series);
+            } else {
+                budget.release(column_bytes(steps));
+            }
+        }
+        Ok(finished)
     }
 }
 

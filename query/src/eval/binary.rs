@@ -9,6 +9,7 @@ use protocol::labels::{Labels, METRIC_NAME};
 use super::{Evaluator, Result};
 use crate::annotations::HistogramOperation;
 use crate::error::QueryError;
+use crate::exec::column_bytes;
 use crate::format::format_labels;
 use crate::histogram::{HistogramExt, trim};
 use crate::promql::ast::{Binary, BinaryOp, Cardinality, Matching};
@@ -181,6 +182,9 @@ impl Evaluator<'_> {
         let right = self.vector(&binary.right, grid)?;
         self.budget.check()?;
         if binary.op.is_set() {
+            // A flag per step for each signature of the side that decides.
+            let deciding = if binary.op == BinaryOp::Or { left.len() } else { right.len() };
+            let _held = self.budget.hold_while((grid.count as u64).saturating_mul(deciding as u64))?;
             return set_operation(binary.op, &binary.matching, left, right, grid.count);
         }
         let results = Join::new(self, binary, span, grid.count, left, right).run()?;
@@ -320,6 +324,9 @@ impl<'e, 'a> Join<'e, 'a> {
         let (fill_one, fill_many) = self.fills();
         self.refuse_doubles(fill_one.is_some() || fill_many.is_some())?;
         let mut pairs: Vec<Pair> = Vec::new();
+        // Flags per step: which steps a signature met at, and the series at hand.
+        let flags = (self.steps as u64).saturating_mul(self.one_by_signature.len() as u64 + 1);
+        let _held = self.evaluator.budget.hold_while(flags)?;
         let mut one_met: Vec<Vec<bool>> = vec![Vec::new(); self.one_by_signature.len()];
         for (many, signature) in self.many.iter().zip(&self.many_signatures) {
             self.evaluator.budget.check()?;
@@ -328,7 +335,7 @@ impl<'e, 'a> Join<'e, 'a> {
             for one in candidates {
                 let one = &self.one[*one];
                 let labels = self.result_labels(&many.labels, &one.labels);
-                let mut pair = self.pair(labels, many, *signature);
+                let mut pair = self.pair(labels, many, *signature)?;
                 for step in 0..self.steps {
                     let (Some(m), Some(o)) = (many.get(step), one.get(step)) else {
                         seen[step] |= one.has(step);
@@ -341,7 +348,7 @@ impl<'e, 'a> Join<'e, 'a> {
             }
             if let Some(fill) = fill_one {
                 let filler = signature_labels(&many.labels, &self.binary.matching);
-                let mut pair = self.pair(self.result_labels(&many.labels, &filler), many, *signature);
+                let mut pair = self.pair(self.result_labels(&many.labels, &filler), many, *signature)?;
                 for step in (0..self.steps).filter(|step| !seen[*step]) {
                     if let Some(m) = many.get(step) {
                         self.meet(&mut pair, step, m, Sample::Float(fill));
@@ -364,7 +371,7 @@ impl<'e, 'a> Join<'e, 'a> {
                     let one = &self.one[*one];
                     let filler = signature_labels(&one.labels, &self.binary.matching);
                     let labels = self.result_labels(&filler, &one.labels);
-                    let mut pair = self.pair(labels, one, signature);
+                    let mut pair = self.pair(labels, one, signature)?;
                     for step in 0..self.steps {
                         let matched = one_met[signature].get(step).copied().unwrap_or(false);
                         if let (Some(o), false) = (one.get(step), matched) {
@@ -378,13 +385,16 @@ impl<'e, 'a> Join<'e, 'a> {
         Ok(pairs.into_iter().map(|pair| pair.series).filter(Series::has_any).collect())
     }
 
-    fn pair(&self, labels: Labels, origin: &Series, signature: usize) -> Pair {
+    fn pair(&self, labels: Labels, origin: &Series, signature: usize) -> Result<Pair> {
+        // The pair's values and a flag per step.
+        let bytes = column_bytes(self.steps) + self.steps as u64 + labels.as_bytes().len() as u64;
+        self.evaluator.budget.hold(bytes)?;
         let mut series = Series::empty(labels, self.steps);
         series.drop_name = self.binary.return_bool || (!self.binary.op.changes_schema() && origin.drop_name);
         if self.binary.return_bool && !self.evaluator.features.delayed_name_removal {
             series = self.evaluator.without_name(series);
         }
-        Pair { series, signature, met: vec![false; self.steps] }
+        Ok(Pair { series, signature, met: vec![false; self.steps] })
     }
 
     fn meet(&self, pair: &mut Pair, step: usize, many: Sample<'_>, one: Sample<'_>) {

@@ -7,6 +7,7 @@
 use protocol::labels::Labels;
 
 use super::{Evaluator, Result};
+use crate::exec::{Budget, column_bytes};
 use crate::format::{format_open_metrics, parse_float};
 use crate::histogram::{self, ClassicBucket};
 use crate::promql::ast::Expr;
@@ -133,6 +134,7 @@ impl Evaluator<'_> {
         for group in groups {
             self.budget.check()?;
             let metric = group.labels.metric_name();
+            self.budget.hold(column_bytes(grid.count) + group.labels.as_bytes().len() as u64)?;
             let mut result = Series::empty(group.labels.clone(), grid.count);
             result.drop_name = group.drop_name;
             for step in 0..grid.count {
@@ -179,7 +181,7 @@ impl Evaluator<'_> {
             let result = self.without_name(result);
             match &quantile_label {
                 None => out.push(result),
-                Some((label, quantiles)) => out.extend(by_quantile(result, label, quantiles)),
+                Some((label, quantiles)) => out.extend(by_quantile(result, label, quantiles, self.budget)?),
             }
         }
         Ok(out)
@@ -187,21 +189,25 @@ impl Evaluator<'_> {
 }
 
 /// Labels a series with its quantile; a series for each, where the quantile changes over time.
-fn by_quantile(result: Series, label: &str, quantiles: &[f64]) -> Vec<Series> {
+fn by_quantile(result: Series, label: &str, quantiles: &[f64], budget: &Budget) -> Result<Vec<Series>> {
     let mut out: Vec<(u64, Series)> = Vec::new();
     for (step, q) in quantiles.iter().enumerate() {
         if is_absent(result.values[step]) {
             continue;
         }
         let bits = q.to_bits();
-        let at = out.iter().position(|(b, _)| *b == bits).unwrap_or_else(|| {
-            let labels = result.labels.with(label, &format_open_metrics(*q));
-            let mut series = Series::empty(labels, result.values.len());
-            series.drop_name = result.drop_name;
-            out.push((bits, series));
-            out.len() - 1
-        });
+        let at = match out.iter().position(|(b, _)| *b == bits) {
+            Some(at) => at,
+            None => {
+                let labels = result.labels.with(label, &format_open_metrics(*q));
+                budget.hold(column_bytes(result.values.len()) + labels.as_bytes().len() as u64)?;
+                let mut series = Series::empty(labels, result.values.len());
+                series.drop_name = result.drop_name;
+                out.push((bits, series));
+                out.len() - 1
+            }
+        };
         out[at].1.values[step] = result.values[step];
     }
-    out.into_iter().map(|(_, series)| series).collect()
+    Ok(out.into_iter().map(|(_, series)| series).collect())
 }

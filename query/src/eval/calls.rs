@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::{Evaluator, Result};
 use crate::error::QueryError;
+use crate::exec::column_bytes;
 use crate::promql::ast::{Expr, ExprKind, Text, ValueType};
 use crate::promql::functions::FunctionId;
 use crate::promql::functions::labels::{Replace, absent_labels, join, label_name, natural_order};
@@ -30,10 +31,12 @@ impl Evaluator<'_> {
             }
             FunctionId::Absent => {
                 let present = self.present(&args[0], grid)?;
+                self.budget.hold(column_bytes(grid.count))?;
                 Ok(absence(&args[0], &present, false))
             }
             FunctionId::AbsentOverTime => {
                 let present = self.present_over_time(args, grid)?;
+                self.budget.hold(column_bytes(grid.count))?;
                 Ok(absence(&args[0], &present, true))
             }
             FunctionId::LabelReplace => {
@@ -98,7 +101,7 @@ impl Evaluator<'_> {
 
     /// Steps at which a vector has an element.
     pub(crate) fn present(&self, expr: &Expr, grid: Grid) -> Result<Vec<bool>> {
-        let mut present = vec![false; grid.count];
+        let mut present = self.no_steps(grid)?;
         self.stream(expr, grid, &mut |series| {
             for (step, slot) in present.iter_mut().enumerate() {
                 *slot |= series.has(step);
@@ -108,9 +111,15 @@ impl Evaluator<'_> {
         Ok(present)
     }
 
+    /// A flag for each step, none set.
+    fn no_steps(&self, grid: Grid) -> Result<Vec<bool>> {
+        self.budget.hold(grid.count as u64)?;
+        Ok(vec![false; grid.count])
+    }
+
     /// Steps at which a range has a sample.
     pub(crate) fn present_over_time(&self, args: &[Expr], grid: Grid) -> Result<Vec<bool>> {
-        let mut present = vec![false; grid.count];
+        let mut present = self.no_steps(grid)?;
         self.over_range(FunctionId::PresentOverTime, args, grid, &mut |series| {
             for (slot, value) in present.iter_mut().zip(&series.values) {
                 *slot |= !is_absent(*value);

@@ -147,12 +147,16 @@ impl Evaluator<'_> {
             let mut enriched: Vec<Series> = Vec::new();
             for step in (0..grid.count).filter(|step| series.has(*step)) {
                 let Some(labels) = enrich(&series.labels, candidates, &wanted, grid, step)? else { continue };
-                let at = enriched.iter().position(|s| s.labels == labels).unwrap_or_else(|| {
-                    let mut fresh = Series::empty(labels, grid.count);
-                    fresh.drop_name = series.drop_name;
-                    enriched.push(fresh);
-                    enriched.len() - 1
-                });
+                let at = match enriched.iter().position(|s| s.labels == labels) {
+                    Some(at) => at,
+                    None => {
+                        self.budget.hold(series.bytes() + labels.as_bytes().len() as u64)?;
+                        let mut fresh = Series::empty(labels, grid.count);
+                        fresh.drop_name = series.drop_name;
+                        enriched.push(fresh);
+                        enriched.len() - 1
+                    }
+                };
                 if let Some(sample) = series.get(step) {
                     enriched[at].set(step, sample);
                 }

@@ -14,6 +14,7 @@ use protocol::sample::is_stale_nan;
 use super::selector::{Reference, advance};
 use super::{Evaluator, Result, Sink, millis};
 use crate::error::QueryError;
+use crate::exec::{Limits, column_bytes};
 use crate::promql::ast::{Edges, Expr, ExprKind, Subquery, ValueType};
 use crate::promql::functions::FunctionId;
 use crate::promql::functions::rate::{self, RateKind, float_rate, float_resets};
@@ -336,6 +337,7 @@ impl Evaluator<'_> {
         let mut along =
             |labels: &Labels, drop_name: bool, samples: &Samples<'_>, ranges: &Ranges, per_step: bool| {
                 let metric = labels.metric_name();
+                let mut held = self.budget.columns(1, grid.count)?;
                 let mut series = Series { drop_name, ..Series::empty(labels.clone(), grid.count) };
                 let mut kernel = kernel(id, samples, ranges.edges);
                 let (mut from, mut to, mut histogram_from, mut histogram_to) = (0, 0, 0, 0);
@@ -365,7 +367,12 @@ impl Evaluator<'_> {
                             has_floats = true;
                             series.values[step] = if is_absent(value) { f64::NAN } else { value };
                         }
-                        Answer::Histogram(h) => series.set_histogram(step, h),
+                        Answer::Histogram(h) => {
+                            if series.histograms.is_empty() {
+                                held.grow(column_bytes(grid.count))?;
+                            }
+                            series.set_histogram(step, h);
+                        }
                     }
                 }
                 if has_floats && matches!(id, FunctionId::Rate | FunctionId::Increase) {
@@ -397,7 +404,7 @@ impl Evaluator<'_> {
                 })
             }
             ExprKind::Subquery(subquery) => {
-                let inner = self.subquery_grid(subquery, grid);
+                let inner = self.subquery_grid(subquery, grid)?;
                 let ranges = Ranges {
                     reference: Reference::new(subquery.at, millis(subquery.offset.as_ref())),
                     range: subquery.range.millis,
@@ -406,6 +413,8 @@ impl Evaluator<'_> {
                 };
                 let per_step = !ranges.reference.is_fixed();
                 self.stream(&subquery.expr, inner, &mut |series| {
+                    // Times and values of all steps, at most.
+                    let _held = self.budget.columns(2, inner.count)?;
                     let samples = Samples::of_steps(&series, &inner);
                     self.budget.charge_samples(samples.len())?;
                     along(&series.labels, series.drop_name, &samples, &ranges, per_step)
@@ -415,9 +424,10 @@ impl Evaluator<'_> {
         }
     }
 
-    /// The times at which a subquery's expression is evaluated: multiples of its step.
-    pub(crate) fn subquery_grid(&self, subquery: &Subquery, grid: Grid) -> Grid {
-        subquery_grid(subquery, grid, self.subquery_step)
+    /// The times at which a subquery's expression is evaluated: multiples of its step. Fails when they are more than
+    /// the query's limits allow.
+    pub(crate) fn subquery_grid(&self, subquery: &Subquery, grid: Grid) -> Result<Grid> {
+        subquery_grid(subquery, grid, self.subquery_step, self.budget.limits())
     }
 
     /// Says so when a rate is taken of something that does not look like a counter.
@@ -438,13 +448,20 @@ impl Evaluator<'_> {
 }
 
 /// See [`Evaluator::subquery_grid`].
-pub(crate) fn subquery_grid(subquery: &Subquery, grid: Grid, default_step: i64) -> Grid {
+pub(crate) fn subquery_grid(
+    subquery: &Subquery,
+    grid: Grid,
+    default_step: i64,
+    limits: &Limits,
+) -> Result<Grid> {
     let step = subquery.step.as_ref().map_or(default_step, |step| step.millis).max(1);
     let reference = Reference::new(subquery.at, millis(subquery.offset.as_ref()));
     let (first, last) = (reference.time(grid.start), reference.time(grid.end()));
     let after = first.saturating_sub(subquery.range.millis);
     let start = after.div_euclid(step).saturating_add(1).saturating_mul(step);
-    Grid::between(start, last, step)
+    let grid = Grid::between(start, last, step);
+    limits.check_grid(&grid)?;
+    Ok(grid)
 }
 
 fn check_edges(id: FunctionId, edges: Edges) -> Result<()> {

@@ -8,6 +8,7 @@ use protocol::sample::is_stale_nan;
 
 use super::{Evaluator, Result, Sink, millis};
 use crate::error::QueryError;
+use crate::exec::column_bytes;
 use crate::histogram::HistogramExt;
 use crate::promql::ast::{At, Edges, Expr, ExprKind, VectorSelector};
 use crate::promql::functions::FunctionId;
@@ -131,6 +132,7 @@ impl Evaluator<'_> {
         let (first, last) = (reference.time(grid.start), reference.time(grid.end()));
         let range = TimeRange::new(first.saturating_sub(self.lookback).saturating_add(1), last);
         self.select(selector, range, |columns| {
+            let mut held = self.budget.columns(1, grid.count)?;
             let mut series = Series::empty(columns.labels.clone(), grid.count);
             let mut found = 0u64;
             // Numbers of samples at or before the reference time.
@@ -174,6 +176,9 @@ impl Evaluator<'_> {
                             before.filter(|b| b.same_as(h) && b.counter_reset_hint == h.counter_reset_hint);
                         let h = shared.unwrap_or_else(|| Arc::new(h.clone()));
                         found += h.weight();
+                        if series.histograms.is_empty() {
+                            held.grow(column_bytes(grid.count))?;
+                        }
                         series.set_histogram(step, h);
                     }
                 }
@@ -198,6 +203,8 @@ impl Evaluator<'_> {
         );
         self.select(selector, range, |columns| {
             let samples = super::range::Samples::read(&columns);
+            let with_histograms = u64::from(!columns.histograms.is_empty());
+            let _held = self.budget.columns(1 + with_histograms, grid.count)?;
             let mut series = Series::empty(columns.labels.clone(), grid.count);
             for step in 0..grid.count {
                 let time = reference.time(grid.at(step));

@@ -221,6 +221,9 @@ pub fn group_to_wire(group: &Group) -> PartialMessage {
     }
 }
 
+/// Columns of a float per step that [`group_from_wire`] makes, the list of present steps and the flags included.
+pub const GROUP_COLUMNS: u64 = 7;
+
 /// The other way of [`group_to_wire`].
 pub fn group_from_wire(m: PartialMessage, steps: usize) -> Result<Group> {
     let present = present_steps(&m.presence, steps)?;

@@ -7,6 +7,7 @@ use protocol::labels::Labels;
 use super::{Aggregator, note_ignored};
 use crate::error::QueryError;
 use crate::eval::{Evaluator, Result};
+use crate::exec::column_bytes;
 use crate::format::format_f64;
 use crate::histogram::HistogramExt;
 use crate::plan::{go_max, go_min};
@@ -34,20 +35,14 @@ impl Evaluator<'_> {
             return self.select_series(aggregate, span, series, &params, grid);
         }
         let aggregator = self.running(aggregate, grid)?;
-        Ok(aggregator.finish(&params.unwrap_or_default(), &mut self.notes.borrow_mut()))
+        aggregator.finish(&params.unwrap_or_default(), &mut self.notes.borrow_mut(), self.budget)
     }
 
     /// The running states of an aggregation.
     pub(crate) fn running(&self, aggregate: &Aggregate, grid: Grid) -> Result<Aggregator> {
         let mut aggregator = Aggregator::new(aggregate, grid.count);
-        let mut groups = 0;
         self.stream(&aggregate.expr, grid, &mut |series| {
-            aggregator.add(series, &mut self.notes.borrow_mut());
-            if aggregator.groups.len() > groups || aggregate.op == AggregateOp::Quantile {
-                groups = aggregator.groups.len();
-                self.budget.hold(grid.count as u64 * 8 + 256)?;
-            }
-            Ok(())
+            aggregator.add(series, &mut self.notes.borrow_mut(), self.budget)
         })?;
         Ok(aggregator)
     }
@@ -129,6 +124,7 @@ impl Evaluator<'_> {
             }
             by_labels.entry(grouper.group_labels(&s.labels)).or_default().push(i);
         }
+        self.budget.hold(series.iter().map(Series::bytes).sum())?;
         let mut out: Vec<Series> = series
             .iter()
             .map(|s| Series { drop_name: s.drop_name, ..Series::empty(s.labels.clone(), grid.count) })
@@ -230,10 +226,16 @@ impl Evaluator<'_> {
                             Sample::Histogram(h) => h.describe(),
                         };
                         let labels = grouper.group_labels(&series.labels.with(&label, &text));
-                        *by_labels.entry(labels.clone()).or_insert_with(|| {
-                            out.push(Series::empty(labels, grid.count));
-                            out.len() - 1
-                        })
+                        match by_labels.get(&labels) {
+                            Some(at) => *at,
+                            None => {
+                                self.budget
+                                    .hold(column_bytes(grid.count) + labels.as_bytes().len() as u64)?;
+                                by_labels.insert(labels.clone(), out.len());
+                                out.push(Series::empty(labels, grid.count));
+                                out.len() - 1
+                            }
+                        }
                     }
                 };
                 last = bits.map(|bits| (bits, at));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::exec::{CancelFlag, Limits};
 use crate::promql::ast::ExprKind;
 use crate::promql::parser::parse;
 use proptest::prelude::*;
@@ -15,27 +16,37 @@ fn series(i: usize, values: &[f64]) -> Series {
     Series { labels, drop_name: false, values: values.to_vec(), histograms: Vec::new() }
 }
 
+fn budget() -> Budget {
+    Budget::new(Limits::default(), CancelFlag::default())
+}
+
 /// The output when the input is cut into parts.
 fn in_parts(text: &str, input: &[f64], parts: usize) -> f64 {
     let aggregate = aggregate(text);
     let mut notes = Annotations::default();
+    let budget = budget();
     let mut whole = Aggregator::new(&aggregate, 1);
     for part in 0..parts {
         let mut shard = Aggregator::new(&aggregate, 1);
         for (i, value) in input.iter().enumerate().filter(|(i, _)| i % parts == part) {
-            shard.add(series(i, &[*value]), &mut notes);
+            shard.add(series(i, &[*value]), &mut notes, &budget).unwrap();
         }
-        shard.groups.into_iter().for_each(|group| whole.merge(group, &mut notes));
+        for group in shard.groups {
+            whole.merge(group, &mut notes, &budget).unwrap();
+        }
     }
-    whole.finish(&[0.5], &mut notes).first().map_or(ABSENT, |s| s.values[0])
+    whole.finish(&[0.5], &mut notes, &budget).unwrap().first().map_or(ABSENT, |s| s.values[0])
 }
 
 fn directly(text: &str, input: &[f64]) -> f64 {
     let aggregate = aggregate(text);
     let mut notes = Annotations::default();
+    let budget = budget();
     let mut whole = Aggregator::new(&aggregate, 1);
-    input.iter().enumerate().for_each(|(i, value)| whole.add(series(i, &[*value]), &mut notes));
-    whole.finish(&[0.5], &mut notes).first().map_or(ABSENT, |s| s.values[0])
+    for (i, value) in input.iter().enumerate() {
+        whole.add(series(i, &[*value]), &mut notes, &budget).unwrap();
+    }
+    whole.finish(&[0.5], &mut notes, &budget).unwrap().first().map_or(ABSENT, |s| s.values[0])
 }
 
 #[test]
