@@ -39,7 +39,7 @@ docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew
 	PHAROS_BLESS=1 cargo test --locked -p server --lib the_committed
 	PHAROS_BLESS=1 cargo test --locked -p query --test docs
 
-bench: ## Measures ingest on one node and on three, with a release build
+bench: ## Measures ingest and queries with a release build, beside other stores that are installed
 	cargo build --locked --release -p server
-	$(RELEASE) bench ingest --nodes 1
-	$(RELEASE) bench ingest --nodes 3
+	$(RELEASE) bench compare $(if $(BENCH_QUERIES),--queries $(BENCH_QUERIES))
+	$(RELEASE) bench ingest --workload b

@@ -1,7 +1,7 @@
 //! Deterministic metric workloads, encoded the way Prometheus sends them.
 //!
 //! A [`Workload`] is a fleet of hosts with 500 series each, scraped at a fixed interval: node-exporter and HTTP metrics
-//! with about ten labels a series; 43 % of the series are constant, 37 % are changing integers (counters, gauges in
+//! with eight to eleven labels a series; 43 % of the series are constant, 37 % are changing integers (counters, gauges in
 //! multiples of a page), 19 % decimals of two places, 1 % floats with full mantissas. One request carries one sample
 //! of each series of a few hosts: snappy over a remote write 1.0 message.
 //!
@@ -175,7 +175,7 @@ fn hundredths(value: f64) -> f64 {
 fn host(number: usize, seed: u64, interval_ms: i64) -> Host {
     let mut rng = stream(seed, Stream::Clients, number as u64);
     let mut series = Vec::with_capacity(SERIES_PER_HOST);
-    families(|name, labels, kind, gauge| {
+    families(number, |name, labels, kind, gauge| {
         let step = match (kind, gauge) {
             (Kind::Constant, _) => 0.0,
             // Rates spread over five decades, as in a real fleet.
@@ -186,6 +186,7 @@ fn host(number: usize, seed: u64, interval_ms: i64) -> Host {
             (Kind::Float, _) => rng.random_range(0.0005..0.2),
         };
         let value = match (kind, gauge) {
+            (Kind::Constant, _) if name == "up" || name.ends_with("_info") => 1.0,
             (Kind::Constant, _) if gauge => f64::from(rng.random_range(0..2_u32)),
             (Kind::Constant, _) => f64::from(rng.random_range(1..1_000_000_u32)) * 4096.0,
             (Kind::Integer, true) => f64::from(rng.random_range(10_000..4_000_000_u32)) * 4096.0,
@@ -200,35 +201,63 @@ fn host(number: usize, seed: u64, interval_ms: i64) -> Host {
     Host { series, offset_ms: (number as i64 * 7_919) % interval_ms, rng }
 }
 
+/// Where file systems are mounted, and of which type they are.
+const MOUNTS: [(&str, &str); 12] = [
+    ("/", "ext4"),
+    ("/boot", "vfat"),
+    ("/data", "xfs"),
+    ("/home", "ext4"),
+    ("/opt", "ext4"),
+    ("/srv", "xfs"),
+    ("/var", "ext4"),
+    ("/var/lib/containers", "xfs"),
+    ("/var/log", "ext4"),
+    ("/dev/shm", "tmpfs"),
+    ("/run", "tmpfs"),
+    ("/tmp", "tmpfs"),
+];
+
+/// What a host's memory is used for.
+const MEMORY: [&str; 12] = [
+    "Active",
+    "AnonPages",
+    "Buffers",
+    "Cached",
+    "Dirty",
+    "Inactive",
+    "Mapped",
+    "MemAvailable",
+    "MemFree",
+    "PageTables",
+    "Shmem",
+    "Slab",
+];
+
 /// Calls `add(name, labels, kind, is a gauge)` for each series of a host.
-fn families(mut add: impl FnMut(&str, &[(&str, String)], Kind, bool)) {
+fn families(number: usize, mut add: impl FnMut(&str, &[(&str, String)], Kind, bool)) {
     let mut each = |name: &str, label: &str, count: usize, kind: Kind, gauge: bool| {
         for i in 0..count {
-            let value = match label {
-                "device" => format!("eth{i}"),
-                "mountpoint" => format!("/srv/data{i}"),
-                "cpu" => i.to_string(),
-                other => format!("{other}-{i}"),
+            let value = match (label, i) {
+                ("device", 0) if name.contains("_network_") => "lo".to_owned(),
+                ("device", i) if name.contains("_network_") => format!("eth{}", i - 1),
+                ("device", i) => format!("nvme{i}n1"),
+                ("cpu", i) => i.to_string(),
+                (other, i) => format!("{other}-{i}"),
             };
             add(name, &[(label, value)], kind, gauge);
         }
     };
-    // 215 constants
+    // Constants
     for state in ["active", "activating", "deactivating", "failed", "inactive"] {
         each(&format!("node_systemd_unit_{state}"), "name", 26, Kind::Constant, true);
     }
-    each("node_filesystem_size_bytes", "mountpoint", 12, Kind::Constant, false);
-    each("node_filesystem_readonly", "mountpoint", 12, Kind::Constant, true);
     each("node_network_mtu_bytes", "device", 8, Kind::Constant, false);
     each("node_network_up", "device", 8, Kind::Constant, true);
     each("node_network_speed_bytes", "device", 8, Kind::Constant, false);
     each("node_network_receive_errs_total", "device", 8, Kind::Constant, true);
     each("node_cpu_info", "cpu", 8, Kind::Constant, true);
-    each("node_sysctl_info", "index", 18, Kind::Constant, true);
-    each("node_uname_info", "machine", 1, Kind::Constant, true);
-    each("node_boot_time_seconds", "source", 1, Kind::Constant, false);
-    each("app_build_info", "revision", 1, Kind::Constant, true);
-    // 185 integers
+    each("node_sysctl_info", "index", 16, Kind::Constant, true);
+    // Integers
     for direction in ["receive", "transmit"] {
         each(&format!("node_network_{direction}_bytes_total"), "device", 8, Kind::Integer, false);
         each(&format!("node_network_{direction}_packets_total"), "device", 8, Kind::Integer, false);
@@ -236,18 +265,36 @@ fn families(mut add: impl FnMut(&str, &[(&str, String)], Kind, bool)) {
     for what in ["reads", "writes", "reads_merged", "writes_merged", "read_sectors", "written_sectors"] {
         each(&format!("node_disk_{what}_total"), "device", 4, Kind::Integer, false);
     }
-    each("node_memory_used_bytes", "area", 12, Kind::Integer, true);
-    each("node_vmstat_total", "field", 15, Kind::Integer, false);
-    each("node_netstat_total", "field", 15, Kind::Integer, false);
-    each("node_kernel_events_total", "event", 3, Kind::Integer, false);
-    each("process_virtual_memory_bytes", "process", 12, Kind::Integer, true);
-    // 90 decimals and 5 floats
+    each("node_vmstat_total", "field", 6, Kind::Integer, false);
+    each("node_netstat_total", "field", 6, Kind::Integer, false);
+    each("process_virtual_memory_bytes", "process", 6, Kind::Integer, true);
+    // Decimals and floats
     each("process_cpu_seconds_total", "process", 25, Kind::Decimal, false);
     each("node_pressure_waiting_ratio", "resource", 3, Kind::Decimal, true);
-    each("node_load1", "window", 1, Kind::Decimal, true);
-    each("node_load5", "window", 1, Kind::Decimal, true);
-    each("node_load15", "window", 1, Kind::Decimal, true);
     each("node_scrape_collector_duration_seconds", "collector", 5, Kind::Float, true);
+
+    for (mountpoint, fstype) in MOUNTS {
+        let labels = [("fstype", fstype.to_owned()), ("mountpoint", mountpoint.to_owned())];
+        add("node_filesystem_size_bytes", &labels, Kind::Constant, false);
+        add("node_filesystem_readonly", &labels, Kind::Constant, true);
+        add("node_filesystem_avail_bytes", &labels, Kind::Integer, true);
+        add("node_filesystem_free_bytes", &labels, Kind::Integer, true);
+    }
+    for area in MEMORY {
+        add(&format!("node_memory_{area}_bytes"), &[], Kind::Integer, true);
+    }
+    for single in ["up", "node_boot_time_seconds", "node_memory_MemTotal_bytes"] {
+        add(single, &[], Kind::Constant, false);
+    }
+    let release = format!("6.1.0-{}-amd64", 26 + number % 3);
+    add("node_uname_info", &[("release", release)], Kind::Constant, true);
+    add("app_build_info", &[("revision", "1f6b3c0".to_owned())], Kind::Constant, true);
+    for event in ["context_switches", "forks", "intr"] {
+        add(&format!("node_{event}_total"), &[], Kind::Integer, false);
+    }
+    for load in ["node_load1", "node_load5", "node_load15"] {
+        add(load, &[], Kind::Decimal, true);
+    }
     for handler in ["/api/v1/orders", "/api/v1/users", "/api/v1/search", "/health"] {
         for le in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"] {
             let labels = [("handler", handler.to_owned()), ("le", le.to_owned())];
@@ -270,15 +317,17 @@ fn families(mut add: impl FnMut(&str, &[(&str, String)], Kind, bool)) {
 
 fn encode_labels(name: &str, own: &[(&str, String)], host: usize) -> Vec<u8> {
     const REGIONS: [&str; 4] = ["eu-west-1", "eu-north-1", "us-east-1", "ap-south-1"];
+    const SITES: [&str; 4] = ["fra1", "arn1", "iad1", "bom1"];
     let mut instance = String::new();
-    let _ = write!(instance, "host-{host:04}.example.net:9100");
+    let site = SITES[host / 50 % SITES.len()];
+    let _ = write!(instance, "node-{host:05}.{site}.example.net:9100");
     let region = REGIONS[host % REGIONS.len()];
     let mut labels: Vec<(&str, &str)> = vec![
         ("__name__", name),
         ("cluster", "production-1"),
         ("env", "prod"),
         ("instance", &instance),
-        ("job", if name.starts_with("node_") { "node" } else { "app" }),
+        ("job", if name.starts_with("node_") || name == "up" { "node" } else { "app" }),
         ("namespace", "platform"),
         ("region", region),
         ("team", ["storage", "payments", "search"][host % 3]),
@@ -395,7 +444,7 @@ mod tests {
                 for series in message.timeseries {
                     let names: Vec<_> = series.labels.iter().map(|l| l.name.clone()).collect();
                     assert!(names.is_sorted(), "{names:?}");
-                    assert!((9..=11).contains(&names.len()), "{names:?}");
+                    assert!((8..=11).contains(&names.len()), "{names:?}");
                     assert_eq!(series.samples.len(), 1);
                     assert!(series.samples[0].timestamp >= 1_000_000);
                     let key: Vec<_> = series.labels.into_iter().map(|l| (l.name, l.value)).collect();

@@ -4,6 +4,7 @@
 //! answers; 70 a node stopped itself because its log or an invariant failed; 78 the settings are wrong. `pharos chaos`
 //! has codes of its own, listed in its help.
 
+mod bench;
 mod chaos;
 mod check;
 mod client;
@@ -51,7 +52,7 @@ enum Command {
     /// Breaks clusters on purpose, and judges what they answer.
     Chaos(chaos::ChaosArgs),
     /// Measures.
-    Bench(chaos::BenchArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Why a command did not do its work.

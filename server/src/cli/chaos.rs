@@ -1,15 +1,13 @@
-//! `pharos chaos` and `pharos bench`: the command line of the `chaos` crate.
+//! `pharos chaos`: the command line of the simulator and the scenarios.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use chaos::bench::{IngestOptions, ingest};
 use chaos::process::ClusterOptions;
 use chaos::scenario::{LeaderKillOptions, SCENARIOS, leader_kill, markdown, write_report};
 use chaos::sim::corpus;
 use chaos::sim::run::{SimOptions, run_list};
-use chaos::workload::Shape;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::{CliError, complain, say};
 use crate::config::units::Span;
@@ -83,60 +81,13 @@ enum Chaos {
     },
 }
 
-/// Arguments of `pharos bench`.
-#[derive(Debug, Args)]
-pub(super) struct BenchArgs {
-    #[command(subcommand)]
-    what: Bench,
-}
-
-/// A load by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Load {
-    /// 100,000 series, 240 scrapes
-    A,
-    /// 1,000,000 series, 10 scrapes
-    B,
-}
-
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// Writes a pre-encoded load by remote write as fast as it is acknowledged.
-    Ingest {
-        /// The load
-        #[arg(long, value_enum, default_value_t = Load::A, ignore_case = true)]
-        workload: Load,
-        /// Nodes of the cluster; three and more replicate three times
-        #[arg(long, default_value_t = 1)]
-        nodes: usize,
-        /// Shards of the cluster
-        #[arg(long, default_value_t = 16)]
-        shards: u16,
-        /// Scrapes, where it should be fewer than the load has
-        #[arg(long, value_name = "N")]
-        scrapes: Option<usize>,
-        /// Client connections
-        #[arg(long, default_value_t = 8)]
-        connections: usize,
-        /// Seed of the values
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Directory for data; must be empty [default: a temporary one]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Prints the report as JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-fn failed(error: &dyn std::fmt::Display) -> CliError {
+pub(super) fn failed(error: &dyn std::fmt::Display) -> CliError {
     complain(&format!("pharos: {error}"));
     CliError::Code(UNDECIDED)
 }
 
 /// A directory that was asked for, or one that goes away with the guard.
-fn directory(asked: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), CliError> {
+pub(super) fn directory(asked: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), CliError> {
     match asked {
         Some(dir) => {
             std::fs::create_dir_all(&dir).map_err(|error| failed(&format!("{}: {error}", dir.display())))?;
@@ -149,7 +100,7 @@ fn directory(asked: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDi
     }
 }
 
-fn own_binary() -> Result<PathBuf, CliError> {
+pub(super) fn own_binary() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| failed(&error))
 }
 
@@ -210,30 +161,5 @@ impl ChaosArgs {
                 if report.passed() { Ok(()) } else { Err(CliError::Code(1)) }
             }
         }
-    }
-}
-
-impl BenchArgs {
-    pub fn run(self) -> Result<(), CliError> {
-        let Bench::Ingest { workload, nodes, shards, scrapes, connections, seed, data_dir, json } = self.what;
-        let (name, mut shape) = match workload {
-            Load::A => ("A", Shape::A),
-            Load::B => ("B", Shape::B),
-        };
-        shape.scrapes = scrapes.unwrap_or(shape.scrapes);
-        let (dir, _guard) = directory(data_dir)?;
-        let options = IngestOptions {
-            binary: own_binary()?,
-            dir,
-            nodes,
-            shards,
-            shape,
-            name: name.to_owned(),
-            connections,
-            seed,
-        };
-        let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
-        say(&if json { serde_json::to_string(&report).map_err(|e| failed(&e))? } else { report.to_text() });
-        Ok(())
     }
 }

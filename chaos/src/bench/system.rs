@@ -1,0 +1,224 @@
+//! The stores that a comparison runs, each with its own process, data directory and ways.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+
+use super::{Sizes, address, flush};
+use crate::http::Connection;
+use crate::process::{ClusterOptions, LocalCluster, Usage, disk_bytes, free_port, wait_for};
+
+/// A store that can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemKind {
+    /// One node of this build.
+    Pharos,
+    /// Three nodes of this build, three copies of everything.
+    PharosCluster,
+    /// `victoria-metrics` as the system has it.
+    VictoriaMetrics,
+    /// `prometheus` as the system has it.
+    Prometheus,
+}
+
+impl SystemKind {
+    /// Name in reports and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pharos => "pharos",
+            Self::PharosCluster => "pharos-cluster",
+            Self::VictoriaMetrics => "victoria-metrics",
+            Self::Prometheus => "prometheus",
+        }
+    }
+
+    /// Appended to every query: switches result caches off where there are some.
+    pub const fn query_suffix(self) -> &'static str {
+        match self {
+            Self::VictoriaMetrics => "&nocache=1",
+            _ => "",
+        }
+    }
+
+    /// What the system's program says of its version; `None` where there is no such program.
+    pub fn version(self) -> Option<String> {
+        let program = match self {
+            Self::Pharos | Self::PharosCluster => return Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::VictoriaMetrics | Self::Prometheus => self.name(),
+        };
+        let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let digit = |c: char| c.is_ascii_digit();
+        let is_version = |word: &&str| word.trim_start_matches('v').starts_with(digit) && word.contains('.');
+        text.split(|c: char| c.is_whitespace() || c == ',' || c == '-').find(is_version).map(str::to_owned)
+    }
+}
+
+/// A store that runs.
+pub(super) struct System {
+    pub kind: SystemKind,
+    pub addrs: Vec<SocketAddr>,
+    dirs: Vec<PathBuf>,
+    running: Running,
+}
+
+enum Running {
+    Cluster(LocalCluster),
+    Process(Process),
+}
+
+/// A child that ends with this value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing can be done about a child that is already gone.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl System {
+    /// Starts a store on an empty directory and waits until it answers.
+    pub fn start(kind: SystemKind, binary: &Path, dir: &Path, shards: u16) -> anyhow::Result<Self> {
+        let nodes = match kind {
+            SystemKind::Pharos => 1,
+            SystemKind::PharosCluster => 3,
+            SystemKind::VictoriaMetrics => return Self::victoria_metrics(dir),
+            SystemKind::Prometheus => return Self::prometheus(dir),
+        };
+        let options = ClusterOptions {
+            binary: binary.to_owned(),
+            dir: dir.to_owned(),
+            nodes,
+            shards,
+            arguments: Vec::new(),
+        };
+        let cluster = LocalCluster::start(options)?;
+        Ok(Self {
+            kind,
+            addrs: cluster.nodes.iter().map(|n| address(n.http)).collect(),
+            dirs: cluster.nodes.iter().map(|n| n.dir()).collect(),
+            running: Running::Cluster(cluster),
+        })
+    }
+
+    fn victoria_metrics(dir: &Path) -> anyhow::Result<Self> {
+        let addr = address(free_port()?);
+        let arguments = [
+            format!("-storageDataPath={}", dir.display()),
+            format!("-httpListenAddr={addr}"),
+            "-retentionPeriod=10y".to_owned(),
+            // What was written is to be seen at once, as it is elsewhere.
+            "-search.latencyOffset=0s".to_owned(),
+        ];
+        Self::process(SystemKind::VictoriaMetrics, addr, dir, &arguments, "/health")
+    }
+
+    fn prometheus(dir: &Path) -> anyhow::Result<Self> {
+        let addr = address(free_port()?);
+        let config = dir.join("empty.yml");
+        std::fs::write(&config, "")?;
+        let arguments = [
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", dir.join("data").display()),
+            format!("--web.listen-address={addr}"),
+            "--web.enable-remote-write-receiver".to_owned(),
+            "--web.enable-admin-api".to_owned(),
+        ];
+        Self::process(SystemKind::Prometheus, addr, dir, &arguments, "/-/ready")
+    }
+
+    fn process(
+        kind: SystemKind,
+        addr: SocketAddr,
+        dir: &Path,
+        arguments: &[String],
+        ready: &str,
+    ) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(dir.join("log"))?;
+        let mut command = Command::new(kind.name());
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut process = Process(command.spawn().with_context(|| format!("starting {}", kind.name()))?);
+        wait_for(&format!("{} is ready", kind.name()), || {
+            if let Some(status) = process.0.try_wait()? {
+                bail!("it ended: {status}");
+            }
+            let answer = Connection::new(addr, Duration::from_secs(2)).get(ready)?;
+            ensure!(answer.is_success(), "{}", answer.text());
+            Ok(())
+        })?;
+        Ok(Self { kind, addrs: vec![addr], dirs: vec![dir.to_owned()], running: Running::Process(process) })
+    }
+
+    /// What its processes have used, taken together; the peak is that of the largest.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let pids: Vec<u32> = match &self.running {
+            Running::Cluster(cluster) => cluster.nodes.iter().filter_map(|n| n.pid()).collect(),
+            Running::Process(process) => vec![process.0.id()],
+        };
+        let mut sum = Usage::default();
+        for pid in pids {
+            let usage = Usage::of(pid)?;
+            sum.cpu_seconds += usage.cpu_seconds;
+            sum.peak_rss_bytes = sum.peak_rss_bytes.max(usage.peak_rss_bytes);
+        }
+        Ok(sum)
+    }
+
+    /// Has everything written out and merged, and gives the bytes of data and index on disk, all copies together; logs
+    /// that are bounded do not count.
+    pub fn settle(&self) -> anyhow::Result<u64> {
+        let addr = self.addrs[0];
+        let mut connection = Connection::new(addr, Duration::from_secs(600));
+        match self.kind {
+            SystemKind::Pharos | SystemKind::PharosCluster => {
+                flush(addr)?;
+                let sizes = self.dirs.iter().map(|dir| Sizes::of(dir));
+                sizes.map(|sizes| sizes.map(|s| s.segments + s.index)).sum()
+            }
+            SystemKind::VictoriaMetrics => {
+                for path in ["/internal/force_flush", "/internal/force_merge"] {
+                    let answer = connection.get(path)?;
+                    ensure!(answer.is_success(), "{path} answered {}", answer.status);
+                }
+                // The merge goes on by itself; it has ended when the bytes stay the same.
+                let bytes = || -> anyhow::Result<u64> {
+                    Ok(disk_bytes(&self.dirs[0].join("data"))? + disk_bytes(&self.dirs[0].join("indexdb"))?)
+                };
+                let mut last = (bytes()?, 0);
+                while last.1 < 5 {
+                    std::thread::sleep(Duration::from_millis(500));
+                    let now = bytes()?;
+                    last = if now == last.0 { (now, last.1 + 1) } else { (now, 0) };
+                }
+                Ok(last.0)
+            }
+            SystemKind::Prometheus => {
+                // Recent data is in its log; a snapshot is the block that it becomes.
+                let answer = connection.post_empty("/api/v1/admin/tsdb/snapshot")?;
+                ensure!(answer.is_success(), "the snapshot answered {}: {}", answer.status, answer.text());
+                disk_bytes(&self.dirs[0].join("data/snapshots"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_has_no_version() {
+        assert_eq!(SystemKind::Pharos.version().as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        if let Some(version) = SystemKind::Prometheus.version() {
+            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+        }
+    }
+}

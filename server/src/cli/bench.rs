@@ -1,0 +1,171 @@
+//! `pharos bench`: the command line of the benchmarks.
+
+use std::path::PathBuf;
+
+use chaos::bench::{CompareOptions, IngestOptions, QUERIES, SystemKind, compare, ingest, parse_queries};
+use chaos::workload::Shape;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::chaos::{directory, failed, own_binary};
+use super::{CliError, complain, say};
+
+/// Arguments of `pharos bench`.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: Bench,
+}
+
+/// A load by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Load {
+    /// 100,000 series, 240 scrapes
+    A,
+    /// 1,000,000 series, 10 scrapes
+    B,
+}
+
+/// What all benchmarks have in common.
+#[derive(Debug, Args)]
+struct Common {
+    /// The load
+    #[arg(long, value_enum, default_value_t = Load::A, ignore_case = true)]
+    workload: Load,
+    /// Shards of the cluster
+    #[arg(long, default_value_t = 16)]
+    shards: u16,
+    /// Hosts of 500 series each, where there should be fewer than the load has
+    #[arg(long, value_name = "N")]
+    hosts: Option<usize>,
+    /// Scrapes, where there should be fewer than the load has
+    #[arg(long, value_name = "N")]
+    scrapes: Option<usize>,
+    /// Client connections
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Seed of the values
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Directory for data; must be empty [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn load(&self) -> (String, Shape) {
+        let (name, shape) = match self.workload {
+            Load::A => ("A", Shape::A),
+            Load::B => ("B", Shape::B),
+        };
+        let hosts = self.hosts.unwrap_or(shape.hosts);
+        let scrapes = self.scrapes.unwrap_or(shape.scrapes);
+        (name.to_owned(), Shape { hosts, scrapes, ..shape })
+    }
+}
+
+/// A store by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Store {
+    /// One node of this build
+    Pharos,
+    /// Three nodes of this build, three copies of everything
+    PharosCluster,
+    /// The `victoria-metrics` that is installed
+    VictoriaMetrics,
+    /// The `prometheus` that is installed
+    Prometheus,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Writes a pre-encoded load by remote write as fast as it is acknowledged.
+    Ingest {
+        /// Nodes of the cluster; three and more replicate three times
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Gives several stores the same load and the same queries, one after the other, and prints tables of ratios.
+    #[command(after_help = "A store that is not installed is skipped with a word. Debian has both: \
+                            apt-get install prometheus victoria-metrics")]
+    Compare {
+        /// The stores; answers are compared with the first one's
+        #[arg(
+            long,
+            value_enum,
+            value_delimiter = ',',
+            default_value = "pharos,pharos-cluster,victoria-metrics,prometheus"
+        )]
+        stores: Vec<Store>,
+        /// File of queries: name, kind (range:SECONDS:STEP, instant, get) and query, separated by tabs [default: its own]
+        #[arg(long, value_name = "FILE")]
+        queries: Option<PathBuf>,
+        /// How often each query is asked, unless ten seconds are over before
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl BenchArgs {
+    pub fn run(self) -> Result<(), CliError> {
+        match self.what {
+            Bench::Ingest { nodes, common } => {
+                let (name, shape) = common.load();
+                let (dir, _guard) = directory(common.data_dir)?;
+                let options = IngestOptions {
+                    binary: own_binary()?,
+                    dir,
+                    nodes,
+                    shards: common.shards,
+                    shape,
+                    name,
+                    connections: common.connections,
+                    seed: common.seed,
+                };
+                let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
+                print(common.json, &report, || report.to_text())
+            }
+            Bench::Compare { stores, queries, runs, common } => {
+                let text = match queries {
+                    Some(file) => std::fs::read_to_string(&file)
+                        .map_err(|e| failed(&format!("{}: {e}", file.display())))?,
+                    None => QUERIES.to_owned(),
+                };
+                let (name, shape) = common.load();
+                let (dir, _guard) = directory(common.data_dir)?;
+                let systems = stores.into_iter().map(|store| match store {
+                    Store::Pharos => SystemKind::Pharos,
+                    Store::PharosCluster => SystemKind::PharosCluster,
+                    Store::VictoriaMetrics => SystemKind::VictoriaMetrics,
+                    Store::Prometheus => SystemKind::Prometheus,
+                });
+                let options = CompareOptions {
+                    binary: own_binary()?,
+                    dir,
+                    systems: systems.collect(),
+                    shards: common.shards,
+                    shape,
+                    name,
+                    connections: common.connections,
+                    seed: common.seed,
+                    queries: parse_queries(&text).map_err(|e| failed(&format!("{e:#}")))?,
+                    runs,
+                };
+                let report =
+                    compare(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
+                print(common.json, &report, || report.to_markdown())
+            }
+        }
+    }
+}
+
+fn print(json: bool, report: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
+    say(&if json { serde_json::to_string(report).map_err(|e| failed(&e))? } else { text() });
+    Ok(())
+}
