@@ -152,6 +152,27 @@ fn the_steps_of_subqueries_are_bounded() {
 }
 
 #[test]
+fn an_explanation_names_places_and_shards() {
+    let engine = engine(3, EngineOptions::default());
+    let query = "sum by (job) (rate(a_total[5m])) / scalar(max(b_total)) + sum by (job) (rate(a_total[5m]))";
+    assert_eq!(run(&engine, &instant(query, 9 * MINUTE)).unwrap().explanation, None);
+    let request = QueryRequest { explain: true, ..instant(query, 9 * MINUTE) };
+    let explanation = run(&engine, &request).unwrap().explanation.unwrap();
+    let sum = &explanation.plan.parts[1];
+    assert_eq!(sum.expression, "sum by (job) (rate(a_total[5m]))");
+    assert!(sum.place.contains("merged here"), "{}", sum.place);
+    assert!(explanation.plan.place.starts_with("here"), "{}", explanation.plan.place);
+    // The sum is asked for once and used twice.
+    let uses: Vec<usize> = explanation.fragments.iter().map(|f| f.uses).collect();
+    assert_eq!(explanation.fragments.len(), 2, "{explanation:?}");
+    assert!(uses.contains(&2) && uses.contains(&1), "{uses:?}");
+    let rates = explanation.fragments.iter().find(|f| f.uses == 2).unwrap();
+    assert_eq!(rates.shards.iter().map(|s| s.shard).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(rates.shards.iter().map(|s| s.series).sum::<u64>(), 50);
+    assert_eq!(rates.shards.iter().map(|s| s.samples).sum::<u64>(), 50 * 5);
+}
+
+#[test]
 fn queries_stop_when_told_to_or_out_of_time() {
     let engine = engine(3, EngineOptions::default());
     let request = instant("sum(rate(a_total[5m]))", 9 * MINUTE);
