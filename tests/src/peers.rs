@@ -79,3 +79,17 @@ pub fn prometheus(dir: &Path, target: u16, remote_write: &str) -> Peer {
         .arg(format!("--web.listen-address=127.0.0.1:{port}"));
     Peer::spawn(command, port, &dir.join("prometheus.log"))
 }
+
+/// Starts a Prometheus that scrapes nothing and reads everything remotely.
+pub fn remote_reader(dir: &Path, remote_read: &str) -> Peer {
+    let port = free_port().expect("loopback has free ports");
+    let config = format!("remote_read:\n  - url: {remote_read}\n    read_recent: true\n");
+    let file = dir.join("reader.yml");
+    std::fs::write(&file, config).expect("the test's directory is writable");
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("reader").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    Peer::spawn(command, port, &dir.join("reader.log"))
+}

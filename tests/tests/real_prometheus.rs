@@ -47,11 +47,16 @@ fn answers_are_prometheus_answers() {
         anyhow::ensure!(newest * 1000.0 > at as f64 + 5000.0, "newest sample {newest}");
         Ok(())
     });
+    // A second Prometheus has no data of its own: what it answers came through our remote read.
+    let reader = peers::remote_reader(dir.path(), &format!("{}/api/v1/read", cluster.nodes[1].url()));
+    eventually("the remote reader is up", || reader.client().query("up", at));
+    let mut clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
+    clients.push(reader.client());
     for query in QUERIES {
         let expected = reference.query(query, at).expect(query);
         assert!(!expected.is_empty(), "{query} has an answer to compare");
-        for node in &cluster.nodes {
-            let found = node.client().query(query, at).expect(query);
+        for client in &clients {
+            let found = client.query(query, at).expect(query);
             assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{query}");
             for (labels, value) in &expected {
                 let other = found[labels];
@@ -63,6 +68,23 @@ fn answers_are_prometheus_answers() {
             }
         }
     }
+    for node in &cluster.nodes {
+        let selector = "/federate?match[]=up&match[]=%7B__name__=~%22node_load.%2B%22%7D";
+        let expected = federated(&reference, selector);
+        assert!(expected.len() > 5, "{expected:?}");
+        assert_eq!(federated(&node.client(), selector), expected);
+    }
+}
+
+/// The lines of a federation without their samples, which go on changing.
+fn federated(client: &Client, path: &str) -> Vec<String> {
+    let answer = client.get(path).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let without_sample = |line: &str| match line.starts_with('#') {
+        true => line.to_owned(),
+        false => line.rsplitn(3, ' ').last().unwrap_or_default().to_owned(),
+    };
+    answer.body.lines().map(without_sample).collect()
 }
 
 /// A moment near `at` that is no scrape instant of either job, with 20 ms of clearance.
