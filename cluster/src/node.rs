@@ -353,7 +353,8 @@ impl<E: Env> Node<E> {
         }
         tracing::info!(node = %self.id(), "handing over leaderships");
         // Peers that stop at the same time say so in turn, and nobody waits for an heir that is about to go.
-        let farewells = self.context.peers.others().into_iter().map(|peer| self.ping(peer));
+        let pulse = self.pulse();
+        let farewells = self.context.peers.others().into_iter().map(|peer| self.ping(peer, pulse.clone()));
         let _ = E::Runtime::timeout(FAREWELL, join_all(farewells)).await;
         let deadline = <E::Runtime as AsyncRuntime>::Instant::now() + Duration::from_secs(3);
         let handovers: Vec<_> = self

@@ -10,6 +10,7 @@
 //!   drains or is gone is exchanged, not dropped, as long as there is a node to take it.
 //! - One change per shard at a time, and few in the cluster: [`MAX_MOVES`] when data must travel,
 //!   [`MAX_SMALL_MOVES`] when the shard is small.
+//! - Replicas are spread evenly, but for shards that people moved: those stay until the members change.
 //! - Leaders are spread: when one node leads at least two shards more than another that holds a caught-up replica, one
 //!   leadership moves. Only to a node that answers, only when nothing else goes on in that shard.
 
@@ -204,7 +205,8 @@ fn spread_replicas(state: &MetaState, view: &View, active: &BTreeSet<NodeId>, lo
         return None;
     }
     // A shard that the full node does not lead moves more quietly.
-    let movable = |s: &ShardMeta| s.replicas.contains_key(&full) && !s.replicas.contains_key(&empty);
+    let movable =
+        |s: &ShardMeta| !s.pinned && s.replicas.contains_key(&full) && !s.replicas.contains_key(&empty);
     let (&shard, meta) = state
         .shards
         .iter()

@@ -261,7 +261,7 @@ impl<E: Env> Group<E> {
 
     /// What peers need to know.
     pub fn pulse(&self) -> GroupPulse {
-        let data = self.shard.as_ref().map_or(0, |s| s.store.stats().segment_bytes);
+        let data = self.shard.as_ref().map_or(0, |s| s.store.segment_bytes());
         GroupPulse { bytes: self.context.log_bytes(self.id) + data, ..self.place() }
     }
 

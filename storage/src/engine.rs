@@ -298,6 +298,11 @@ impl<F: Fs> ShardStore<F> {
         self.shared.lock().missing_files()
     }
 
+    /// Bytes of the segments: [`ShardStats::segment_bytes`] alone.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared.lock().segment_bytes()
+    }
+
     /// Figures.
     pub fn stats(&self) -> ShardStats {
         self.shared.lock().stats()

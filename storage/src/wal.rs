@@ -483,6 +483,12 @@ impl<F: Fs> Wal<F> {
         self.shared.state().stats()
     }
 
+    /// Bytes of a group's entries, on disk or on their way: [`GroupStats::bytes`] without the rest of the figures, which
+    /// take longer to find out.
+    pub fn group_bytes(&self, group: ShardId) -> u64 {
+        self.shared.state().group_bytes(group)
+    }
+
     /// Whether a write or sync failed, so that only a restart helps.
     pub fn is_poisoned(&self) -> bool {
         matches!(self.shared.state().accepts(), Err(WalError::Poisoned { .. }))

@@ -37,6 +37,8 @@ pub struct Checks {
     seen: BTreeMap<(usize, u64, u16, u64), Seen>,
     /// Digest by (group, position).
     digests: BTreeMap<(u16, u64), (String, usize)>,
+    /// Machine by (group, term, replica) that led.
+    leaders: BTreeMap<(u16, u64, u64), usize>,
     /// Applied position that any replica of a group has shown: it was committed.
     committed: BTreeMap<u16, u64>,
 }
@@ -48,6 +50,7 @@ impl Checks {
             cluster: cluster.clone(),
             seen: BTreeMap::new(),
             digests: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             committed: BTreeMap::new(),
         }
     }
@@ -98,6 +101,19 @@ impl Checks {
         if earlier.flushed > now.applied || earlier.applied > now.last_log {
             let what = format!("{}: positions out of order: {now:?} after {earlier:?}", who());
             self.cluster.oracle().violate(invariant::ORDER, what);
+        }
+        if pulse.role == Role::Leader {
+            let first = *self.leaders.entry((number, pulse.term, pulse.replica.0)).or_insert(at);
+            if first != at {
+                let what = format!(
+                    "{} leads term {} as {}, as machine {} did",
+                    who(),
+                    pulse.term,
+                    pulse.replica,
+                    first + 1
+                );
+                self.cluster.oracle().violate(invariant::ONE_LEADER, what);
+            }
         }
         let committed = self.committed.entry(number).or_default();
         *committed = (*committed).max(now.applied);

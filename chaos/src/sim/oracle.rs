@@ -36,9 +36,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Numbers of the invariants, as the reliability notes list them.
+/// Numbers of the invariants that runs check, as the reliability notes list them.
 pub mod invariant {
-    /// At most one leader per term.
+    /// At most one leader under each leader id, which is a term and a replica.
     pub const ONE_LEADER: u8 = 1;
     /// Logs agree where they have the same entry.
     pub const LOG_MATCHING: u8 = 2;
@@ -56,10 +56,6 @@ pub mod invariant {
     pub const NOTHING_INVENTED: u8 = 10;
     /// A sample of unknown fate is there once or not at all, and never vanishes later.
     pub const UNKNOWN_STAYS: u8 = 11;
-    /// Nothing is acknowledged while the disk is full.
-    pub const FULL_DISK: u8 = 16;
-    /// Memory and queues stay within their budgets.
-    pub const BUDGETS: u8 = 17;
     /// No panic.
     pub const NO_PANIC: u8 = 18;
     /// After healing the cluster works again within its time.

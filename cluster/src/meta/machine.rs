@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft_rt::{AsyncRuntime, Watch, WatchReceiver, WatchSender};
@@ -142,12 +143,22 @@ impl<E: Env> MetaMachine<E> {
         self.now = export;
         // openraft installs what is on disk already when it starts: no need to write that again.
         if lock(&self.on_disk).as_ref().is_none_or(|known| known.meta.last_log_id < meta.last_log_id) {
-            self.builder().build().await?;
+            // Unlike an export, this must be on disk before anything builds on it: a full disk is waited for.
+            while let Err(e) = self.builder().write().await {
+                if e.kind() != std::io::ErrorKind::StorageFull {
+                    return Err(e);
+                }
+                tracing::warn!(error = %e, "the meta state can not be stored");
+                E::Runtime::sleep(NO_SPACE_PAUSE).await;
+            }
         }
         self.publish();
         Ok(())
     }
 }
+
+/// Pause before a full disk is tried again.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes one view of the meta state.
 pub struct MetaBuilder<E: Env> {
@@ -159,7 +170,26 @@ pub struct MetaBuilder<E: Env> {
 
 impl<E: Env> MetaBuilder<E> {
     /// Writes the export file. An older view never replaces a newer file.
+    ///
+    /// A full disk is no reason to end the node: until there is room the log is kept from the newest file on, or, if there
+    /// is none, this waits.
     pub async fn build(&mut self) -> std::io::Result<Snapshot> {
+        loop {
+            match self.write().await {
+                Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                    tracing::warn!(error = %e, "the meta state can not be exported");
+                    let newest = lock(&self.on_disk).clone();
+                    if let Some(newest) = newest {
+                        return Ok(newest);
+                    }
+                    E::Runtime::sleep(NO_SPACE_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn write(&self) -> std::io::Result<Snapshot> {
         let bytes = self.export.encode();
         let snapshot = snapshot_of(&self.export, bytes.clone());
         let (fs, path, on_disk) = (self.env.fs().clone(), self.path.clone(), self.on_disk.clone());

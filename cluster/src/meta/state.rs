@@ -1,6 +1,6 @@
 //! What the meta group agrees on, and the commands that change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use protocol::ids::{ClusterSecret, NodeId, SLOT_COUNT, ShardId, SlotId};
@@ -83,6 +83,9 @@ pub struct ShardMeta {
     pub born: bool,
     /// Counts changes of `replicas`.
     pub version: u64,
+    /// Whether people chose its nodes, so that balancing leaves it alone. Forgotten when the members change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 impl ShardMeta {
@@ -193,6 +196,9 @@ pub enum MetaCommand {
         version: u64,
         /// The nodes.
         nodes: Vec<NodeId>,
+        /// People asked for it: balancing leaves the shard where it is until the members change.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pinned: bool,
     },
     /// A node lost its replica (damaged log or store): it gets a new placement of the same shard.
     RenewReplica {
@@ -305,6 +311,7 @@ impl MetaState {
                     generations: BTreeMap::from([(first, 1)]),
                     born: false,
                     version: 1,
+                    pinned: false,
                 };
                 self.shards = (1..=*shards).map(|id| (ShardId(id), shard.clone())).collect();
                 MetaOutcome::Node { id: first, replaced: None }
@@ -335,7 +342,9 @@ impl MetaState {
                 }
                 None => MetaOutcome::refused(format!("there is no shard {shard}")),
             },
-            MetaCommand::SetReplicas { shard, version, nodes } => self.set_replicas(*shard, *version, nodes),
+            MetaCommand::SetReplicas { shard, version, nodes, pinned } => {
+                self.set_replicas(*shard, *version, nodes, *pinned)
+            }
             MetaCommand::RenewReplica { shard, lost } => self.renew_replica(*shard, *lost),
             MetaCommand::SetValue { key, value } => {
                 match value {
@@ -368,6 +377,7 @@ impl MetaState {
         if let Some(old) = replaced {
             self.retire(old);
         }
+        self.unpin();
         let id = NodeId(self.next_node_id);
         self.next_node_id += 1;
         let member = Member { addr: addr.to_owned(), state: MemberState::Joining, incarnation };
@@ -390,14 +400,21 @@ impl MetaState {
                 Some(shard) => MetaOutcome::refused(format!("node {node} still holds shard {shard}")),
                 None => {
                     member.state = MemberState::Removed;
+                    self.unpin();
                     MetaOutcome::Done
                 }
             },
             (_, to) => {
                 member.state = to;
+                self.unpin();
                 MetaOutcome::Done
             }
         }
+    }
+
+    /// With other members another placement may be better than the one that people chose.
+    fn unpin(&mut self) {
+        self.shards.values_mut().for_each(|shard| shard.pinned = false);
     }
 
     /// Takes a node whose disk is gone out of everything. Its replicas stay wanted under the old name until placement
@@ -408,7 +425,7 @@ impl MetaState {
         }
     }
 
-    fn set_replicas(&mut self, shard: ShardId, version: u64, nodes: &[NodeId]) -> MetaOutcome {
+    fn set_replicas(&mut self, shard: ShardId, version: u64, nodes: &[NodeId], pinned: bool) -> MetaOutcome {
         if nodes.is_empty() {
             return MetaOutcome::refused("a shard needs a replica");
         }
@@ -420,6 +437,11 @@ impl MetaState {
         let Some(meta) = self.shards.get_mut(&shard) else {
             return MetaOutcome::refused(format!("there is no shard {shard}"));
         };
+        // The same decision again, after an answer that was lost say.
+        if meta.replicas.keys().eq(nodes.iter().collect::<BTreeSet<_>>()) {
+            meta.pinned |= pinned;
+            return MetaOutcome::Done;
+        }
         if meta.version != version {
             return MetaOutcome::refused(format!(
                 "shard {shard} is at version {}, not {version}",
@@ -439,6 +461,7 @@ impl MetaState {
             replicas.insert(node, generation);
         }
         meta.replicas = replicas;
+        meta.pinned = pinned;
         meta.version += 1;
         MetaOutcome::Done
     }
@@ -488,7 +511,7 @@ mod tests {
     fn replicas(state: &mut MetaState, nodes: &[u64]) -> MetaOutcome {
         let version = state.shards[&ShardId(1)].version;
         let nodes = nodes.iter().map(|&n| NodeId(n)).collect();
-        state.apply(&MetaCommand::SetReplicas { shard: ShardId(1), version, nodes })
+        state.apply(&MetaCommand::SetReplicas { shard: ShardId(1), version, nodes, pinned: false })
     }
 
     #[test]
@@ -535,10 +558,17 @@ mod tests {
     #[test]
     fn stale_placements_are_refused() {
         let mut state = cluster(3);
-        let stale =
-            MetaCommand::SetReplicas { shard: ShardId(1), version: 1, nodes: vec![NodeId(1), NodeId(2)] };
-        assert_eq!(state.apply(&stale), MetaOutcome::Done);
-        assert!(matches!(state.apply(&stale), MetaOutcome::Refused { .. }));
+        let on = |nodes: &[u64]| MetaCommand::SetReplicas {
+            shard: ShardId(1),
+            version: 1,
+            nodes: nodes.iter().map(|&n| NodeId(n)).collect(),
+            pinned: false,
+        };
+        assert_eq!(state.apply(&on(&[1, 2])), MetaOutcome::Done);
+        assert!(matches!(state.apply(&on(&[1, 3])), MetaOutcome::Refused { .. }));
+        let before = state.shards.clone();
+        assert_eq!(state.apply(&on(&[2, 1])), MetaOutcome::Done, "the same once more");
+        assert_eq!(state.shards, before);
     }
 
     #[test]
@@ -576,7 +606,8 @@ mod tests {
         let state = cluster(3);
         let json = serde_json::to_vec(&state).unwrap();
         assert_eq!(serde_json::from_slice::<MetaState>(&json).unwrap(), state);
-        let command = MetaCommand::SetReplicas { shard: ShardId(3), version: 7, nodes: vec![NodeId(1)] };
+        let command =
+            MetaCommand::SetReplicas { shard: ShardId(3), version: 7, nodes: vec![NodeId(1)], pinned: false };
         let json = serde_json::to_string(&command).unwrap();
         assert_eq!(json, r#"{"do":"set_replicas","shard":3,"version":7,"nodes":[1]}"#);
     }

@@ -94,7 +94,8 @@ impl<E: Env> Node<E> {
     }
 
     /// Moves a replica of a shard from one node to another, and waits until the group has changed. A change of the shard
-    /// that is under way, placement's own for instance, is let through first.
+    /// that is under way, placement's own for instance, is let through first. Balancing leaves the shard there until the
+    /// members of the cluster change.
     pub async fn move_replica(
         &self,
         shard: ShardId,
@@ -123,8 +124,12 @@ impl<E: Env> Node<E> {
             if meta.members.get(&to).is_none_or(|m| m.state != MemberState::Active) {
                 return Err(refused(format!("node {to} takes no replicas")));
             }
-            let command =
-                MetaCommand::SetReplicas { shard, version: plan.version, nodes: nodes.into_iter().collect() };
+            let command = MetaCommand::SetReplicas {
+                shard,
+                version: plan.version,
+                nodes: nodes.into_iter().collect(),
+                pinned: true,
+            };
             match self.change(command, left()).await {
                 Ok(()) => break,
                 // Another change of the shard came first; what was decided on it is decided again when it is known here.

@@ -57,7 +57,7 @@ impl<E: Env> Context<E> {
 
     /// Bytes of a group's entries in the log.
     pub fn log_bytes(&self, group: ShardId) -> u64 {
-        self.wal.stats().groups.iter().find(|g| g.group == group).map_or(0, |g| g.bytes)
+        self.wal.group_bytes(group)
     }
 
     /// Whether cluster time is a majority's word, so that data may be judged by it.

@@ -3,13 +3,15 @@
 //! It looks around when something was applied, when a membership or leadership changed, and every [`TICK`]:
 //! - runs the store's jobs as steps, several at a time, and gives the results back;
 //! - as leader, proposes what the store says is due: begin or install a flush or merge, drop old partitions;
-//! - fetches files whose local result differs from what the leader installed;
+//! - fetches files that are damaged here or differ from what the leader installed; a replica that needs files which nobody
+//!   has any more is given up, while the others can make it anew;
+//! - gives up what is left of transfers that ended long ago;
 //! - when a flush has become durable, tells openraft (a snapshot that costs nothing) and lets the log go;
 //! - as leader, brings the group's membership one step closer to what the meta state wants;
 //! - initialises a shard that was never born; ends the node when openraft has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,6 +42,10 @@ const META_EXPORT_ENTRIES: u64 = 64;
 const KEEP_FOR_LAGGARDS_BYTES: u64 = 64 << 20;
 /// Pause after a membership change that failed.
 const CHANGE_PAUSE: Duration = Duration::from_millis(200);
+/// Rounds of asking everybody for a file that nobody has, after which the replica is given up.
+const HOPELESS_ROUNDS: u32 = 5;
+/// Parts of files that nobody asked for in this time are given up.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 /// How long a membership change may take before the group is looked at again. The change itself goes on.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +61,10 @@ struct Driver<E: Env> {
     jobs_after: <E::Runtime as AsyncRuntime>::Instant,
     birth_told: Arc<AtomicBool>,
     fetching: Arc<AtomicBool>,
+    /// Rounds in a row in which some file was nowhere to be had.
+    hopeless: Arc<AtomicU32>,
+    /// When a transfer was last under way, if anything of it may be left.
+    transferred: Option<<E::Runtime as AsyncRuntime>::Instant>,
     job_failed: Arc<AtomicBool>,
 }
 
@@ -71,6 +81,8 @@ pub(super) async fn drive<E: Env>(node: Weak<Node<E>>, group: Arc<Group<E>>) {
         jobs_after: now(),
         birth_told: Arc::default(),
         fetching: Arc::default(),
+        hopeless: Arc::default(),
+        transferred: None,
         job_failed: Arc::default(),
     };
     loop {
@@ -101,6 +113,7 @@ impl<E: Env> Driver<E> {
         }
         self.tell(node);
         self.run_jobs(node);
+        self.forget_transfers(node);
         self.snapshot_and_purge(node).await;
         if self.group.id != META_GROUP {
             self.birth(node).await;
@@ -149,16 +162,22 @@ impl<E: Env> Driver<E> {
         let missing = shard.store.missing_files();
         if !missing.is_empty() && !self.fetching.swap(true, Ordering::AcqRel) {
             let (node, group, fetching) = (node.clone(), self.group.clone(), self.fetching.clone());
+            let hopeless = self.hopeless.clone();
             detach::<E>(async move {
+                let mut is_hopeless = false;
                 for file in missing {
                     let holders = node.holders(&group);
                     let mut result = Err("nobody to fetch it from answers".to_owned());
+                    let mut nowhere = !holders.is_empty();
                     for holder in holders {
-                        result = node.pull_file(holder.node(), &group, &file, |_| ()).await;
+                        let pulled = node.pull_file(holder.node(), &group, &file, |_| true).await;
+                        nowhere &= pulled.as_ref().is_err_and(|e| e.is_missing);
+                        result = pulled.map_err(|e| e.reason);
                         if result.is_ok() {
                             break;
                         }
                     }
+                    is_hopeless |= nowhere;
                     match result {
                         Ok(()) => {
                             tracing::warn!(shard = %group.id, file = file.name(), "fetched a file that differed here")
@@ -169,10 +188,38 @@ impl<E: Env> Driver<E> {
                         }
                     }
                 }
+                let rounds = if is_hopeless { hopeless.load(Ordering::Acquire) + 1 } else { 0 };
+                hopeless.store(rounds, Ordering::Release);
+                if rounds >= HOPELESS_ROUNDS {
+                    node.give_up(&group).await;
+                }
                 fetching.store(false, Ordering::Release);
                 group.wake.wake();
             });
         }
+    }
+
+    /// Removes what is left of transfers that ended long ago.
+    fn forget_transfers(&mut self, node: &Arc<Node<E>>) {
+        let Some(shard) = &self.group.shard else { return };
+        let now = <E::Runtime as AsyncRuntime>::Instant::now();
+        if node.is_receiving(self.group.id) || self.fetching.load(Ordering::Acquire) {
+            self.transferred = Some(now);
+        }
+        if self.transferred.is_none_or(|last| now.saturating_duration_since(last) < ABANDONED_AFTER) {
+            return;
+        }
+        self.transferred = None;
+        let (group, store, running) = (self.group.clone(), shard.store.clone(), shard.running.enter());
+        detach::<E>(async move {
+            let forget = move || {
+                let _running = running;
+                store.forget_transfers()
+            };
+            if let Err(e) = group.context.env.run_step(StepKind::Transfer, forget).await {
+                tracing::warn!(shard = %group.id, error = &e as &dyn std::error::Error, "parts of files stay behind");
+            }
+        });
     }
 
     /// As leader: what the store says is due. One command at a time, each applied before the next is asked for.
@@ -327,6 +374,15 @@ async fn run_job<E: Env>(group: &Group<E>, job: Job<E::Fs>) -> bool {
     }
 }
 
+/// A command of the store is under way. Ends with the value: whoever waits for it may give up at any time.
+struct Commanding<'a>(&'a AtomicBool);
+
+impl Drop for Commanding<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 /// Submits a command of the store; a failure is no matter, the store will say again what is due.
 async fn submit<E: Env>(group: &Group<E>, command: Bytes) {
     if let Err(e) = group.submit(command).await {
@@ -428,13 +484,14 @@ impl<E: Env> Node<E> {
         if store.is_busy() || group.commanding.swap(true, Ordering::AcqRel) {
             return false;
         }
+        let commanding = Commanding(&group.commanding);
         let header = group.command_header();
         let policy = FlushPolicy { merge_all: true, ..self.flush_policy(header.encoder_epoch) };
         let due = store.propose(&policy, header.cluster_time_ms);
         if let Some(command) = &due {
             submit(group, command.encode()).await;
         }
-        group.commanding.store(false, Ordering::Release);
+        drop(commanding);
         due.is_none() && !store.is_busy() && store.flushed().is_some_and(|p| p.index >= index)
     }
 }

@@ -39,9 +39,10 @@ pub(super) async fn pulses<E: Env>(node: Weak<Node<E>>) {
     drop(first);
     loop {
         let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
+        let pulse = this.pulse();
         for peer in this.context.peers.others() {
-            let this = this.clone();
-            detach::<E>(async move { this.ping(peer).await });
+            let (this, pulse) = (this.clone(), pulse.clone());
+            detach::<E>(async move { this.ping(peer, pulse).await });
         }
         drop(this);
         E::Runtime::sleep(PULSE_GAP).await;
@@ -52,10 +53,11 @@ pub(super) async fn pulses<E: Env>(node: Weak<Node<E>>) {
 }
 
 impl<E: Env> Node<E> {
-    pub(super) async fn ping(&self, peer: NodeId) {
+    /// Tells a peer about this node, and takes in what it answers.
+    pub(super) async fn ping(&self, peer: NodeId, pulse: Pulse) {
         let context = &self.context;
         let sent = context.env.now_ms();
-        let request = Request::Ping(Box::new(self.pulse()));
+        let request = Request::Ping(Box::new(Pulse { clock_ms: sent, ..pulse }));
         match context.peers.call::<Pulse>(peer, &request, PULSE_TIMEOUT).await {
             Ok(pulse) => {
                 context.clock.heard(peer, pulse.clock_ms, sent, context.env.now_ms());
@@ -157,6 +159,11 @@ impl<E: Env> Node<E> {
         let (stats, limit) = (self.context.wal.stats(), self.context.config.max_unflushed_bytes);
         let live: u64 = stats.groups.iter().map(|g| g.bytes).sum();
         let shards = stats.groups.iter().filter(|g| g.group != META_GROUP);
+        // Entries that segments cover already go by themselves: of a busy shard nothing more is to be had now.
+        let is_idle = |shard: ShardId| {
+            self.group(shard).and_then(|g| g.shard.as_ref().map(|s| !s.store.is_busy())).unwrap_or(false)
+        };
+        let shards = shards.filter(|g| g.bytes > 0 && is_idle(g.group));
         let due = if live > limit {
             shards.max_by_key(|g| (g.bytes, g.group))
         } else if stats.disk_bytes > 2 * limit {
@@ -166,10 +173,6 @@ impl<E: Env> Node<E> {
             return;
         };
         let Some((shard, bytes)) = due.map(|g| (g.group, g.bytes)) else { return };
-        // Entries that segments cover already go by themselves.
-        if self.group(shard).and_then(|g| g.shard.as_ref().map(|s| s.store.is_busy())).unwrap_or(true) {
-            return;
-        }
         tracing::info!(%shard, bytes, "the log is large: asking for a flush");
         if let Err(reason) = self.ask_flush(shard, false, Duration::from_secs(10)).await {
             tracing::warn!(%shard, reason, "a flush could not be begun");
@@ -253,7 +256,7 @@ impl<E: Env> Node<E> {
             match step {
                 Step::SetReplicas { shard, version, nodes } => {
                     tracing::info!(%shard, ?nodes, "replicas are placed");
-                    let command = MetaCommand::SetReplicas { shard, version, nodes };
+                    let command = MetaCommand::SetReplicas { shard, version, nodes, pinned: false };
                     match self.propose_meta(command, timeout).await {
                         Ok(MetaOutcome::Refused { reason }) => {
                             tracing::debug!(%shard, reason, "placement was overtaken")

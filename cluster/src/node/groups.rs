@@ -403,12 +403,27 @@ impl<E: Env> Node<E> {
             return;
         }
         let holds = lock(&self.dirs).holds(shard);
+        // The name tells the new replica that whatever the log holds is not its own.
         if matches!(holds, None | Some(Holds::Nameless(None)))
             && let Err(e) = self.name_shard(shard, Holds::Nameless(Some(lost))).await
         {
             tracing::warn!(%shard, error = &e as &dyn std::error::Error, "replica could not be given up yet");
             return;
         }
+        self.propose_renewal(shard, lost).await;
+    }
+
+    /// Gives a running replica up that needs files which nobody has any more, as [`Node::renew`] does with one that can not
+    /// be opened. A leader hands over first.
+    pub(super) async fn give_up(self: &Arc<Self>, group: &Arc<Group<E>>) {
+        if group.is_leader() {
+            self.transfer_leader(group.id).await;
+        } else if self.can_spare(group.id, group.replica) {
+            self.propose_renewal(group.id, group.replica).await;
+        }
+    }
+
+    async fn propose_renewal(&self, shard: ShardId, lost: ReplicaId) {
         match self.propose_meta(MetaCommand::RenewReplica { shard, lost }, Duration::from_secs(5)).await {
             Ok(MetaOutcome::Refused { reason }) => {
                 tracing::warn!(node = %self.id(), %shard, %lost, reason, "a damaged replica is kept")

@@ -214,6 +214,14 @@ impl<E: Env> Node<E> {
             let answer = self.context.peers.call(leader, &Request::Join(join), Duration::from_secs(4)).await;
             return answer.map_err(|e| e.refusal().cloned().unwrap_or_else(|| failed(e)));
         }
+        // A node whose disk was lost is silent by the time it asks; whoever else uses a member's address is in error, and
+        // must not cost that member its place.
+        let meta = self.meta();
+        let holder = meta.present().find(|(_, m)| m.addr == join.addr && m.incarnation != join.incarnation);
+        if let Some((id, _)) = holder.filter(|(id, _)| self.context.reachable().contains(id)) {
+            let message = format!("{} is the address of node {id}, which is alive", join.addr);
+            return Err(Refusal::Failed { kind: ErrorKind::Conflict, message });
+        }
         let command = MetaCommand::AddNode { addr: join.addr.clone(), incarnation: join.incarnation };
         match self.propose_meta_here(&command).await? {
             MetaOutcome::Node { id, replaced } => {

@@ -4,10 +4,11 @@
 //! done. The same leader's next offer for the same position joins the transfer under way; any other one replaces it:
 //! files that both name need not be fetched twice. Another leader's offer must not join, even for the same position:
 //! what was fetched for the first may have been refused when it was installed, and the answer "done" would make the
-//! second believe that it has been.
+//! second believe that it has been. A transfer that was replaced stops fetching; the offer of a leader that is older than
+//! the one under way is refused.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use openraft_rt::AsyncRuntime;
@@ -32,8 +33,17 @@ struct Transfer {
     vote: Vote,
     position: Option<LogId>,
     received: AtomicU64,
+    /// Another offer took its place.
+    replaced: AtomicBool,
     /// The result, once there is one.
     result: Mutex<Option<Result<Vote, String>>>,
+}
+
+/// Why a file was not fetched.
+pub(super) struct PullError {
+    pub reason: String,
+    /// The peer says that it has no such file.
+    pub is_missing: bool,
 }
 
 /// Transfers under way.
@@ -72,11 +82,19 @@ impl<E: Env> Node<E> {
                 }
             };
         }
+        if let Some(other) = running.get(&offer.group) {
+            if offer.vote < other.vote && other.replica == offer.to {
+                let message = format!("a snapshot of a newer leader than {} is on its way", offer.vote);
+                return Err(Refusal::Failed { kind: ErrorKind::Conflict, message });
+            }
+            other.replaced.store(true, Ordering::Release);
+        }
         let transfer = Arc::new(Transfer {
             replica: offer.to,
             vote: offer.vote,
             position: offer.last,
             received: AtomicU64::new(0),
+            replaced: AtomicBool::new(false),
             result: Mutex::new(None),
         });
         running.insert(offer.group, transfer.clone());
@@ -102,8 +120,15 @@ impl<E: Env> Node<E> {
         if let Some(shard) = &group.shard {
             let manifest = SnapshotManifest::decode(offer.manifest.clone()).map_err(|e| e.to_string())?;
             for file in shard.store.missing(&manifest) {
-                self.fetch_file(from, group, &file, transfer).await?;
+                let go_on = |bytes| {
+                    transfer.received.fetch_add(bytes as u64, Ordering::Relaxed);
+                    !transfer.replaced.load(Ordering::Acquire)
+                };
+                self.pull_file(from, group, &file, go_on).await.map_err(|e| e.reason)?;
             }
+        }
+        if transfer.replaced.load(Ordering::Acquire) {
+            return Err("another offer took its place".to_owned());
         }
         let meta = SnapshotMeta { last_log_id: offer.last, last_membership: offer.membership };
         let snapshot = Snapshot { meta, snapshot: SnapshotData::unpinned(offer.manifest) };
@@ -112,40 +137,41 @@ impl<E: Env> Node<E> {
         Ok(response.vote)
     }
 
-    async fn fetch_file(
-        &self,
-        from: NodeId,
-        group: &Arc<Group<E>>,
-        file: &storage::manifest::FileRef,
-        transfer: &Transfer,
-    ) -> Result<(), String> {
-        self.pull_file(from, group, file, |bytes| {
-            transfer.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        })
-        .await
+    /// Whether a transfer for a group is under way.
+    pub(super) fn is_receiving(&self, group: ShardId) -> bool {
+        lock(&self.offers.running).get(&group).is_some_and(|transfer| lock(&transfer.result).is_none())
     }
 
-    /// Fetches a file that the store lacks, from a peer that has it. Goes on where an earlier attempt ended.
+    /// Fetches a file that the store lacks, from a peer that has it. Goes on where an earlier attempt ended. `go_on` hears
+    /// of the bytes that arrived and says whether the file is still wanted.
     pub(super) async fn pull_file(
         &self,
         from: NodeId,
         group: &Arc<Group<E>>,
         file: &storage::manifest::FileRef,
-        progress: impl Fn(usize),
-    ) -> Result<(), String> {
-        let Some(shard) = &group.shard else { return Err("the meta group has no files".to_owned()) };
+        go_on: impl Fn(usize) -> bool,
+    ) -> Result<(), PullError> {
+        let failed = |reason: &str| PullError { reason: reason.to_owned(), is_missing: false };
+        let Some(shard) = &group.shard else { return Err(failed("the meta group has no files")) };
         let (mut offset, mut failures) = (0, 0);
         while offset < file.len_bytes {
             if group.is_stopping() || self.context.is_stopping() {
-                return Err("the replica is stopping".to_owned());
+                return Err(failed("the replica is stopping"));
+            }
+            if !go_on(0) {
+                return Err(failed("another offer took its place"));
             }
             let len = u64::from(FILE_CHUNK_BYTES).min(file.len_bytes - offset) as u32;
             match fetch(&self.context.peers, from, group.id, *file, offset, len).await {
-                Ok(piece) if piece.is_empty() => return Err("the sender's file ends early".to_owned()),
+                Ok(piece) if piece.is_empty() => return Err(failed("the sender's file ends early")),
                 Ok(piece) => {
                     failures = 0;
                     let (store, file, bytes) = (shard.store.clone(), *file, piece.len());
+                    // Before the look: whoever stops the replica waits for steps that have entered.
                     let running = shard.running.enter();
+                    if group.is_stopping() {
+                        return Err(failed("the replica is stopping"));
+                    }
                     // Where the store wants to go on: it may hold the beginning from an earlier attempt.
                     let write = move || {
                         let _running = running;
@@ -156,13 +182,15 @@ impl<E: Env> Node<E> {
                         .env
                         .run_step(StepKind::Transfer, write)
                         .await
-                        .map_err(|e| e.to_string())?;
-                    progress(bytes);
+                        .map_err(|e| failed(&e.to_string()))?;
+                    go_on(bytes);
                 }
                 Err(e) => {
                     failures += 1;
                     if failures >= ATTEMPTS || e.refusal().is_some() {
-                        return Err(e.to_string());
+                        let missing =
+                            matches!(e.refusal(), Some(Refusal::Failed { kind: ErrorKind::NotFound, .. }));
+                        return Err(PullError { reason: e.to_string(), is_missing: missing });
                     }
                     E::Runtime::sleep(super::POLL * failures as u32).await;
                 }

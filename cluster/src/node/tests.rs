@@ -495,6 +495,91 @@ async fn a_replica_without_its_name_or_manifest_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_replica_that_is_given_up_is_made_anew() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    let shard = ShardId(1);
+    let follower = cluster.machines.iter().position(|m| !m.node.as_ref().unwrap().leads(shard)).unwrap();
+    let node = cluster.node(follower).clone();
+    let given_up = async {
+        while node.group(shard).is_none_or(|group| group.replica.generation() == 1) {
+            if let Some(group) = node.group(shard).filter(|group| group.replica.generation() == 1) {
+                node.give_up(&group).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, given_up).await.expect("a new replica takes its place");
+    cluster.settled().await;
+    written.extend(cluster.write(0).await);
+    assert_eq!(cluster.read(follower, Consistency::Linearizable).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_address_of_a_living_member_is_not_given_away() {
+    use crate::network::rpc::{Join, Joined, Refusal, Request};
+    let mut cluster = Cluster::of(3, 1).await;
+    let leader = cluster.node(0).leader_of(META_GROUP).unwrap();
+    let at = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let (asker, victim) = ((at + 1) % 3, (at + 2) % 3);
+    let (addr, id) = (cluster.machines[victim].addr.clone(), cluster.node(victim).id());
+    for addr in [addr, cluster.machines[at].addr.clone()] {
+        let request = Request::Join(Join { addr, incarnation: 99 });
+        let answer = cluster.node(asker).context.peers.call::<Joined>(leader, &request, GUARD).await;
+        let refusal = answer.unwrap_err();
+        let Some(Refusal::Failed { kind, message }) = refusal.refusal() else { panic!("{refusal}") };
+        assert_eq!(*kind, protocol::error::ErrorKind::Conflict, "{message}");
+    }
+    assert_eq!(cluster.node(at).meta().members[&id].state, MemberState::Active);
+    cluster.write(victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_leaders_snapshot_does_not_replace_a_newer_ones() {
+    use crate::network::rpc::{Offer, OfferAnswer, Refusal};
+    use crate::types::{LeaderId, StoredMembership, Vote};
+    let cluster = Cluster::of(3, 1).await;
+    let shard = ShardId(1);
+    let follower = cluster.nodes().find(|n| !n.leads(shard)).unwrap().clone();
+    let group = follower.group(shard).unwrap();
+    let offer = |term| Offer {
+        group: shard,
+        to: group.replica,
+        vote: Vote { leader_id: LeaderId { term, node_id: 1 }, committed: true },
+        last: None,
+        membership: StoredMembership::default(),
+        manifest: "no manifest".into(),
+    };
+    let take = |term| follower.take_offer(NodeId(1), &group, offer(term));
+    assert!(matches!(take(1000), Ok(OfferAnswer::Working { .. })));
+    assert!(matches!(take(999), Err(Refusal::Failed { .. })));
+    assert!(matches!(take(1001), Ok(OfferAnswer::Working { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_does_not_end_the_node_when_the_meta_state_is_due() {
+    let cluster = Cluster::of(1, 1).await;
+    let (node, fs) = (cluster.node(0).clone(), cluster.machines[0].fs.clone());
+    let exported = || {
+        let group = node.group(META_GROUP).unwrap();
+        group.with_metrics(|m| m.snapshot.map_or(0, |id| id.index))
+    };
+    wait("the first export", || exported() > 0).await;
+    let before = exported();
+    fs.set_quota(Some(fs.used_bytes()));
+    for round in 0..100 {
+        node.set_setting("key", Some(round.to_string()), GUARD).await.unwrap();
+    }
+    wait("the setting is applied", || node.setting("key").as_deref() == Some("99")).await;
+    fs.set_quota(None);
+    for round in 0..100 {
+        node.set_setting("key", Some(format!("again {round}")), GUARD).await.unwrap();
+    }
+    wait("the next export", || exported() > before).await;
+    assert!(cluster.is_alive(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nearly_full_disk_takes_no_writes_but_answers() {
     let mut cluster = Cluster::of(1, 1).await;
     let written = cluster.write(0).await;

@@ -59,7 +59,7 @@ fn settle(state: &mut MetaState, view: &mut View) -> usize {
         for step in steps {
             match step {
                 Step::SetReplicas { shard, version, nodes } => {
-                    state.apply(&MetaCommand::SetReplicas { shard, version, nodes });
+                    state.apply(&MetaCommand::SetReplicas { shard, version, nodes, pinned: false });
                     let wanted: Vec<ReplicaId> = state.shards[&shard].replica_ids().collect();
                     let leader = view.leaders.get_mut(&shard).unwrap();
                     leader.matched = wanted.iter().map(|&r| (r, 100)).collect();
@@ -155,9 +155,39 @@ fn few_large_shards_move_at_a_time() {
     assert_eq!(plan(&state, &view).len(), MAX_MOVES);
     for step in plan(&state, &view) {
         let Step::SetReplicas { shard, version, nodes } = step else { panic!("a transfer") };
-        state.apply(&MetaCommand::SetReplicas { shard, version, nodes });
+        state.apply(&MetaCommand::SetReplicas { shard, version, nodes, pinned: false });
     }
     assert_eq!(plan(&state, &view), [], "the first ones are still on their way");
+}
+
+#[test]
+fn balancing_leaves_a_shard_where_people_put_it() {
+    let (mut state, mut view) = cluster(4, 8);
+    let held = |state: &MetaState, node: u64| {
+        state.shards.values().filter(|s| s.replicas.contains_key(&NodeId(node))).count()
+    };
+    // As many as it takes to make the fourth node the fullest by two.
+    while held(&state, 4) < held(&state, 1) + 2 {
+        let on = |s: &ShardMeta| s.replicas.contains_key(&NodeId(1)) && !s.replicas.contains_key(&NodeId(4));
+        let (&shard, meta) = state.shards.iter().find(|(_, s)| on(s)).unwrap();
+        let mut nodes: BTreeSet<NodeId> = meta.replicas.keys().copied().collect();
+        nodes.remove(&NodeId(1));
+        nodes.insert(NodeId(4));
+        let version = meta.version;
+        state.apply(&MetaCommand::SetReplicas {
+            shard,
+            version,
+            nodes: nodes.into_iter().collect(),
+            pinned: true,
+        });
+    }
+    let pinned: Vec<_> = state.shards.iter().filter(|(_, s)| s.pinned).map(|(id, _)| *id).collect();
+    assert!(!pinned.is_empty());
+    settle(&mut state, &mut view);
+    assert!(pinned.iter().all(|id| state.shards[id].replicas.contains_key(&NodeId(4))), "a move was undone");
+    let drain = |state| MetaCommand::SetMemberState { node: NodeId(2), state };
+    state.apply(&drain(MemberState::Draining));
+    assert!(state.shards.values().all(|s| !s.pinned), "other members, another balance");
 }
 
 #[test]

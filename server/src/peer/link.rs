@@ -34,6 +34,26 @@ type Reply = oneshot::Sender<Result<Bytes, NetError>>;
 struct Call {
     body: Bytes,
     reply: Reply,
+    queued: Queued,
+}
+
+/// Bytes that count as queued until they are written or given up, however that comes about.
+struct Queued {
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Queued {
+    fn new(bytes: usize, total: &Arc<AtomicUsize>) -> Self {
+        total.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, total: Arc::clone(total) }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A handle to the task of one peer.
@@ -49,15 +69,13 @@ impl Link {
     /// Starts the task. `dial` is where to connect to, `addr` the peer's advertised address.
     pub fn start(shared: Arc<Shared>, addr: &str, dial: String) -> Self {
         let (queue, calls) = mpsc::channel(MAX_QUEUED);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
         let link = Self {
             addr: addr.into(),
             queue,
-            queued_bytes: Arc::clone(&queued_bytes),
+            queued_bytes: Arc::default(),
             max_bytes: shared.options.max_in_flight_bytes,
         };
-        let task =
-            Task { addr: addr.into(), dial, queued_bytes, shared: Arc::clone(&shared), rest: Duration::ZERO };
+        let task = Task { addr: addr.into(), dial, shared: Arc::clone(&shared), rest: Duration::ZERO };
         let stop = shared.stop.clone();
         shared.io.spawn(async move {
             tokio::select! {
@@ -71,14 +89,12 @@ impl Link {
 
     /// Sends a call and waits for its answer.
     pub async fn call(&self, body: Bytes, limit: Duration) -> Result<Bytes, NetError> {
-        let len = body.len();
-        if self.queued_bytes.fetch_add(len, Ordering::Relaxed) > self.max_bytes {
-            self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+        if self.queued_bytes.load(Ordering::Relaxed) > self.max_bytes {
             return Err(self.unreachable("too much is queued for it"));
         }
+        let queued = Queued::new(body.len(), &self.queued_bytes);
         let (reply, answer) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Call { body, reply }) {
-            self.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+        if let Err(error) = self.queue.try_send(Call { body, reply, queued }) {
             return Err(match error {
                 mpsc::error::TrySendError::Full(_) => self.unreachable("too many calls are queued for it"),
                 mpsc::error::TrySendError::Closed(_) => NetError::Closed,
@@ -99,7 +115,6 @@ impl Link {
 struct Task {
     addr: Arc<str>,
     dial: String,
-    queued_bytes: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     rest: Duration,
 }
@@ -108,7 +123,6 @@ impl Task {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         while let Some(first) = calls.recv().await {
             if first.reply.is_closed() {
-                self.forget(first.body.len());
                 continue;
             }
             match self.connect().await {
@@ -135,10 +149,6 @@ impl Task {
         &self.shared.stats
     }
 
-    fn forget(&self, bytes: usize) {
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Fails what is queued and what comes until the rest is over.
     async fn refuse_for_a_while(
         &mut self,
@@ -150,7 +160,6 @@ impl Task {
         let over = Instant::now() + self.rest;
         let mut next = Some(first);
         while let Some(call) = next {
-            self.forget(call.body.len());
             let reason = error.to_string();
             let _ = call.reply.send(Err(NetError::Unreachable { addr: self.addr.to_string(), reason }));
             next = tokio::time::timeout_at(over, calls.recv()).await.unwrap_or(None);
@@ -211,20 +220,20 @@ impl Task {
         let write = async {
             let mut batch = vec![first];
             let mut frames: Vec<Frame> = Vec::new();
+            let mut queued: Vec<Queued> = Vec::new();
             let mut next_id: u64 = 1;
             loop {
-                let mut bytes = 0;
                 for call in batch.drain(..) {
-                    bytes += call.body.len();
                     // Whoever gave up already gets no request sent on its behalf.
                     if !call.reply.is_closed() {
                         waiting.add(next_id, call.reply);
                         frames.push(Frame { kind: Kind::Request, id: next_id, body: call.body });
+                        queued.push(call.queued);
                         next_id += 1;
                     }
                 }
                 let written = write_frames(&mut output, &frames).await;
-                self.forget(bytes);
+                queued.clear();
                 match written {
                     Ok(written) => {
                         self.stats().sent_bytes.fetch_add(written as u64, Ordering::Relaxed);

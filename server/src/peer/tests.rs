@@ -183,6 +183,23 @@ async fn a_peer_that_fell_silent_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_connection_did_not_take_is_not_queued_any_more() {
+    let (addr, accepted) = fake_peer().await;
+    let client = net(PeerOptions { max_in_flight_bytes: 1000, ..options() }).await;
+    // More than the sockets take: the call hangs while it is written.
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(&at(addr), Bytes::from(vec![0; MAX_FRAME_BYTES]), LONG).await }
+    });
+    let mut stream = accepted.await.unwrap();
+    stream.write_all(&[0xff; 64]).await.unwrap();
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, NetError::Broken { .. }), "{error}");
+    let error = client.call(&at(addr), Bytes::from_static(b"x"), LONG).await.unwrap_err();
+    assert!(!error.to_string().contains("queued"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_frame_ends_the_connection_and_its_calls() {
     let (addr, accepted) = fake_peer().await;
     let client = net(options()).await;

@@ -148,9 +148,14 @@ fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<C
 /// byte is rewritten once per tier. Partitions with the most segments first: they cost reads most.
 fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
     let manifest = &*state.manifest;
-    if manifest.merges.len() >= policy.max_merges.max(1) {
+    // One whose input is damaged waits for a copy, and takes no place meanwhile.
+    let is_readable = |hash: &ContentHash| state.is_readable(hash);
+    let running = manifest.merges.iter().filter(|m| m.inputs.iter().all(is_readable)).count();
+    if running >= policy.max_merges.max(1) {
         return None;
     }
+    let can_merge =
+        |inputs: &[ContentHash]| inputs.iter().all(is_readable) && merge_inputs(manifest, inputs).is_some();
     let mut partitions = BTreeMap::<Partition, Vec<&SegmentMeta>>::new();
     for segment in &manifest.segments {
         partitions.entry(segment.partition).or_default().push(segment);
@@ -169,7 +174,7 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
             let past = is_past.then(|| tiered_run(segments, 2, 8, policy)).flatten();
             tiered_run(segments, policy.merge_factor.max(2), 2, policy).or(past).into_iter().collect()
         };
-        if let Some(inputs) = candidates.into_iter().find(|inputs| merge_inputs(manifest, inputs).is_some()) {
+        if let Some(inputs) = candidates.into_iter().find(|inputs| can_merge(inputs)) {
             return Some(CommandBody::BeginMerge { inputs });
         }
     }
@@ -180,7 +185,7 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
                 .tombstones
                 .iter()
                 .any(|t| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
-            && merge_inputs(manifest, &[s.file.hash]).is_some()
+            && can_merge(&[s.file.hash])
     })?;
     Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash] })
 }

@@ -242,6 +242,10 @@ impl State {
         self.damage.contains(&file.name())
     }
 
+    pub fn segment_bytes(&self) -> u64 {
+        self.manifest.segments.iter().map(|s| s.file.len_bytes).sum()
+    }
+
     pub fn stats(&self) -> ShardStats {
         let sum = |of: fn(&SegmentMeta) -> u64| self.manifest.segments.iter().map(of).sum();
         ShardStats {
@@ -255,7 +259,7 @@ impl State {
             frozen_memtables: self.frozen.len() as u64,
             frozen_bytes: self.frozen.iter().map(|f| f.bytes as u64).sum(),
             segments: self.manifest.segments.len() as u64,
-            segment_bytes: sum(|s| s.file.len_bytes),
+            segment_bytes: self.segment_bytes(),
             segment_samples: sum(|s| s.samples),
             merges: self.manifest.merges.len() as u64,
             tombstones: self.manifest.tombstones.len() as u64,

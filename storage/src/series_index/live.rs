@@ -8,6 +8,7 @@
 //! lock; a reader whose view is older cuts what it gets at its own number of series. Writers never touch it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashMap;
@@ -22,6 +23,8 @@ use super::RegistryView;
 #[derive(Debug, Default)]
 pub struct LiveIndex {
     state: RwLock<State>,
+    /// Bytes of `state` when it was last extended.
+    bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +118,10 @@ impl LiveIndex {
                 return state;
             }
             drop(state);
-            self.state.write().unwrap_or_else(PoisonError::into_inner).extend(view);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.extend(view);
+            let bytes = 12 * state.indexed + state.tenants.iter().map(|tenant| tenant.bytes).sum::<usize>();
+            self.bytes.store(bytes, Ordering::Relaxed);
         }
     }
 }
@@ -315,8 +321,29 @@ fn write_escaped(out: &mut Vec<u8>, text: &str) {
 
 impl LiveIndex {
     /// Bytes that the index takes, roughly.
+    ///
+    /// Takes no lock: the index may be at work for long, and whoever asks must not wait for it.
     pub fn bytes(&self) -> usize {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        12 * state.indexed + state.tenants.iter().map(|tenant| tenant.bytes).sum::<usize>()
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ids::{SeriesId, TenantId};
+
+    use super::super::Registry;
+    use super::*;
+
+    #[test]
+    fn its_size_is_known_while_it_is_at_work() {
+        let mut registry = Registry::new(1);
+        let labels = Labels::from_pairs([("a", "x")]).expect("valid labels");
+        registry.register(&TenantId::default(), SeriesId(1), labels.as_bytes());
+        let view = registry.view();
+        assert_eq!(view.live().bytes(), 0, "nobody has asked yet");
+        view.live().in_segment_order(&view);
+        let _at_work = view.live().state.write();
+        assert!(view.live().bytes() > 12);
     }
 }

@@ -518,6 +518,10 @@ impl<F: Fs> State<F> {
         self.rewritten_bytes += bytes;
     }
 
+    pub(super) fn group_bytes(&self, id: ShardId) -> u64 {
+        self.groups.get(&id).map_or(0, |group| group.bytes)
+    }
+
     pub(super) fn stats(&self) -> WalStats {
         let mut before = 0;
         let mut starts = BTreeMap::new();

@@ -271,6 +271,32 @@ fn an_idle_groups_few_entries_are_written_again_so_that_the_log_stays_short() {
 }
 
 #[test]
+fn an_old_entry_that_can_not_be_read_keeps_its_segment_and_ends_nothing() {
+    let fs = MemFs::new(1);
+    let few = WalOptions { rewrite_above_segments: 3, cache_bytes: 0, ..options() };
+    let (wal, mut writer) = open_with(&fs, few.clone());
+    wal.append(B, entries(1..4, 2, 10), ignore());
+    flush(&mut writer);
+    fs.fail_next(FaultOp::Read, "wal-");
+    for round in 0..60 {
+        wal.append(A, entries(round * 5..round * 5 + 5, 1, 200), ignore());
+        flush(&mut writer);
+        if round > 1 {
+            wal.purge(A, round * 5 - 5, Bytes::new(), ignore());
+        }
+    }
+    assert!(!wal.is_poisoned());
+    let stats = wal.stats();
+    assert!(stats.rewritten_bytes > 0, "it was tried again: {stats:?}");
+    for group in &stats.groups {
+        assert_eq!(wal.group_bytes(group.group), group.bytes);
+    }
+    drop((wal, writer));
+    let (wal, _writer) = open_with(&fs, few);
+    assert_eq!(all(&wal, B), entries(1..4, 2, 10));
+}
+
+#[test]
 fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     let fs = MemFs::new(1);
     let (wal, mut writer) = open(&fs);

@@ -279,8 +279,11 @@ impl<F: Fs> LogWriter<F> {
         self.builder.begin(entries.len(), bytes as usize, 2 * self.shared.options.batch_bytes);
         for (group, index, place) in &entries {
             let mut payload = vec![0; place.len as usize];
-            file.read_exact_at(u64::from(place.offset), &mut payload)
-                .map_err(|e| WalError::io(path, "reading an entry", e))?;
+            if let Err(error) = file.read_exact_at(u64::from(place.offset), &mut payload) {
+                // As above all else the log must go on: what is lost here is only space.
+                tracing::warn!(path = %path.display(), %group, index, %error, "an old entry can not be read, its segment is kept");
+                return Ok(());
+            }
             let (head, body) = payload.split_at(place.head_len as usize);
             let record = self.builder.push(Kind::Rewrite, *group, *index, head, body);
             if record.crc != place.crc {

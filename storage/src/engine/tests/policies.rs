@@ -57,6 +57,30 @@ fn merges_keep_segments_few_and_rewrites_rare() {
 }
 
 #[test]
+fn a_damaged_input_holds_up_its_own_merge_only() {
+    let mut replica = Replica::new();
+    for round in 0..2 {
+        replica.write(&[("a", round, 1.0), ("a", PARTITION_MS + round, 1.0)]);
+        replica.begin_flush(false);
+        replica.settle();
+    }
+    let merge_all = FlushPolicy { merge_all: true, ..quiet() };
+    let merge = |replica: &Replica| match replica.store.propose(&merge_all, 0).map(|command| command.body) {
+        Some(CommandBody::BeginMerge { inputs }) => inputs,
+        other => panic!("{other:?} instead of a merge"),
+    };
+    let first = merge(&replica);
+    replica.apply(CommandBody::BeginMerge { inputs: first.clone() });
+    assert_eq!(replica.store.propose(&merge_all, 0), None, "one merge at a time");
+    let name = |hash: &ContentHash| format!("{}.seg", crate::manifest::hex(hash));
+    replica.store.shared.lock().damage.add(name(&first[0]));
+    let second = merge(&replica);
+    assert!(second.iter().all(|input| !first.contains(input)));
+    replica.store.shared.lock().damage.add(name(&second[0]));
+    assert_eq!(replica.store.propose(&merge_all, 0), None, "what can not be read is not merged");
+}
+
+#[test]
 fn what_is_left_in_partitions_of_the_past_is_merged() {
     let mut replica = Replica::new();
     for round in 0..3 {
