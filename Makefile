@@ -1,7 +1,8 @@
-# Targets for people and for CI. Build output stays outside the checkout, so that clones share nothing by accident and
-# `git status` stays quick.
+# Targets for people and for CI. Build output stays outside the checkout, so that `git status` stays quick, in a directory
+# for each checkout: two of them would otherwise overwrite each other's binaries. Set CARGO_TARGET_DIR to put it elsewhere.
 SHELL := /bin/bash
-export CARGO_TARGET_DIR ?= $(HOME)/.cache/pharos/target
+CHECKOUT := $(shell printf %s '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/pharos/$(notdir $(CURDIR))-$(CHECKOUT)
 PHAROS := $(CARGO_TARGET_DIR)/debug/pharos
 RELEASE := $(CARGO_TARGET_DIR)/release/pharos
 DATA ?= pharos-data
@@ -11,7 +12,7 @@ NODES ?= 3
 .PHONY: help run build test fmt lint unit peers docs bench
 
 help: ## Lists the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
 
 build: ## Builds the pharos binary
 	cargo build --locked -p server

@@ -17,6 +17,9 @@ use crate::client::Client;
 /// How long a condition may take before waiting for it is given up. Far above what any healthy run needs.
 pub const GUARD: Duration = Duration::from_secs(120);
 
+/// How often a node is started anew on other ports.
+const PORT_ATTEMPTS: u32 = 5;
+
 /// Polls until `condition` yields a value; the error is its last refusal when the guard runs out.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let deadline = Instant::now() + GUARD;
@@ -155,12 +158,33 @@ impl Node {
         self.status()?["node"].as_u64().context("a node knows its id")
     }
 
-    /// Waits until the node says that it is ready.
-    pub fn wait_ready(&self) -> anyhow::Result<()> {
-        wait_for(&format!("node {} is ready", self.number), || {
+    /// Waits until the node says that it is ready; fails at once when its process ends instead.
+    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let mut ended = None;
+        let is_ready = wait_for(&format!("node {} is ready", self.number), || {
+            if let Some(Ok(Some(status))) = self.process.as_mut().map(Child::try_wait) {
+                ended = Some(status);
+                return Ok(());
+            }
             let answer = Client::with_timeout(self.url(), Duration::from_secs(2)).get("/-/ready")?;
             ensure!(answer.status == 200, "{}", answer.body);
             Ok(())
+        });
+        match ended {
+            Some(status) => bail!("node {} ended with {status}:\n{}", self.number, self.log_tail()),
+            None => is_ready,
+        }
+    }
+
+    /// Whether a node that was just started ended because it can not listen. Returns once it answers or has ended.
+    fn lost_its_port(&mut self) -> anyhow::Result<bool> {
+        wait_for(&format!("node {} answers or ends", self.number), || {
+            if let Some(Ok(Some(_))) = self.process.as_mut().map(Child::try_wait) {
+                return Ok(self.log_tail().contains("cannot listen on"));
+            }
+            let alive = Client::with_timeout(self.url(), Duration::from_secs(2)).get("/-/healthy")?;
+            ensure!(alive.status == 200, "{}", alive.body);
+            Ok(false)
         })
     }
 
@@ -203,7 +227,7 @@ impl LocalCluster {
 
     /// Starts one more node that joins by the first; the first must be ready.
     pub fn add_node(&mut self) -> anyhow::Result<usize> {
-        let join = match self.nodes.first() {
+        let join = match self.nodes.first_mut() {
             None => None,
             Some(first) => {
                 first.wait_ready()?;
@@ -211,10 +235,17 @@ impl LocalCluster {
             }
         };
         let number = self.nodes.len() + 1;
-        let (http, peer) = (free_port()?, free_port()?);
-        let mut node = Node { number, http, peer, join, options: self.options.clone(), process: None };
-        node.start()?;
-        self.nodes.push(node);
+        for attempt in 0.. {
+            let (http, peer) = (free_port()?, free_port()?);
+            let mut node = Node { number, http, peer, join, options: self.options.clone(), process: None };
+            node.start()?;
+            // Somebody else may have taken a port since: then there are others. The directory holds nothing yet.
+            if attempt < PORT_ATTEMPTS && node.lost_its_port()? {
+                continue;
+            }
+            self.nodes.push(node);
+            break;
+        }
         Ok(number)
     }
 
@@ -267,10 +298,12 @@ impl LocalCluster {
 
     /// Id of the shard that holds the most samples, and the index of its leader's node.
     pub fn busiest_shard(&self) -> anyhow::Result<(u64, usize)> {
-        let status = self.status()?;
-        let rows = status["shards"].as_array().context("shards")?;
-        let busiest = rows.iter().max_by_key(|s| s["applied"].as_u64()).context("there is a shard")?;
-        let id = busiest["id"].as_u64().context("a shard has an id")?;
+        let id = wait_for("some node shows the shards", || {
+            let status = self.status()?;
+            let rows = status["shards"].as_array().context("shards")?;
+            let busiest = rows.iter().max_by_key(|s| s["applied"].as_u64()).context("there is a shard")?;
+            busiest["id"].as_u64().context("a shard has an id")
+        })?;
         Ok((id, self.leader_of(id)?))
     }
 

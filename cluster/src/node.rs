@@ -345,9 +345,9 @@ impl<E: Env> Node<E> {
         }
     }
 
-    /// Stops the node in an orderly way: hands over what it leads, then ends its groups. Peers may be served until the
-    /// end; the process can exit afterwards. Takes a few seconds at most.
-    pub async fn stop(self: &Arc<Self>) {
+    /// Hands over what this node leads, for good: it leads nothing from here on unless nobody else can. Everything is
+    /// served meanwhile and afterwards, through the new leaders. Takes a few seconds at most.
+    pub async fn hand_over_leaderships(self: &Arc<Self>) {
         if self.context.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -369,6 +369,13 @@ impl<E: Env> Node<E> {
             // A panic in there ended only that task.
             let _ = handover.await;
         }
+    }
+
+    /// Stops the node in an orderly way: hands over what it leads, then ends its groups. Peers may be served until the
+    /// end; the process can exit afterwards. Takes a few seconds at most.
+    pub async fn stop(self: &Arc<Self>) {
+        self.hand_over_leaderships().await;
+        self.context.closing.store(true, Ordering::Release);
         let groups: Vec<_> = std::mem::take(&mut *lock(&self.groups)).into_values().collect();
         for group in groups {
             group.stopping.store(true, Ordering::Release);

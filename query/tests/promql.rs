@@ -151,6 +151,12 @@ fn prometheus_scripts() {
             worse.push(format!("{name}: {} of {}, expected at least {least}", report.passed, report.total));
         }
     }
+    let there = scripts(&dir);
+    for (name, _) in KNOWN {
+        if !there.iter().any(|path| path.ends_with(name)) {
+            worse.push(format!("{name} is not there"));
+        }
+    }
     say(&format!("all scripts: {passed}/{total}"));
     assert!(worse.is_empty(), "{worse:#?}");
     assert_eq!(differ, 0, "results that depend on the number of shards");

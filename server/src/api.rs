@@ -1,8 +1,8 @@
 //! The HTTP surface: state shared by the handlers, layers around them, and one table of routes.
 //!
 //! ```text
-//! serve (connections, head time-out) -> cors -> observe (metrics) -> compress -> admit (bounded concurrency)
-//!   -> auth (permission, tenant) -> handler -> answer, or ApiError -> the one table of codes
+//! serve (connections, time-outs) -> unread (rest of a body) -> cors -> observe (metrics) -> compress
+//!   -> admit (bounded concurrency) -> auth (permission, tenant) -> handler -> answer, or ApiError -> the table of codes
 //! ```
 //!
 //! The listener is up before the node is: until it has joined and opened its shards, health answers, and everything
@@ -19,6 +19,7 @@ mod federate;
 mod health;
 mod openapi;
 mod params;
+mod progress;
 mod prometheus;
 pub mod read;
 mod remote_read;
@@ -26,6 +27,7 @@ pub mod routes;
 pub mod serve;
 mod status;
 pub mod time;
+mod unread;
 mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,14 +71,14 @@ pub struct App {
     pub started_ms: i64,
     backend: OnceLock<Backend>,
     stopping: AtomicBool,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     cors: cors::Cors,
 }
 
 impl App {
     /// State without a node behind it.
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let requests = Semaphore::new(config.http.max_concurrent_requests as usize);
+        let requests = Arc::new(Semaphore::new(config.http.max_concurrent_requests as usize));
         let cors = cors::Cors::new(&config.http.cors_origin).expect("settings were validated");
         Arc::new(Self {
             config,
@@ -122,6 +124,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(compress::layer))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), cors::layer))
+        .layer(middleware::from_fn(unread::layer))
         .with_state(app)
 }
 
@@ -142,17 +145,18 @@ fn is_probe(path: &str) -> bool {
     path.starts_with("/-/") || path == "/metrics"
 }
 
-/// Refuses requests beyond the bound at once: a queue in front of a full node only adds latency.
+/// Refuses requests beyond the bound at once: a queue in front of a full node only adds latency. A request is in work
+/// until its answer has left: the body takes the place along.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_probe(request.uri().path()) {
         return next.run(request).await;
     }
-    let Ok(_permit) = app.requests.try_acquire() else {
+    let Ok(permit) = Arc::clone(&app.requests).try_acquire_owned() else {
         // 503, not 429: remote-write senders retry every 5xx, and a 429 only when told to.
         return ApiError::new(ErrorKind::Unavailable, "too many requests are in work on this node")
             .into_response();
     };
-    next.run(request).await
+    next.run(request).await.map(|body| body::with_guard(body, permit))
 }
 
 /// Counts and times requests by route.

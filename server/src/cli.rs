@@ -61,6 +61,9 @@ pub(crate) enum CliError {
     /// The settings are wrong.
     #[error("{}", crate::error::chain(.0))]
     Config(#[from] ConfigError),
+    /// The command line is wrong in a way that its parser does not see.
+    #[error("{0}")]
+    Usage(String),
     /// No node answers.
     #[error("no node answers at {url}: {reason}")]
     Unreachable { url: String, reason: String },
@@ -76,6 +79,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 78,
+            Self::Usage(_) => 2,
             Self::Unreachable { .. } => 69,
             Self::Failed(_) => 1,
             Self::Code(code) => *code,

@@ -2,7 +2,8 @@
 //!
 //! Defaults, then a YAML or TOML file, then `PHAROS_*` variables, then flags; later ones win, key by key. A key that
 //! does not exist is an error wherever it comes from, with the nearest existing one named, so that a typing mistake
-//! never runs as a default. Nobody else in the workspace reads the environment. `docs/config.md` is made from
+//! never runs as a default; only variables that name no section (`PHAROS_PORT` of a Kubernetes service) are ignored, with
+//! a warning. Nobody else in the workspace reads the environment. `docs/config.md` is made from
 //! [`keys::KEYS`] and the defaults below; a test compares it.
 
 pub mod docs;
@@ -62,6 +63,7 @@ pub struct HttpSection {
     pub advertise: String,
     pub header_timeout: Span,
     pub body_timeout: Span,
+    pub write_timeout: Span,
     pub max_connections: u32,
     pub max_concurrent_requests: u32,
     pub max_form_body: ByteSize,
@@ -75,6 +77,7 @@ impl Default for HttpSection {
             advertise: String::new(),
             header_timeout: Span::secs(30),
             body_timeout: Span::secs(30),
+            write_timeout: Span::secs(30),
             max_connections: 4096,
             max_concurrent_requests: 512,
             max_form_body: ByteSize::mib(4),
@@ -290,7 +293,23 @@ impl Config {
                 return Err(ConfigError::InsecurePeers { addr: advertised });
             }
         }
-        let positive: [(&str, u128); 9] = [
+        if let Err(reason) = crate::telemetry::log_filter(&self.telemetry.log_level) {
+            return invalid("telemetry.log_level", reason);
+        }
+        let positive: [(&str, u128); 22] = [
+            ("http.write_timeout", self.http.write_timeout.0.as_millis()),
+            ("http.max_form_body", self.http.max_form_body.0.into()),
+            ("peer.max_in_flight", self.peer.max_in_flight.0.into()),
+            ("storage.max_unflushed_log", self.storage.max_unflushed_log.0.into()),
+            ("storage.memtable_size", self.storage.memtable_size.0.into()),
+            ("storage.flush_interval", self.storage.flush_interval.0.as_millis()),
+            ("ingest.max_labels", self.ingest.max_labels.into()),
+            ("ingest.max_label_name", self.ingest.max_label_name.0.into()),
+            ("ingest.max_label_value", self.ingest.max_label_value.0.into()),
+            ("ingest.deadline", self.ingest.deadline.0.as_millis()),
+            ("ingest.max_in_flight", self.ingest.max_in_flight.0.into()),
+            ("query.max_samples", self.query.max_samples.into()),
+            ("query.max_memory", self.query.max_memory.0.into()),
             ("http.header_timeout", self.http.header_timeout.0.as_millis()),
             ("http.body_timeout", self.http.body_timeout.0.as_millis()),
             ("http.max_connections", self.http.max_connections.into()),
@@ -337,8 +356,9 @@ fn advertised(explicit: &str, listen: SocketAddr) -> String {
 }
 
 fn is_host_port(addr: &str) -> bool {
+    let is_host = |host: &str| !host.is_empty() && !host.contains([',', '/', ' ', '\t']);
     addr.rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0))
+        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|p| p != 0))
 }
 
 /// Whether an address certainly stays on this machine.
@@ -378,6 +398,14 @@ mod tests {
         refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
+        refused(|c| c.cluster.join = vec!["a:1,b:2".into()], "cluster.join");
+        refused(|c| c.telemetry.log_level = "info,cluster=loud".into(), "telemetry.log_level");
+        refused(|c| c.query.max_samples = 0, "query.max_samples");
+        refused(|c| c.query.max_memory = ByteSize(0), "query.max_memory");
+        refused(|c| c.ingest.max_in_flight = ByteSize(0), "ingest.max_in_flight");
+        refused(|c| c.ingest.deadline = Span::secs(0), "ingest.deadline");
+        refused(|c| c.storage.memtable_size = ByteSize(0), "storage.memtable_size");
+        refused(|c| c.peer.max_in_flight = ByteSize(0), "peer.max_in_flight");
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl Ingest {
         Arc::new(Self { writer, settings, budget, pool, metrics: ingest })
     }
 
+    /// Requests that wait for a thread to decode them.
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
+    }
+
     /// Where metrics go, for what this process writes about itself.
     pub fn writer(&self) -> &Arc<dyn MetricWriter> {
         &self.writer

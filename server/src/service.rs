@@ -3,7 +3,7 @@
 //! ```text
 //! settings ─► log, lock on the data directory ─► runtimes ─► HTTP listener (probes answer from here on)
 //!   ─► peers ─► node (identity, log, meta group, shards) ─► query engine, router ─► everything answers
-//! SIGTERM, SIGINT ─► not ready ─► finish requests ─► hand leaderships over ─► end
+//! SIGTERM, SIGINT ─► not ready ─► hand leaderships over ─► close the port, finish requests ─► end
 //! ```
 //!
 //! The listener comes first because everything after it may take long: a join waits for a cluster, a start replays a
@@ -43,6 +43,8 @@ pub struct ServiceOptions {
     pub dial_map: BTreeMap<String, String>,
     /// Whether the end of standard input asks for a stop.
     pub stop_with_stdin: bool,
+    /// Variables of the environment that look like settings and are none; they are named in the log.
+    pub ignored_variables: Vec<String>,
 }
 
 /// Why a node does not run.
@@ -78,6 +80,9 @@ pub enum ServiceError {
 pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> {
     telemetry::start_log(&config.telemetry)
         .map_err(|reason| ConfigError::Invalid { key: "telemetry.log_level".to_owned(), reason })?;
+    for name in &options.ignored_variables {
+        tracing::warn!(name, "a variable with the prefix of settings is none and is ignored");
+    }
     let lock = DirLock::take(&config.node.data_dir)?;
     if !options.dial_map.is_empty() && !config.node.data_dir.join(CHAOS_MARKER).exists() {
         return Err(ServiceError::NoChaos { path: config.node.data_dir.clone() });
@@ -101,6 +106,7 @@ async fn serve(
     let app = App::new(Arc::clone(&config), Arc::clone(&metrics));
     let serve_options = ServeOptions {
         header_timeout: config.http.header_timeout.0,
+        write_timeout: config.http.write_timeout.0,
         max_connections: config.http.max_connections as usize,
     };
     let listen = |what, addr| move |source| ServiceError::Listen { what, addr, source };
@@ -125,23 +131,21 @@ async fn serve(
         &config.node.data_dir,
         QuerySettings { slow_after: config.query.log_slower_than.0, quarantine: config.query.quarantine.0 },
     )?;
-    let fragments = Arc::new(wiring::Fragments::new(
-        &config.query,
-        config.cluster.shards,
-        metrics.query.clone(),
-        Arc::clone(&active),
-    ));
+    let fragments =
+        Arc::new(wiring::Fragments::new(&config.query, metrics.query.clone(), Arc::clone(&active)));
     let node = tokio::select! {
         biased;
         () = stop.cancelled() => {
             tracing::info!("stopped before the node was up");
             return Ok(());
         }
-        node = Node::start(env.clone(), node_config(&config), fragments) => node?,
+        node = Node::start(env.clone(), node_config(&config), fragments.clone()) => node?,
     };
+    // A node that joined has the cluster's shards, whatever its own settings say.
+    fragments.expect_shards(node.shard_map().shard_count());
     tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
-    telemetry::node::register(&metrics, &node, &env);
     let backend = wiring::connect(&config, &node, runtimes, &metrics, Arc::clone(&active))?;
+    telemetry::node::register(&metrics, &node, &env, &fragments, &backend.ingest);
     if config.telemetry.self_monitoring {
         telemetry::monitor::start(
             runtimes.io.handle(),
@@ -155,16 +159,25 @@ async fn serve(
 
     stop.cancelled().await;
     tracing::info!("stopping");
-    app.announce_stop();
     let limit = config.node.shutdown_timeout.0;
-    http.stop(limit / 2).await;
-    if tokio::time::timeout(limit / 2, node.stop()).await.is_err() {
-        tracing::warn!("not every leadership was handed over in time");
+    wind_down(&app, &http, node.hand_over_leaderships(), limit).await;
+    if tokio::time::timeout(limit / 3, node.stop()).await.is_err() {
+        tracing::warn!("not every group ended in time");
     }
     net.close();
     active.close();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends the service for clients: probes learn of it first, and everything is still answered while leaderships are handed
+/// over, so that nobody meets a closed port or a shard without leader who looks where to go.
+async fn wind_down(app: &App, http: &HttpServer, hand_over: impl Future<Output = ()>, limit: Duration) {
+    app.announce_stop();
+    if tokio::time::timeout(limit / 3, hand_over).await.is_err() {
+        tracing::warn!("not every leadership was handed over in time");
+    }
+    http.stop(limit / 3).await;
 }
 
 fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<PeerOptions, ServiceError> {
@@ -220,4 +233,47 @@ fn stop_signal(with_stdin: bool) -> io::Result<CancellationToken> {
         std::thread::Builder::new().name("pharos-stdin".to_owned()).spawn(watch)?;
     }
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(addr).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn everything_but_readiness_is_served_while_leaderships_are_handed_over() {
+        let app = App::new(Arc::new(Config::default()), Arc::new(Metrics::new()));
+        let options = ServeOptions {
+            header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 8,
+        };
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let http = HttpServer::start(addr, api::router(Arc::clone(&app)), options).await.unwrap();
+        let addr = http.addr;
+        let mut asked = false;
+        let hand_over = async {
+            let ready = get(addr, "/-/ready").await.unwrap();
+            assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("the node is stopping"), "{ready}");
+            let other = get(addr, "/api/v1/status/buildinfo").await.unwrap();
+            assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+            asked = true;
+        };
+        wind_down(&app, &http, hand_over, Duration::from_secs(60)).await;
+        assert!(asked);
+        assert!(get(addr, "/-/healthy").await.is_err(), "the port is closed");
+    }
 }

@@ -12,15 +12,19 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, TelemetrySection};
 
-/// Starts the log. A second start in one process changes nothing.
-pub fn start_log(settings: &TelemetrySection) -> Result<(), String> {
-    let mut filter = settings.log_level.clone();
+/// What of the log is said, by `telemetry.log_level`.
+pub fn log_filter(level: &str) -> Result<EnvFilter, String> {
+    let mut filter = level.to_owned();
     if !filter.contains("openraft") {
         // It tells every vote and every response; what matters of it our own crates log.
         filter.push_str(",openraft=warn");
     }
-    let filter = EnvFilter::try_new(&filter)
-        .map_err(|error| format!("telemetry.log_level: {:?}: {error}", settings.log_level))?;
+    EnvFilter::try_new(&filter).map_err(|error| format!("{level:?}: {error}"))
+}
+
+/// Starts the log. A second start in one process changes nothing.
+pub fn start_log(settings: &TelemetrySection) -> Result<(), String> {
+    let filter = log_filter(&settings.log_level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails when there is a log already.
     let _ = match settings.log_format {

@@ -48,21 +48,27 @@ pub fn query_limits(settings: &QuerySection) -> Limits {
 pub struct Fragments {
     pool: Pool,
     limits: Limits,
+    max_queries: usize,
     metrics: QueryMetrics,
     active: Arc<ActiveQueries>,
 }
 
+/// Fragments that may wait: one of each query of four coordinators on every shard.
+fn max_waiting(max_queries: usize, shards: u16) -> usize {
+    max_queries.saturating_mul(usize::from(shards).max(16)).saturating_mul(4)
+}
+
 impl Fragments {
-    /// Starts the threads. Each running query may have a fragment waiting on every shard, and no more.
-    pub fn new(
-        settings: &QuerySection,
-        shards: u16,
-        metrics: QueryMetrics,
-        active: Arc<ActiveQueries>,
-    ) -> Self {
-        let max_waiting = settings.max_concurrent as usize * usize::from(shards).max(16) * 4;
-        let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting);
-        Self { pool, limits: query_limits(settings), metrics, active }
+    /// Starts the threads.
+    pub fn new(settings: &QuerySection, metrics: QueryMetrics, active: Arc<ActiveQueries>) -> Self {
+        let max_queries = settings.max_concurrent as usize;
+        let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
+        Self { pool, limits: query_limits(settings), max_queries, metrics, active }
+    }
+
+    /// Says how many shards the cluster has, which is known once the node is a member of it.
+    pub fn expect_shards(&self, shards: u16) {
+        self.pool.set_max_waiting(max_waiting(self.max_queries, shards));
     }
 
     /// Fragments that wait for a thread.

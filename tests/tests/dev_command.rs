@@ -1,6 +1,8 @@
 //! `pharos dev`: three nodes from one command, live data by itself, a clean stop, and everything there afterwards.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -13,16 +15,31 @@ struct Dev {
     said: Vec<String>,
 }
 
+/// A base from which all ports of three nodes are free, a moment ago at least.
+fn port_base() -> u16 {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..500)
+        .map(|_| {
+            TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("an address").port()
+        })
+        .find(|base| *base < 65_000 && (1..=3).all(|n| is_free(base + n) && is_free(base + 20 + n)))
+        .expect("six free ports beside each other")
+}
+
+fn command(dir: &Path, base: u16) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["dev", "--nodes", "3", "--port-base", &base.to_string(), "--data-dir"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
 impl Dev {
     /// Starts the demo and reads what it says until it has named its nodes.
-    fn start(dir: &Path) -> Self {
-        let mut process = Command::new(binary())
-            .args(["dev", "--nodes", "3", "--data-dir"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+    fn start(dir: &Path, base: u16) -> Self {
+        let mut process = command(dir, base).spawn().expect("the binary starts");
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let mut said = Vec::new();
         while !said.iter().any(|l: &String| l.contains("Ctrl-C")) {
@@ -34,6 +51,19 @@ impl Dev {
         // The pipe stays open: the demo may say more.
         std::thread::spawn(move || lines.for_each(drop));
         Self { process, said }
+    }
+
+    /// What a command prints that the demo suggests.
+    fn try_suggestion(&self, holding: &str) -> anyhow::Result<String> {
+        let line = self.said.iter().find(|line| line.contains(holding)).expect("the demo suggests it");
+        let output = Command::new("sh").args(["-c", line.trim()]).stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(
+            output.status.success(),
+            "{line}: {said} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(said)
     }
 
     fn stop(mut self) {
@@ -52,13 +82,31 @@ impl Drop for Dev {
     }
 }
 
+fn clients(base: u16) -> Vec<Client> {
+    (1..=3).map(|n| Client::new(format!("http://127.0.0.1:{}", base + n))).collect()
+}
+
+const COUNT: &str = "sum(count_over_time(up{job=\"pharos\"}[5m]))";
+
+fn assert_same(clients: &[Client], at: i64, before: &BTreeMap<String, f64>) {
+    for client in clients {
+        eventually("the same data is there again", || {
+            let after = client.query(COUNT, at)?;
+            anyhow::ensure!(after == *before, "{after:?}, not {before:?}");
+            Ok(())
+        });
+    }
+}
+
 #[test]
-fn three_nodes_with_live_data_that_survive_a_stop() {
+fn three_nodes_with_live_data_that_survive_a_stop_and_a_lost_disk() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let dev = Dev::start(dir.path());
-    let clients: Vec<Client> = (1..=3).map(|n| Client::new(format!("http://127.0.0.1:960{n}"))).collect();
+    let base = port_base();
+    let dev = Dev::start(dir.path(), base);
+    let clients = clients(base);
     for n in 1..=3 {
-        assert!(dev.said.iter().any(|l| l.contains(&format!("127.0.0.1:960{n}"))), "{:#?}", dev.said);
+        let address = format!("127.0.0.1:{}", base + n);
+        assert!(dev.said.iter().any(|l| l.contains(&address)), "{:#?}", dev.said);
     }
     // It watches itself: every node's own metrics arrive and can be read on every node.
     for client in &clients {
@@ -68,17 +116,47 @@ fn three_nodes_with_live_data_that_survive_a_stop() {
             Ok(())
         });
     }
-    let at = now_ms();
-    let count = "sum(count_over_time(up{job=\"pharos\"}[5m]))";
-    let before = clients[0].query(count, at).expect("an answer");
-    dev.stop();
-    let dev = Dev::start(dir.path());
-    for client in &clients {
-        eventually("the same data is there again", || {
-            let after = client.query(count, at)?;
-            anyhow::ensure!(after == before, "{after:?}, not {before:?}");
+    // What it suggests works as it is printed.
+    for (command, shows) in
+        [("cluster shards", "leader"), ("query", "instance"), ("curl", "\"status\":\"success\"")]
+    {
+        eventually("a suggested command works", || {
+            let said = dev.try_suggestion(command)?;
+            anyhow::ensure!(said.to_lowercase().contains(shows), "{said}");
             Ok(())
         });
     }
+    // Nodes write samples of the moment until they stop: what is older stays as it is.
+    let (at, before) = eventually("an answer with data", || {
+        let at = now_ms() - 15_000;
+        let found = clients[0].query(COUNT, at)?;
+        anyhow::ensure!(!found.is_empty(), "nothing yet");
+        Ok((at, found))
+    });
     dev.stop();
+    let dev = Dev::start(dir.path(), base);
+    assert_same(&clients, at, &before);
+    dev.stop();
+    // A disk is lost, the founder's: the two others are there before it joins them.
+    std::fs::remove_dir_all(dir.path().join("node-1")).expect("a node's directory");
+    let dev = Dev::start(dir.path(), base);
+    assert_same(&clients, at, &before);
+    dev.stop();
+}
+
+#[test]
+fn settings_that_can_not_work_end_the_demo_and_are_named() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (setting, code, named) in
+        [("query.timeout=0s", 78, "query.timeout"), ("query.timeout", 2, "KEY=VALUE is expected")]
+    {
+        let output = command(dir.path(), port_base())
+            .args(["--set", setting])
+            .stderr(Stdio::piped())
+            .output()
+            .expect("the binary starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(named), "{said}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use chaos::client::{Series, encode_write};
 use chaos::ledger::{WriterOptions, Writers, now_ms};
+use chaos::process::GUARD;
 use tests::{Cluster, eventually};
 
 /// Waits until `count` more samples were acknowledged.
@@ -16,7 +17,7 @@ fn wait_for_acks(writers: &Writers, count: u64) {
 #[test]
 fn killed_leaders_lose_nothing() {
     let mut cluster = Cluster::start(3, 4);
-    let options = WriterOptions { series: 4, ..WriterOptions::default() };
+    let options = WriterOptions { series: 4, give_up: GUARD, ..WriterOptions::default() };
     let writers = Writers::start(&cluster.urls(), &options);
     wait_for_acks(&writers, 2000);
     let (_, leader) = cluster.busiest_shard().expect("a busiest shard");

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Context;
 use chaos::ledger::{WriterOptions, Writers};
+use chaos::process::GUARD;
 use serde_json::Value;
 use tests::{Cluster, binary, eventually};
 
@@ -18,10 +19,13 @@ fn wait_for_acks(writers: &Writers, count: u64) {
 #[test]
 fn a_wiped_node_is_rebuilt_from_segments() {
     let mut cluster = Cluster::start(3, 4);
-    let writers = Writers::start(&cluster.urls(), &WriterOptions { series: 4, ..WriterOptions::default() });
+    let writers = Writers::start(
+        &cluster.urls(),
+        &WriterOptions { series: 4, give_up: GUARD, ..WriterOptions::default() },
+    );
     wait_for_acks(&writers, 2000);
     cluster.assert_equal_digests();
-    let old_id = cluster.nodes[2].id().expect("a running node has an id");
+    let old_id = eventually("a running node says its id", || cluster.nodes[2].id());
     cluster.kill(2);
     cluster.nodes[2].wipe().expect("the directory is removed");
     wait_for_acks(&writers, 1000);
@@ -40,11 +44,14 @@ fn a_wiped_node_is_rebuilt_from_segments() {
 #[test]
 fn a_fourth_node_takes_a_replica_while_writes_go_on() {
     let mut cluster = Cluster::start(3, 4);
-    let writers = Writers::start(&cluster.urls(), &WriterOptions { series: 4, ..WriterOptions::default() });
+    let writers = Writers::start(
+        &cluster.urls(),
+        &WriterOptions { series: 4, give_up: GUARD, ..WriterOptions::default() },
+    );
     wait_for_acks(&writers, 1000);
     cluster.add_node().expect("a fourth node starts");
     cluster.wait_ready().expect("it is ready");
-    let to = cluster.nodes[3].id().expect("an id");
+    let to = eventually("a running node says its id", || cluster.nodes[3].id());
     // Placement gives the new node replicas by itself; the command moves one more.
     eventually("a replica is moved by command", || {
         let status = cluster.status()?;

@@ -40,11 +40,17 @@ pub(crate) struct Context<E: Env> {
     pub leader_news: Wake<E::Runtime>,
     /// The node is stopping: nothing new begins.
     pub stopping: AtomicBool,
+    /// Its groups end: what it was asked to pass on is refused, too.
+    pub closing: AtomicBool,
     /// The disk is nearly full: no writes are taken.
     pub disk_full: AtomicBool,
 }
 
 impl<E: Env> Context<E> {
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

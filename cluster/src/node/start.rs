@@ -167,6 +167,7 @@ impl<E: Env> Node<E> {
             pulse_now: Wake::default(),
             leader_news: Wake::default(),
             stopping: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
         });
         let shards = context.meta.get().shards.len().max(usize::from(context.config.shards)) as u16;

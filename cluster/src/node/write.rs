@@ -97,7 +97,7 @@ impl<E: Env> ShardWriter for Node<E> {
         sub_batch: Bytes,
         timeout: Duration,
     ) -> Result<Proposed, WriteError> {
-        if self.context.is_stopping() {
+        if self.context.is_closing() {
             return Err(WriteError::Stopping);
         }
         let answer = self.propose_write(shard, sub_batch, timeout).await?;

@@ -1,10 +1,13 @@
-//! Bodies from outside: bounded in bytes and in time.
+//! Bodies from outside, bounded in bytes and in time, and bodies of answers that hold on to something.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
+use hyper::body::{Frame, SizeHint};
 use protocol::error::ErrorKind;
 use tokio::time::timeout;
 
@@ -63,6 +66,36 @@ pub async fn collect_with(
         Err(ApiError::bad_data(format!("the body did not arrive within {limit:?}"))
             .with_status(StatusCode::REQUEST_TIMEOUT))
     })
+}
+
+/// A body that keeps something until it has left or is given up.
+pub fn with_guard<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
+    if body.is_end_stream() { body } else { Body::new(Guarded { body, _guard: guard }) }
+}
+
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> HttpBody for Guarded<G> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
 
 /// A body of JSON.
 pub fn json_response(value: &impl Serialize) -> Response {
@@ -16,19 +15,21 @@ pub fn raw_json(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-/// A successful answer without remarks.
-pub fn success(data: &impl Serialize) -> Response {
-    json_response(&json!({"status": "success", "data": data}))
+#[derive(Serialize)]
+struct Success<'a, T> {
+    status: &'static str,
+    data: &'a T,
+    // Left out when empty, as in Prometheus.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
-/// A successful answer with what the engine has to remark. Empty lists are left out, as in Prometheus.
-pub fn success_with(data: &impl Serialize, warnings: &[String], infos: &[String]) -> Response {
-    let mut body = json!({"status": "success", "data": data});
-    if !warnings.is_empty() {
-        body["warnings"] = json!(warnings);
-    }
-    if !infos.is_empty() {
-        body["infos"] = json!(infos);
-    }
-    json_response(&body)
+/// Text of a successful answer. Written at once, without a tree of values in between: lists may be long.
+pub fn success_text(data: &impl Serialize, warnings: &[String]) -> Vec<u8> {
+    serde_json::to_vec(&Success { status: "success", data, warnings }).unwrap_or_default()
+}
+
+/// A successful answer that is short.
+pub fn success(data: &impl Serialize) -> Response {
+    raw_json(success_text(data, &[]))
 }

@@ -20,7 +20,7 @@ use query::result::MatrixSeries;
 use query::source::TimeRange;
 
 use super::active::Asked;
-use super::prometheus::{selectors_of, selectors_text};
+use super::prometheus::Selectors;
 use super::read::Freshness;
 use super::{App, Params};
 use crate::auth::AuthContext;
@@ -35,15 +35,14 @@ pub async fn federate(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let selectors = selectors_of(&params)?;
+    let selectors = Selectors::of(&params)?;
     // A scraper that takes UTF-8 names says so; others get them escaped.
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let quoted = accept.contains("escaping=allow-utf-8");
     let now = now_ms();
     let lookback = app.config.query.lookback.0.as_millis() as i64;
-    let asked = Asked::list(&auth.tenant, "federate", selectors_text(&selectors));
+    let asked = Asked::list(&auth.tenant, "federate", selectors.text());
     let request = ListRequest {
-        selectors,
         range: TimeRange::new(now.saturating_sub(lookback).saturating_add(1), now),
         consistency: freshness.0,
         timeout: app.config.query.timeout.0,
@@ -53,6 +52,7 @@ pub async fn federate(
         .backend()?
         .queries
         .run(asked, CancelFlag::default(), move |engine, notes| async move {
+            let request = ListRequest { selectors: selectors.parsed()?, ..request };
             // Without a selector nothing is asked for, not everything.
             if request.selectors.is_empty() {
                 return Ok(String::new());

@@ -9,18 +9,19 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
-use query::engine::ListRequest;
+use query::engine::{ListRequest, SeriesExemplarList};
 use query::format::format_value;
 use query::promql::ast::Expr;
 use query::promql::parser::{parse, parse_selector};
 use query::promql::printer::pretty;
 use query::promql::tree::tree;
-use query::source::TimeRange;
-use query::{CancelFlag, QueryKind, QueryRequest, QueryResult};
+use query::source::{Exemplar, TimeRange};
+use query::{CancelFlag, Engine, QueryError, QueryKind, QueryRequest, QueryResult};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::active::{Asked, Notes};
-use super::envelope::{raw_json, success, success_with};
+use super::envelope::{raw_json, success_text};
 use super::read::Freshness;
 use super::{App, Params};
 use crate::auth::AuthContext;
@@ -156,12 +157,38 @@ pub async fn query_range(
     evaluate(&app, auth, freshness, &params, QueryKind::Range { start, end, step }).await
 }
 
-/// The selectors of a request.
-pub(super) fn selectors_of(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let selector = |text| {
-        parse_selector(text).map_err(|e| ApiError::bad_data(format!("invalid parameter \"match[]\": {e}")))
-    };
-    params.all("match[]").map(selector).collect()
+/// Selectors that a request may unite; dashboards send a few.
+const MAX_SELECTORS: usize = 64;
+
+/// The selectors of a request, as text: they are parsed where queries are evaluated, since compiling their regular
+/// expressions takes time.
+#[derive(Debug)]
+pub(super) struct Selectors(Vec<String>);
+
+impl Selectors {
+    /// The `match[]` parameters.
+    pub(super) fn of(params: &Params) -> Result<Self, ApiError> {
+        let texts: Vec<String> = params.all("match[]").map(str::to_owned).collect();
+        if texts.len() > MAX_SELECTORS {
+            let message = format!("{} match[] parameters are more than {MAX_SELECTORS}", texts.len());
+            return Err(ApiError::bad_data(message));
+        }
+        Ok(Self(texts))
+    }
+
+    /// For the list of running queries.
+    pub(super) fn text(&self) -> String {
+        self.0.join(", ")
+    }
+
+    /// To be called on the threads of queries.
+    pub(super) fn parsed(&self) -> Result<Vec<Vec<Matcher>>, QueryError> {
+        let selector = |text: &String| {
+            parse_selector(text)
+                .map_err(|e| QueryError::BadParameter(format!("invalid parameter \"match[]\": {e}")))
+        };
+        self.0.iter().map(selector).collect()
+    }
 }
 
 /// Selectors for the list of running queries.
@@ -174,39 +201,60 @@ pub(super) fn selectors_text(selectors: &[Vec<Matcher>]) -> String {
     selectors.iter().map(selector).collect::<Vec<_>>().join(", ")
 }
 
-fn asked(request: &ListRequest, what: &'static str) -> Asked {
-    Asked::list(&request.tenant, what, selectors_text(&request.selectors))
+/// A list as it was asked for.
+struct List {
+    selectors: Selectors,
+    request: ListRequest,
 }
 
-fn list_request(
-    app: &App,
-    auth: AuthContext,
-    freshness: Freshness,
-    params: &Params,
-) -> Result<ListRequest, ApiError> {
-    let selectors = selectors_of(params)?;
-    let range = TimeRange {
-        start: params.time_ms("start")?.unwrap_or(TimeRange::ALL.start),
-        end: params.time_ms("end")?.unwrap_or(TimeRange::ALL.end),
-    };
-    if params.get("start").is_some() && params.get("end").is_some() && range.end < range.start {
-        return Err(ApiError::bad_data(
-            "invalid parameter \"end\": end timestamp must not be before start time",
-        ));
+impl List {
+    fn of(app: &App, auth: AuthContext, freshness: Freshness, params: &Params) -> Result<Self, ApiError> {
+        let selectors = Selectors::of(params)?;
+        let range = TimeRange {
+            start: params.time_ms("start")?.unwrap_or(TimeRange::ALL.start),
+            end: params.time_ms("end")?.unwrap_or(TimeRange::ALL.end),
+        };
+        if params.get("start").is_some() && params.get("end").is_some() && range.end < range.start {
+            return Err(ApiError::bad_data(
+                "invalid parameter \"end\": end timestamp must not be before start time",
+            ));
+        }
+        let request = ListRequest {
+            range,
+            limit: limit(params)?,
+            consistency: freshness.0,
+            timeout: app.config.query.timeout.0,
+            ..ListRequest::all(auth.tenant)
+        };
+        Ok(Self { selectors, request })
     }
-    Ok(ListRequest {
-        selectors,
-        range,
-        limit: limit(params)?,
-        consistency: freshness.0,
-        timeout: app.config.query.timeout.0,
-        ..ListRequest::all(auth.tenant)
-    })
+
+    fn asked(&self, what: &'static str) -> Asked {
+        Asked::list(&self.request.tenant, what, self.selectors.text())
+    }
+
+    /// The request with its selectors. To be called on the threads of queries.
+    fn parsed(self) -> Result<ListRequest, QueryError> {
+        Ok(ListRequest { selectors: self.selectors.parsed()?, ..self.request })
+    }
 }
 
-fn list_answer(data: &Value, is_cut: bool) -> Response {
+/// Asks the engine and writes the answer on the threads of queries: lists may be as long as there are series.
+async fn answer<F>(
+    app: &App,
+    asked: Asked,
+    ask: impl FnOnce(Engine) -> F + Send + 'static,
+) -> Result<Response, ApiError>
+where
+    F: Future<Output = Result<Vec<u8>, QueryError>> + Send + 'static,
+{
+    let queries = &app.backend()?.queries;
+    Ok(raw_json(queries.run(asked, CancelFlag::default(), move |engine, _| ask(engine)).await?))
+}
+
+fn list_text(data: &impl Serialize, is_cut: bool) -> Vec<u8> {
     let warnings = if is_cut { vec![CUT.to_owned()] } else { Vec::new() };
-    success_with(data, &warnings, &[])
+    success_text(data, &warnings)
 }
 
 /// `/api/v1/labels`
@@ -216,14 +264,12 @@ pub async fn labels(
     freshness: Freshness,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let request = list_request(&app, auth, freshness, &params)?;
-    let queries = &app.backend()?.queries;
-    let (names, is_cut) = queries
-        .run(asked(&request, "labels"), CancelFlag::default(), move |engine, _| async move {
-            engine.label_names(&request).await
-        })
-        .await?;
-    Ok(list_answer(&json!(names), is_cut))
+    let list = List::of(&app, auth, freshness, &params)?;
+    answer(&app, list.asked("labels"), move |engine| async move {
+        let (names, is_cut) = engine.label_names(&list.parsed()?).await?;
+        Ok(list_text(&names, is_cut))
+    })
+    .await
 }
 
 /// `/api/v1/label/{name}/values`
@@ -236,14 +282,12 @@ pub async fn label_values(
 ) -> Result<Response, ApiError> {
     let Path(name) = name.map_err(|error| ApiError::bad_data(format!("label name: {error}")))?;
     let name = unescape(&name);
-    let request = list_request(&app, auth, freshness, &params)?;
-    let queries = &app.backend()?.queries;
-    let (values, is_cut) = queries
-        .run(asked(&request, "label values"), CancelFlag::default(), move |engine, _| async move {
-            engine.label_values(&request, &name).await
-        })
-        .await?;
-    Ok(list_answer(&json!(values), is_cut))
+    let list = List::of(&app, auth, freshness, &params)?;
+    answer(&app, list.asked("label values"), move |engine| async move {
+        let (values, is_cut) = engine.label_values(&list.parsed()?, &name).await?;
+        Ok(list_text(&values, is_cut))
+    })
+    .await
 }
 
 /// Label names that no URL or identifier takes arrive as `U__` with each odd character as `_hex_` and `_` as `__`. An
@@ -290,15 +334,13 @@ pub async fn series(
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let request = list_request(&app, auth, freshness, &params)?;
-    let queries = &app.backend()?.queries;
-    let (series, is_cut) = queries
-        .run(asked(&request, "series"), CancelFlag::default(), move |engine, _| async move {
-            engine.series(&request).await
-        })
-        .await?;
-    let rows: Vec<BTreeMap<&str, &str>> = series.iter().map(label_map).collect();
-    Ok(list_answer(&json!(rows), is_cut))
+    let list = List::of(&app, auth, freshness, &params)?;
+    answer(&app, list.asked("series"), move |engine| async move {
+        let (series, is_cut) = engine.series(&list.parsed()?).await?;
+        let rows: Vec<BTreeMap<&str, &str>> = series.iter().map(label_map).collect();
+        Ok(list_text(&rows, is_cut))
+    })
+    .await
 }
 
 /// `/api/v1/metadata`
@@ -312,23 +354,21 @@ pub async fn metadata(
     let max_metrics = params.number::<usize>("limit")?.unwrap_or(usize::MAX);
     let max_entries = params.number::<usize>("limit_per_metric")?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let request = ListRequest { consistency: freshness.0, ..ListRequest::all(auth.tenant) };
-    let queries = &app.backend()?.queries;
-    let all = queries
-        .run(asked(&request, "metadata"), CancelFlag::default(), move |engine, _| async move {
-            engine.metadata(&request, metric.as_deref()).await
-        })
-        .await?;
-    let mut families: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for entry in all {
-        if families.len() >= max_metrics && !families.contains_key(&entry.family) {
-            continue;
+    let asked = Asked::list(&request.tenant, "metadata", metric.clone().unwrap_or_default());
+    answer(&app, asked, move |engine| async move {
+        let mut families: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for entry in engine.metadata(&request, metric.as_deref()).await? {
+            if families.len() >= max_metrics && !families.contains_key(&entry.family) {
+                continue;
+            }
+            let entries = families.entry(entry.family).or_default();
+            if entries.len() < max_entries {
+                entries.push(json!({"type": entry.kind, "help": entry.help, "unit": entry.unit}));
+            }
         }
-        let entries = families.entry(entry.family).or_default();
-        if entries.len() < max_entries {
-            entries.push(json!({"type": entry.kind, "help": entry.help, "unit": entry.unit}));
-        }
-    }
-    Ok(success(&families))
+        Ok(success_text(&families, &[]))
+    })
+    .await
 }
 
 /// `/api/v1/query_exemplars`
@@ -339,48 +379,59 @@ pub async fn query_exemplars(
     params: Params,
 ) -> Result<Response, ApiError> {
     let text = params.required("query")?.to_owned();
-    let request = list_request(&app, auth, freshness, &params)?;
-    let queries = &app.backend()?.queries;
-    let found = queries
-        .run(
-            Asked::list(&request.tenant, "query_exemplars", text.clone()),
-            CancelFlag::default(),
-            move |engine, _| async move { engine.exemplars(&request, &text).await },
-        )
-        .await?;
-    let rows: Vec<Value> = found
-        .iter()
-        .map(|series| {
-            let exemplars: Vec<Value> = series
-                .exemplars
-                .iter()
-                .map(|exemplar| {
-                    json!({
-                        "labels": label_map(&exemplar.labels),
-                        "value": format_value(exemplar.value),
-                        "timestamp": exemplar.timestamp as f64 / 1000.0,
-                    })
-                })
-                .collect();
+    let list = List::of(&app, auth, freshness, &params)?;
+    let asked = Asked::list(&list.request.tenant, "query_exemplars", text.clone());
+    answer(&app, asked, move |engine| async move {
+        let found = engine.exemplars(&list.parsed()?, &text).await?;
+        let exemplar = |exemplar: &Exemplar| {
+            json!({
+                "labels": label_map(&exemplar.labels),
+                "value": format_value(exemplar.value),
+                "timestamp": exemplar.timestamp as f64 / 1000.0,
+            })
+        };
+        let row = |series: &SeriesExemplarList| {
+            let exemplars: Vec<Value> = series.exemplars.iter().map(exemplar).collect();
             json!({"seriesLabels": label_map(&series.labels), "exemplars": exemplars})
-        })
-        .collect();
-    Ok(success(&rows))
+        };
+        Ok(success_text(&found.iter().map(row).collect::<Vec<Value>>(), &[]))
+    })
+    .await
 }
 
-fn parsed(params: &Params) -> Result<Expr, ApiError> {
-    parse(params.required("query")?)
-        .map_err(|error| ApiError::bad_data(format!("invalid parameter \"query\": {error}")))
+/// Parses `query` and shows it, on the threads of queries.
+async fn shown<T: Serialize>(
+    app: &App,
+    auth: &AuthContext,
+    params: &Params,
+    what: &'static str,
+    show: impl FnOnce(&Expr) -> T + Send + 'static,
+) -> Result<Response, ApiError> {
+    let text = params.required("query")?.to_owned();
+    answer(app, Asked::list(&auth.tenant, what, text.clone()), move |_| async move {
+        let expr = parse(&text)
+            .map_err(|error| QueryError::BadParameter(format!("invalid parameter \"query\": {error}")))?;
+        Ok(success_text(&show(&expr), &[]))
+    })
+    .await
 }
 
 /// `/api/v1/format_query`
-pub async fn format_query(params: Params) -> Result<Response, ApiError> {
-    Ok(success(&pretty(&parsed(&params)?)))
+pub async fn format_query(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    params: Params,
+) -> Result<Response, ApiError> {
+    shown(&app, &auth, &params, "format_query", pretty).await
 }
 
 /// `/api/v1/parse_query`
-pub async fn parse_query(params: Params) -> Result<Response, ApiError> {
-    Ok(success(&tree(&parsed(&params)?)))
+pub async fn parse_query(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    params: Params,
+) -> Result<Response, ApiError> {
+    shown(&app, &auth, &params, "parse_query", tree).await
 }
 
 #[cfg(test)]

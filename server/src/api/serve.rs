@@ -1,4 +1,4 @@
-//! The listener for clients: bounded connections, a limit on the time for a head, a clean end.
+//! The listener for clients: bounded connections, limits on the time for a head and for taking an answer, a clean end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::progress::WithProgress;
+
 /// What a connection may buffer: bounds the head of a request, and the pieces in which a body is read.
 const MAX_BUFFER_BYTES: usize = 256 << 10;
 
@@ -21,6 +23,8 @@ const MAX_BUFFER_BYTES: usize = 256 << 10;
 pub struct ServeOptions {
     /// Time for a request's head; also how long an idle connection is kept.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// Connections at once.
     pub max_connections: usize,
 }
@@ -80,6 +84,7 @@ async fn accept(
         };
         // A connection without it works, only slower.
         let _ = stream.set_nodelay(true);
+        let stream = WithProgress::new(stream, options.write_timeout);
         let service = TowerToHyperService::new(router.clone());
         let stop = stop.clone();
         connections.spawn(async move {

@@ -55,8 +55,11 @@ impl Operations for Imitation {
     }
 }
 
-/// Shards that never answer tenant `slow`, have lost a leader for `broken`, and hold nothing for others.
-struct ImitatedShards;
+/// Shards that never answer tenant `slow`, answer `held` when they are told to, have lost a leader for `broken`, and hold
+/// nothing for others.
+struct ImitatedShards {
+    release: Arc<tokio::sync::Notify>,
+}
 
 impl Cluster for ImitatedShards {
     fn execute<'a>(
@@ -66,6 +69,11 @@ impl Cluster for ImitatedShards {
     ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
         match context.tenant.as_str() {
             "slow" => std::future::pending().boxed(),
+            "held" => async {
+                self.release.notified().await;
+                Ok(Vec::new())
+            }
+            .boxed(),
             "broken" => {
                 async { Err(SourceError::new(ErrorKind::Unavailable, "shards 3 did not answer")) }.boxed()
             }
@@ -93,23 +101,31 @@ impl MetricWriter for ImitatedRouter {
 
 struct Surface {
     app: Arc<App>,
+    release: Arc<tokio::sync::Notify>,
     server: HttpServer,
 }
 
 async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
     let mut config = Config::default();
     change(&mut config);
-    let options = ServeOptions { header_timeout: config.http.header_timeout.0, max_connections: 64 };
+    let options = ServeOptions {
+        header_timeout: config.http.header_timeout.0,
+        write_timeout: config.http.write_timeout.0,
+        max_connections: 64,
+    };
     let app = App::new(Arc::new(config), Arc::new(Metrics::new()));
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = HttpServer::start(addr, router(Arc::clone(&app)), options).await.unwrap();
-    Surface { app, server }
+    Surface { app, release: Arc::default(), server }
 }
 
 impl Surface {
     fn connect_node(&self, ready: bool) {
         let (config, metrics) = (&self.app.config, &self.app.metrics);
-        let engine = Engine::new(Arc::new(ImitatedShards), EngineOptions::default());
+        let engine = Engine::new(
+            Arc::new(ImitatedShards { release: Arc::clone(&self.release) }),
+            EngineOptions::default(),
+        );
         let runtime = tokio::runtime::Handle::current();
         let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
         self.app.connect(Backend {
@@ -255,8 +271,108 @@ async fn a_head_or_body_that_never_comes_is_given_up() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
+/// Reads one answer without a body of its own length being needed: head and as many bytes as it announces.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return text;
+            }
+        }
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "closed after {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_body_leaves_the_connection_usable_or_says_that_it_closes() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let refused = || surface.app.metrics.text().unwrap().contains("route=\"/api/v1/write\"");
+    let head = |length: &str| {
+        format!("POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n{length}\r\n\r\n")
+    };
+    // The body comes after it was decided on: the next request on the connection is served.
+    let mut stream = TcpStream::connect(surface.server.addr).await.unwrap();
+    stream.write_all(head("Content-Length: 5").as_bytes()).await.unwrap();
+    while !refused() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        stream.write_all(b"12345").await.unwrap();
+        let first = answer(&mut stream).await;
+        assert!(first.starts_with("HTTP/1.1 415") && !first.contains("connection: close"), "{first}");
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+        stream.write_all(head("Content-Length: 5").as_bytes()).await.unwrap();
+    }
+    // One that is too long, is held back or does not come: the answer says that the connection ends, and it does.
+    for length in ["Content-Length: 100000", "Content-Length: 5\r\nExpect: 100-continue", "Content-Length: 5"]
+    {
+        let answer = surface.raw(&head(length)).await;
+        assert!(answer.starts_with("HTTP/1.1 415"), "{length}: {answer}");
+        assert!(answer.contains("connection: close"), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_holds_its_place_until_it_is_given_up() {
+    let mut config = Config::default();
+    config.http.max_concurrent_requests = 1;
+    let app = App::new(Arc::new(config), Arc::new(Metrics::new()));
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let endless = move || {
+        let piece = piece.clone();
+        let pieces = futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
+        std::future::ready(axum::body::Body::from_stream(pieces).into_response())
+    };
+    let router = Router::new()
+        .route("/endless", axum::routing::get(endless))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
+    let options = ServeOptions {
+        header_timeout: Duration::from_secs(60),
+        write_timeout: Duration::from_millis(200),
+        max_connections: 8,
+    };
+    let server = HttpServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), router, options).await.unwrap();
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    assert_eq!(app.requests.available_permits(), 0, "the head has left, the body has not");
+    // The client is there, and reads no more.
+    while app.requests.available_permits() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+}
+
 #[tokio::test]
 async fn the_stop_waits_for_requests_in_work() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    // A query that is under way when the stop comes is answered.
+    let mut query = TcpStream::connect(surface.server.addr).await.unwrap();
+    query
+        .write_all(b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: held\r\n\r\n")
+        .await
+        .unwrap();
+    while surface.app.metrics.query.running.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut stop = Box::pin(surface.server.stop(Duration::from_secs(60)));
+    assert!(futures_util::poll!(&mut stop).is_pending(), "a query is in work");
+    surface.release.notify_one();
+    stop.await;
+    let answer = answer(&mut query).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_stop_does_not_wait_for_idle_connections() {
     let surface = surface(|_| ()).await;
     surface.connect_node(true);
     let mut idle = TcpStream::connect(surface.server.addr).await.unwrap();
@@ -309,6 +425,12 @@ async fn queries_in_prometheus_envelope() {
     assert_eq!((status, body["data"].as_str()), (200, Some("sum by (job) (up)")));
     assert_eq!(surface.get("/api/v1/series").await.0, 400);
     assert_eq!(surface.get("/api/v1/label/%FF/values").await.0, 400);
+    let (status, body) = surface.get("/api/v1/labels?match[]=up&match[]=%7B").await;
+    assert_eq!((status, body.contains("invalid parameter")), (400, true), "{body}");
+    let many = |n: usize| format!("/api/v1/labels?{}", vec!["match[]=up"; n].join("&"));
+    assert_eq!(surface.get(&many(64)).await.0, 200);
+    let (status, body) = surface.get(&many(65)).await;
+    assert_eq!((status, body.contains("more than 64")), (400, true), "{body}");
     assert_eq!(json(surface.get("/api/v1/labels").await).1["data"], json!([]));
 }
 

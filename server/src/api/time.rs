@@ -1,6 +1,6 @@
 //! Times and durations of the Prometheus API: seconds with a fraction, or RFC 3339; seconds, or `5m`.
 
-use crate::config::units::Span;
+use query::promql::parser::parse_duration;
 
 /// Prometheus' own limits of a timestamp in seconds: what fits milliseconds in 64 bits.
 const MAX_SECONDS: f64 = 9_223_372_036_854_775.0;
@@ -22,7 +22,8 @@ pub fn parse_duration_ms(text: &str) -> Option<i64> {
         return (seconds.is_finite() && (0.0..=MAX_SECONDS).contains(&seconds))
             .then(|| (seconds * 1000.0).round() as i64);
     }
-    text.parse::<Span>().ok().map(Span::as_ms)
+    // Units from large to small, each once: what Prometheus takes, not what settings may be written as.
+    parse_duration(text).ok()
 }
 
 fn parse_rfc3339_ms(text: &str) -> Option<i64> {
@@ -47,7 +48,7 @@ fn parse_rfc3339_ms(text: &str) -> Option<i64> {
         1..=12 => 31,
         _ => return None,
     };
-    if !(1..=days_in_month).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=days_in_month).contains(&day) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let mut at = 19;
@@ -131,6 +132,7 @@ mod tests {
             "2015-13-01T00:00:00Z",
             "1900-02-29T00:00:00Z",
             "2015-07-01T20:10:51",
+            "2015-06-30T23:59:60Z",
         ] {
             time(bad, None);
         }
@@ -141,7 +143,8 @@ mod tests {
         assert_eq!(parse_duration_ms("15"), Some(15_000));
         assert_eq!(parse_duration_ms("0.25"), Some(250));
         assert_eq!(parse_duration_ms("1h30m"), Some(5_400_000));
-        for bad in ["", "-1", "x", "NaN", "-5m"] {
+        assert_eq!(parse_duration_ms("1y2w3d4h5m6s7ms"), Some(33_019_506_007));
+        for bad in ["", "-1", "x", "NaN", "-5m", "1m1h", "5m 30s", " 5m", "5m5m", "1.5h", "300y"] {
             assert_eq!(parse_duration_ms(bad), None, "{bad}");
         }
     }

@@ -33,7 +33,11 @@ impl CheckArgs {
         if with_environment {
             sources = sources.with_process_environment();
         }
+        let ignored = sources.ignored_variables();
         sources.load()?;
+        for name in ignored {
+            say(&format!("{name}: no setting, ignored"));
+        }
         say(&format!("{}: fine", file.display()));
         Ok(())
     }

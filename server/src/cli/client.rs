@@ -22,16 +22,6 @@ pub(super) struct Target {
 const LOCAL: [&str; 2] = ["http://127.0.0.1:9600", "http://127.0.0.1:9601"];
 
 impl Target {
-    fn agent() -> ureq::Agent {
-        ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(600)))
-            .max_redirects(0)
-            .build()
-            .into()
-    }
-
     fn urls(&self) -> Vec<String> {
         match &self.url {
             Some(url) => vec![if url.contains("://") { url.clone() } else { format!("http://{url}") }],
@@ -39,27 +29,10 @@ impl Target {
         }
     }
 
-    fn send(
-        &self,
-        send: impl Fn(&ureq::Agent, String) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        path: &str,
-    ) -> Result<Value, CliError> {
-        let mut last = None;
-        for url in self.urls() {
-            let url = format!("{}{path}", url.trim_end_matches('/'));
-            match send(&Self::agent(), url.clone()) {
-                Ok(response) => return answer(response),
-                // Only a node that is not there sends us on to the next.
-                Err(error) => last = Some((url, error.to_string())),
-            }
-        }
-        let (url, reason) = last.unwrap_or_default();
-        Err(CliError::Unreachable { url, reason })
-    }
-
     /// The JSON that a GET answers.
     pub fn get(&self, path: &str, params: &[(&str, String)]) -> Result<Value, CliError> {
-        self.send(
+        send(
+            self.urls(),
             |agent, url| {
                 let mut request = agent.get(&url);
                 for (name, value) in params {
@@ -76,7 +49,8 @@ impl Target {
 
     /// The JSON that a form POST answers.
     pub fn post(&self, path: &str, params: &[(&str, String)]) -> Result<Value, CliError> {
-        self.send(
+        send(
+            self.urls(),
             |agent, url| {
                 let form = params.iter().map(|(name, value)| (*name, value.as_str()));
                 match &self.tenant {
@@ -89,6 +63,45 @@ impl Target {
             path,
         )
     }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .timeout_global(Some(Duration::from_secs(600)))
+        .max_redirects(0)
+        .build()
+        .into()
+}
+
+/// Sends a request to the first of the addresses where somebody listens. Only a refused connection leads on to the next:
+/// a node that is slow, or that hangs up after it got the request, is the one that was meant, and the next may belong to
+/// another cluster.
+fn send(
+    urls: Vec<String>,
+    send: impl Fn(&ureq::Agent, String) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    path: &str,
+) -> Result<Value, CliError> {
+    let mut last = None;
+    for url in urls {
+        let url = format!("{}{path}", url.trim_end_matches('/'));
+        let error = match send(&agent(), url.clone()) {
+            Ok(response) => return answer(response),
+            Err(error) => error,
+        };
+        let refused =
+            matches!(&error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
+        match error {
+            // Nothing was sent: an argument can not stand in a request.
+            ureq::Error::Http(error) => return Err(CliError::Usage(format!("{url}: {error}"))),
+            ureq::Error::BadUri(error) => return Err(CliError::Usage(format!("{url}: {error}"))),
+            error if refused => last = Some((url, error.to_string())),
+            error => return Err(CliError::Unreachable { url, reason: error.to_string() }),
+        }
+    }
+    let (url, reason) = last.unwrap_or_default();
+    Err(CliError::Unreachable { url, reason })
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value, CliError> {
@@ -106,5 +119,63 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value, CliEr
             Err(CliError::Failed(json["error"].as_str().unwrap_or_default().to_owned()))
         }
         _ => Err(CliError::Failed(format!("the node answered {status}: {}", text.trim()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// A node that reads one request, says these bytes and hangs up.
+    fn node(says: &'static [u8]) -> (String, JoinHandle<()>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = [0; 4096];
+            assert_ne!(stream.read(&mut bytes).unwrap(), 0);
+            stream.write_all(says).unwrap();
+        });
+        (url, thread)
+    }
+
+    fn nobody() -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    }
+
+    fn post(urls: Vec<String>, tenant: &str) -> Result<Value, CliError> {
+        send(urls, |agent, url| agent.post(&url).header("X-Scope-OrgID", tenant).send_empty(), "/x")
+    }
+
+    const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+
+    #[test]
+    fn the_next_node_is_asked_only_where_nobody_listens() {
+        let (there, thread) = node(FINE);
+        assert!(post(vec![nobody(), there], "a").is_ok());
+        thread.join().unwrap();
+        // One that took the request and hung up may have done what it was told to.
+        let (hangs_up, thread) = node(b"");
+        let watched = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        watched.set_nonblocking(true).unwrap();
+        let next = format!("http://{}", watched.local_addr().unwrap());
+        let error = post(vec![hangs_up.clone(), next], "a").unwrap_err();
+        assert!(matches!(&error, CliError::Unreachable { url, .. } if url.starts_with(&hangs_up)), "{error}");
+        thread.join().unwrap();
+        assert!(watched.accept().is_err(), "nobody asked the other node");
+        assert_eq!(post(vec![nobody(), nobody()], "a").unwrap_err().exit_code(), 69);
+    }
+
+    #[test]
+    fn what_can_not_stand_in_a_request_is_a_wrong_command_line() {
+        let error = post(vec!["http://127.0.0.1:1".to_owned()], "a\nb").unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        let error = post(vec!["http://exa mple".to_owned()], "a").unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
     }
 }

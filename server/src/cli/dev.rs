@@ -7,12 +7,14 @@
 //!
 //! Each node is this binary with `server`. Node 1 founds the cluster, the others join it; started again on the same
 //! directory every node is who it was. If some directories are there and others are not, those without join the ones
-//! that have: a lost disk comes back as a new node, never as a second cluster.
+//! that have: a lost disk comes back as a new node, never as a second cluster. Members start first, all of them, because
+//! only a majority of them lets a newcomer in.
 //!
 //! A node lives as long as its standard input is open, which the supervisor holds: closing it asks for a clean stop, and
 //! should the supervisor die, all of them stop by themselves. They are in process groups of their own, so that Ctrl-C in
 //! a terminal reaches the supervisor alone, which then stops the nodes one after the other: each hands its leaderships
-//! to those that still run.
+//! to those that still run. A node that dies is started again, unless it says by its exit code that it never can run
+//! as it was told to.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -24,18 +26,21 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, complain, say};
 
 const EXAMPLES: &str = "\
-Ports: node n answers HTTP on 9600+n and its peers on 9620+n, on 127.0.0.1.
+Ports: node n answers HTTP on 9600+n and its peers on 9620+n, on 127.0.0.1; --port-base changes 9600.
 Ctrl-C stops the nodes one after the other; the data stays, and the next start finds it.";
 
 /// How long the nodes may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a node may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Exit codes of a node that starting it again can not help: a wrong command line, wrong settings.
+const HOPELESS: [i32; 2] = [2, 78];
 /// A node that lived this long is restarted without delay.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
@@ -52,6 +57,9 @@ pub(super) struct DevArgs {
     /// How long metrics are kept: 90d, 1y, unlimited [default: 30d]
     #[arg(long, value_name = "TIME")]
     retention: Option<String>,
+    /// Where ports begin: node n answers HTTP on this + n, its peers on this + 20 + n
+    #[arg(long, default_value_t = 9600, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65506))]
+    port_base: u16,
     /// Number of shards, when the cluster is made [default: 16]
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
@@ -61,14 +69,6 @@ pub(super) struct DevArgs {
     /// Any setting by its key, for all nodes; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-}
-
-fn http_port(node: u16) -> u16 {
-    9600 + node
-}
-
-fn peer_port(node: u16) -> u16 {
-    9620 + node
 }
 
 /// How one node is started.
@@ -88,6 +88,12 @@ struct Running {
     task: tokio::task::JoinHandle<bool>,
 }
 
+/// A node that will not run however often it is started, and its exit code.
+struct Hopeless {
+    node: u16,
+    code: u8,
+}
+
 impl DevArgs {
     pub fn run(self) -> Result<(), CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -97,10 +103,19 @@ impl DevArgs {
         runtime.block_on(self.supervise())
     }
 
+    fn http_port(&self, node: u16) -> u16 {
+        self.port_base + node
+    }
+
+    fn peer_port(&self, node: u16) -> u16 {
+        self.port_base + 20 + node
+    }
+
     fn dir(&self, node: u16) -> PathBuf {
         self.data_dir.join(format!("node-{node}"))
     }
 
+    /// How the nodes are started, in that order: members, then those that have to join.
     fn plans(&self) -> Result<Vec<Plan>, CliError> {
         let binary =
             std::env::current_exe().map_err(|e| CliError::Failed(format!("cannot find this binary: {e}")))?;
@@ -109,14 +124,14 @@ impl DevArgs {
             let mut arguments = vec!["server".to_owned(), "--stop-with-stdin".to_owned()];
             let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
             flag("--data-dir", self.dir(node).display().to_string());
-            flag("--http-addr", format!("127.0.0.1:{}", http_port(node)));
-            flag("--peer-addr", format!("127.0.0.1:{}", peer_port(node)));
+            flag("--http-addr", format!("127.0.0.1:{}", self.http_port(node)));
+            flag("--peer-addr", format!("127.0.0.1:{}", self.peer_port(node)));
             // A newcomer's first screen should move, and show it without a tenant to choose.
             flag("--set", "telemetry.self_monitoring_interval=5s".to_owned());
             flag("--set", "telemetry.self_monitoring_tenant=default".to_owned());
             let doors = if founded.is_empty() { vec![1] } else { founded.clone() };
             for door in doors.into_iter().filter(|door| *door != node) {
-                flag("--join", format!("127.0.0.1:{}", peer_port(door)));
+                flag("--join", format!("127.0.0.1:{}", self.peer_port(door)));
             }
             let options =
                 [("--retention", self.retention.clone()), ("--shards", self.shards.map(|n| n.to_string()))];
@@ -138,14 +153,15 @@ impl DevArgs {
                 arguments,
             }
         };
-        Ok((1..=self.nodes).map(plan).collect())
+        let new = (1..=self.nodes).filter(|node| !founded.contains(node));
+        Ok(founded.iter().copied().chain(new).map(plan).collect())
     }
 
     async fn supervise(self) -> Result<(), CliError> {
         std::fs::create_dir_all(&self.data_dir)
             .map_err(|error| CliError::Failed(format!("{}: {error}", self.data_dir.display())))?;
         for node in 1..=self.nodes {
-            for port in [http_port(node), peer_port(node)] {
+            for port in [self.http_port(node), self.peer_port(node)] {
                 if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
                     let message = format!("port {port} is taken ({error}): is another `pharos dev` running?");
                     return Err(CliError::Failed(message));
@@ -156,17 +172,20 @@ impl DevArgs {
             signals().map_err(|error| CliError::Failed(format!("cannot watch signals: {error}")))?;
         say(&format!("starting {} nodes in {}", self.nodes, self.data_dir.display()));
         let mut nodes = Vec::new();
+        let (gave_up, mut hopeless) = mpsc::unbounded_channel();
+        let work = async {
+            self.start_all(&mut nodes, &gave_up).await?;
+            say(&self.welcome());
+            std::future::pending::<Result<(), CliError>>().await
+        };
         let outcome = tokio::select! {
             biased;
             () = interrupt.received() => Ok(()),
-            ready = self.start_all(&mut nodes) => match ready {
-                Ok(()) => {
-                    say(&self.welcome());
-                    interrupt.received().await;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+            Some(Hopeless { node, code }) = hopeless.recv() => {
+                complain(&format!("pharos: node {node} can not run like this"));
+                Err(CliError::Code(code))
+            }
+            ended = work => ended,
         };
         say("stopping the nodes");
         let mut clean = true;
@@ -186,12 +205,16 @@ impl DevArgs {
     }
 
     /// Starts the nodes and waits until all are ready.
-    async fn start_all(&self, nodes: &mut Vec<Running>) -> Result<(), CliError> {
+    async fn start_all(
+        &self,
+        nodes: &mut Vec<Running>,
+        gave_up: &mpsc::UnboundedSender<Hopeless>,
+    ) -> Result<(), CliError> {
         let deadline = Instant::now() + READY_WITHIN;
         for plan in self.plans()? {
             let (node, stop) = (plan.node, CancellationToken::new());
             let is_new = !is_member(&self.dir(node));
-            let task = tokio::spawn(keep_running(plan, stop.clone()));
+            let task = tokio::spawn(keep_running(plan, stop.clone(), gave_up.clone()));
             nodes.push(Running { node, stop, task });
             if is_new {
                 // One after the other, so that their ids in the cluster are their numbers here.
@@ -205,7 +228,7 @@ impl DevArgs {
     }
 
     async fn wait_ready(&self, node: u16, deadline: Instant) -> Result<(), CliError> {
-        let url = format!("http://127.0.0.1:{}/-/ready", http_port(node));
+        let url = format!("http://127.0.0.1:{}/-/ready", self.http_port(node));
         loop {
             let reason = match ready(url.clone()).await {
                 Ok(()) => return Ok(()),
@@ -225,21 +248,26 @@ impl DevArgs {
     fn welcome(&self) -> String {
         // As it was called, so that the commands can be copied.
         let pharos = std::env::args().next().unwrap_or_else(|| "pharos".to_owned());
-        let other = http_port(self.nodes.min(2));
+        let other = self.http_port(self.nodes.min(2));
+        // The commands of this program look for nodes at the usual ports by themselves.
+        let url = match self.port_base {
+            9600 => String::new(),
+            _ => format!(" --url http://127.0.0.1:{}", self.http_port(1)),
+        };
         let mut text = "\nThe cluster is ready.\n\n".to_owned();
         for node in 1..=self.nodes {
-            text.push_str(&format!("  node {node}   http://127.0.0.1:{}\n", http_port(node)));
+            text.push_str(&format!("  node {node}   http://127.0.0.1:{}\n", self.http_port(node)));
         }
         text.push_str(&format!(
             "\nTry, in another terminal:\n\n\
-             \x20 {pharos} cluster shards\n\
-             \x20 {pharos} query 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'\n\
-             \x20 curl -s 'http://127.0.0.1:{other}/api/v1/query?query=count({{job=\"pharos\"}})'\n\n\
+             \x20 {pharos} cluster shards{url}\n\
+             \x20 {pharos} query{url} 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'\n\
+             \x20 curl -sG http://127.0.0.1:{other}/api/v1/query --data-urlencode 'query=count({{job=\"pharos\"}})'\n\n\
              Point a Prometheus at any node:\n\n\
              \x20 remote_write:\n\
              \x20   - url: http://127.0.0.1:{}/api/v1/write\n\n\
              Data and logs are in {}. Ctrl-C stops the nodes; the data stays.",
-            http_port(1),
+            self.http_port(1),
             self.data_dir.display(),
         ));
         text
@@ -288,8 +316,9 @@ impl Signals {
     }
 }
 
-/// Runs a node until told to stop, and starts it again when it dies. True when it stopped in an orderly way.
-async fn keep_running(plan: Plan, stop: CancellationToken) -> bool {
+/// Runs a node until told to stop, and starts it again when it dies, unless that is hopeless. True when it stopped in an
+/// orderly way.
+async fn keep_running(plan: Plan, stop: CancellationToken, gave_up: mpsc::UnboundedSender<Hopeless>) -> bool {
     let mut pause = Duration::from_millis(500);
     loop {
         let started = Instant::now();
@@ -303,7 +332,16 @@ async fn keep_running(plan: Plan, stop: CancellationToken) -> bool {
                         drop(stdin);
                         return stopped(&plan, child).await;
                     }
-                    status = child.wait() => describe(status),
+                    status = child.wait() => {
+                        let code = status.as_ref().ok().and_then(ExitStatus::code);
+                        if let Some(code) = code.filter(|code| HOPELESS.contains(code)) {
+                            complain(&format!("node {} {}\n{}", plan.node, describe(status), tail(&plan.log)));
+                            // The supervisor ends before its end of the channel does.
+                            let _ = gave_up.send(Hopeless { node: plan.node, code: code as u8 });
+                            return false;
+                        }
+                        describe(status)
+                    }
                 }
             }
             Err(error) => format!("cannot be started: {error}"),

@@ -40,8 +40,8 @@ pub(super) struct ServerArgs {
     /// host:port under which the other nodes reach this one [default: --peer-addr]
     #[arg(long, value_name = "ADDR")]
     advertise: Option<String>,
-    /// Peer address of a member to join through; may be repeated
-    #[arg(long, value_name = "ADDR")]
+    /// Peer addresses of members to join through, with commas between them; may be repeated
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     join: Vec<String>,
     /// Number of shards of a new cluster [default: 16]
     #[arg(long, value_name = "N")]
@@ -113,19 +113,21 @@ impl ServerArgs {
         for pair in self.set {
             let (key, value) = pair
                 .split_once('=')
-                .ok_or_else(|| CliError::Failed(format!("--set {pair}: KEY=VALUE is expected")))?;
+                .ok_or_else(|| CliError::Usage(format!("--set {pair}: KEY=VALUE is expected")))?;
             flags.push((key.trim().to_owned(), Value::from(value)));
         }
         let dial_map = self.dial_map.iter().map(|pair| {
             let (node, addr) = pair
                 .split_once('=')
-                .ok_or_else(|| CliError::Failed(format!("--dial-map {pair}: NODE=ADDR is expected")))?;
+                .ok_or_else(|| CliError::Usage(format!("--dial-map {pair}: NODE=ADDR is expected")))?;
             Ok((node.to_owned(), addr.to_owned()))
         });
         let dial_map = dial_map.collect::<Result<_, CliError>>()?;
-        let config =
-            Sources { file: self.config, flags, ..Sources::default() }.with_process_environment().load()?;
-        let options = ServiceOptions { dial_map, stop_with_stdin: self.stop_with_stdin };
+        let sources = Sources { file: self.config, flags, ..Sources::default() }.with_process_environment();
+        let ignored = sources.ignored_variables();
+        let config = sources.load()?;
+        let options =
+            ServiceOptions { dial_map, stop_with_stdin: self.stop_with_stdin, ignored_variables: ignored };
         service::run(config, options).map_err(|error| match error {
             ServiceError::Config(error) => CliError::Config(error),
             error => CliError::Failed(crate::error::chain(&error)),

@@ -11,7 +11,8 @@ const HEAD: &str = "\
 <!-- Made from server/src/config.rs and server/src/config/keys.rs; `make docs` writes it anew. -->
 
 Defaults, then a YAML or TOML file (`--config FILE`), then environment variables, then flags: later ones win, key by
-key. A key that does not exist is an error at start. `pharos check config FILE` checks a file without starting.
+key. A key that does not exist is an error at start; a variable that begins with no section's name (`PHAROS_PORT`, as
+Kubernetes sets for a service) is ignored with a warning. `pharos check config FILE` checks a file without starting.
 
 Sizes (`64MiB`, `32MB`) and times (`500ms`, `1h30m`, `30d`) carry their unit. Lists in variables are separated by
 commas.

@@ -32,6 +32,7 @@ pub const KEYS: &[Key] = &[
         "A client that has not sent its (next) request's head within this time is dropped: also how long an idle connection is kept.",
     ),
     key("http.body_timeout", "A request whose body has not arrived within this time is answered 408."),
+    key("http.write_timeout", "A client that takes nothing of its answer for this long is dropped."),
     key("http.max_connections", "Open client connections; more wait in the kernel's queue."),
     key(
         "http.max_concurrent_requests",
@@ -82,9 +83,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
     key("query.lookback", "How far an instant selector looks back for a sample."),
-    key("query.max_samples", "Samples a query may hold in memory."),
+    key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),
     key("query.max_points_per_series", "Steps of a range query."),
-    key("query.max_memory", "Memory of one query."),
+    key("query.max_memory", "Memory of one query on one node."),
     key("query.max_concurrent", "Queries in work at once on this node; more wait."),
     key("query.queue_timeout", "How long a query may wait for its turn before it is answered 429."),
     key(

@@ -4,15 +4,32 @@
 //! the tree by the serialised defaults: it refuses keys that are not there and turns text (all the environment and
 //! most flags have) into the type that the default has.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::Config;
 
-/// Variables with our prefix that are no settings: tests find outside data and the binary by the first two,
-/// documentation is rewritten by the third.
-const FOREIGN_VARIABLES: [&str; 3] = ["PHAROS_TESTDATA", "PHAROS_BIN", "PHAROS_BLESS"];
+/// Variables with our prefix that are no settings and known to be none: tests find outside data and the binary by the
+/// first two, documentation is rewritten by the third, the others choose what tests try.
+const FOREIGN_VARIABLES: [&str; 5] =
+    ["PHAROS_TESTDATA", "PHAROS_BIN", "PHAROS_BLESS", "PHAROS_RANDOM_QUERIES", "PHAROS_SIM_SEED"];
+
+/// Whether a variable is one of those by which Kubernetes (and Docker's links, whose form it took over) tells containers
+/// of services: `{NAME}_SERVICE_HOST`, `{NAME}_SERVICE_PORT[_{PORT NAME}]`, `{NAME}_PORT`,
+/// `{NAME}_PORT_{NUMBER}_{PROTOCOL}[_PROTO|_PORT|_ADDR]`. A service called `pharos-http` gives us names that begin like
+/// settings.
+fn is_service_variable(name: &str) -> bool {
+    let numbered = |rest: &str| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        digits > 0 && rest[digits..].starts_with('_')
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.match_indices("_PORT_").any(|(at, found)| numbered(&name[at + found.len()..]))
+}
 
 /// Why the settings can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +66,7 @@ pub struct Sources {
     /// A YAML or TOML file.
     pub file: Option<PathBuf>,
     /// `PHAROS_*` variables.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, OsString)>,
     /// Path and value of keys given by flags.
     pub flags: Vec<(String, Value)>,
 }
@@ -57,8 +74,20 @@ pub struct Sources {
 impl Sources {
     /// The process' own environment.
     pub fn with_process_environment(mut self) -> Self {
-        self.environment = std::env::vars().filter(|(name, _)| name.starts_with("PHAROS_")).collect();
+        // Others may hold anything: what is no text is not touched.
+        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        self.environment = named.filter(|(name, _)| name.starts_with("PHAROS_")).collect();
         self
+    }
+
+    /// Names of variables with our prefix that are no settings and below no section of ours, so that they are taken
+    /// for somebody else's.
+    pub fn ignored_variables(&self) -> Vec<String> {
+        let tree = default_tree();
+        let leaves = leaves(&tree);
+        let is_setting = |name: &str| leaves.iter().any(|path| variable(path) == name);
+        let names = self.environment.iter().map(|(name, _)| name);
+        names.filter(|name| !is_setting(name) && is_foreign(name, &tree)).cloned().collect()
     }
 
     /// Reads, merges and checks.
@@ -70,14 +99,18 @@ impl Sources {
             overlay(&mut tree, &leaves, "", read_file(path)?, &origin)?;
         }
         for (name, text) in self.environment {
-            if FOREIGN_VARIABLES.contains(&name.as_str()) {
-                continue;
-            }
             let Some(path) = leaves.iter().find(|path| variable(path) == name) else {
+                if FOREIGN_VARIABLES.contains(&name.as_str()) || is_foreign(&name, &tree) {
+                    continue;
+                }
                 let all: Vec<String> = leaves.iter().map(|p| variable(p)).collect();
                 let hint = nearest(&name, all.iter().map(String::as_str));
                 return Err(ConfigError::Unknown { origin: "environment".into(), key: name, hint });
             };
+            let text = text.into_string().map_err(|_| ConfigError::Value {
+                origin: name.clone(),
+                reason: format!("{path}: the value is no UTF-8"),
+            })?;
             set(&mut tree, path, Value::String(text), &name)?;
         }
         for (path, value) in self.flags {
@@ -93,6 +126,15 @@ impl Sources {
         config.validate()?;
         Ok(config)
     }
+}
+
+/// Whether a variable that is no setting is somebody else's: it stands below no section of the tree, or is one of
+/// Kubernetes'. The rest are misspelt settings.
+fn is_foreign(name: &str, tree: &Value) -> bool {
+    let sections = tree.as_object().into_iter().flat_map(|sections| sections.keys());
+    let is_below = |section: &String| name.starts_with(&format!("{}_", variable(section)));
+    let known = FOREIGN_VARIABLES.contains(&name);
+    !known && (is_service_variable(name) || !sections.into_iter().any(is_below))
 }
 
 /// The defaults as a tree of JSON.
@@ -254,8 +296,8 @@ mod tests {
         (dir, path)
     }
 
-    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    fn env(pairs: &[(&str, &str)]) -> Vec<(String, OsString)> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.into())).collect()
     }
 
     #[test]
@@ -320,7 +362,39 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_refused() {
+    fn variables_of_others_are_named_and_ignored() {
+        let others = [
+            "PHAROS_SERVICE_HOST",
+            "PHAROS_SERVICE_PORT",
+            "PHAROS_SERVICE_PORT_HTTP",
+            "PHAROS_PORT",
+            "PHAROS_PORT_9600_TCP",
+            "PHAROS_PORT_9600_TCP_ADDR",
+            "PHAROS_HTTP_SERVICE_HOST",
+            "PHAROS_HTTP_SERVICE_PORT_PEERS",
+            "PHAROS_HTTP_PORT_9600_TCP_PROTO",
+            "PHAROS_HEADLESS_PORT",
+        ];
+        let mut environment = env(&others.map(|name| (name, "tcp://10.0.0.1:9600")));
+        environment.extend(env(&[("PHAROS_RANDOM_QUERIES", "9"), ("PHAROS_QUERY_TIMEOUT", "7s")]));
+        let sources = Sources { environment, ..Sources::default() };
+        assert_eq!(sources.ignored_variables(), others);
+        assert_eq!(sources.load().unwrap().query.timeout, Span::secs(7));
+    }
+
+    #[test]
+    fn a_setting_that_is_no_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![b'5', 0xff]);
+        let environment = vec![("PHAROS_NONE_OF_OURS".to_owned(), odd.clone())];
+        Sources { environment, ..Sources::default() }.load().unwrap();
+        let environment = vec![("PHAROS_QUERY_TIMEOUT".to_owned(), odd)];
+        let message = Sources { environment, ..Sources::default() }.load().unwrap_err().to_string();
+        assert!(message.contains("PHAROS_QUERY_TIMEOUT") && message.contains("UTF-8"), "{message}");
+    }
+
+    #[test]
+    fn misspelt_settings_in_the_environment_are_refused() {
         let sources = Sources { environment: env(&[("PHAROS_QUERY_TIMEOUTS", "1s")]), ..Sources::default() };
         let message = sources.load().unwrap_err().to_string();
         assert!(message.contains("PHAROS_QUERY_TIMEOUT\""), "{message}");

@@ -83,9 +83,11 @@ impl Metrics {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
-    /// All metrics of this moment, sorted by name.
+    /// All metrics of this moment, sorted by name. One gathering at a time: sources empty and fill families, and another
+    /// one in between would find half of them.
     pub fn gather(&self) -> Vec<MetricFamily> {
-        for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in sources.iter() {
             source();
         }
         self.registry.gather()

@@ -8,13 +8,21 @@ use cluster::status::Role;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
 
 use super::metrics::{Metrics, registered};
+use crate::ingest::Ingest;
 use crate::peer::PeerStats;
 use crate::runtime::TokioEnv;
+use crate::wiring::Fragments;
 
 /// Registers the metrics of a node.
-pub fn register(metrics: &Metrics, node: &Arc<Node<TokioEnv>>, env: &TokioEnv) {
+pub fn register(
+    metrics: &Metrics,
+    node: &Arc<Node<TokioEnv>>,
+    env: &TokioEnv,
+    fragments: &Arc<Fragments>,
+    ingest: &Arc<Ingest>,
+) {
     groups(metrics, node);
-    queues(metrics, env);
+    queues(metrics, env, fragments, ingest);
     peers(metrics, env.net_stats());
 }
 
@@ -97,14 +105,18 @@ fn groups(metrics: &Metrics, node: &Arc<Node<TokioEnv>>) {
     });
 }
 
-fn queues(metrics: &Metrics, env: &TokioEnv) {
+fn queues(metrics: &Metrics, env: &TokioEnv, fragments: &Arc<Fragments>, ingest: &Arc<Ingest>) {
+    let help = "Steps, fragments of queries (scan) and requests (ingest) that wait for a thread.";
     let length = registered(
         metrics.registry(),
-        IntGaugeVec::new(Opts::new("pharos_step_queue_length", "Steps that wait for a thread."), &["pool"]),
+        IntGaugeVec::new(Opts::new("pharos_step_queue_length", help), &["pool"]),
     );
     let pools = env.pools().clone();
+    let (fragments, ingest) = (Arc::downgrade(fragments), Arc::downgrade(ingest));
     metrics.add_source(move || {
-        for (pool, waiting) in pools.waiting() {
+        let scan = fragments.upgrade().map_or(0, |fragments| fragments.waiting());
+        let requests = ingest.upgrade().map_or(0, |ingest| ingest.waiting());
+        for (pool, waiting) in pools.waiting().into_iter().chain([("scan", scan), ("ingest", requests)]) {
             length.with_label_values(&[pool]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
     });
