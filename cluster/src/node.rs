@@ -20,6 +20,7 @@ pub mod fragment;
 mod groups;
 mod handler;
 mod identity;
+pub(crate) mod memory;
 mod offer;
 mod shard_dirs;
 mod start;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
 use protocol::ids::{ClusterSecret, META_GROUP, NodeId, ShardId};
+use protocol::memory::{MemoryLedger, Pressure};
 use storage::engine::{FlushPolicy, ShardOptions};
 use storage::scan::StoreSnapshot;
 use storage::wal::WalOptions;
@@ -86,6 +88,8 @@ pub struct NodeConfig {
     pub flush: FlushPolicy,
     /// Bytes of log entries that no segment covers yet, all groups together; above, the largest shard flushes.
     pub max_unflushed_bytes: u64,
+    /// The node's memory. Whoever else holds some on this node draws on the same ledger.
+    pub memory: MemoryLedger,
 }
 
 impl NodeConfig {
@@ -103,6 +107,7 @@ impl NodeConfig {
             store: ShardOptions::default(),
             flush: FlushPolicy::default(),
             max_unflushed_bytes: 384 << 20,
+            memory: MemoryLedger::default(),
         }
     }
 }
@@ -261,6 +266,7 @@ impl<E: Env> Node<E> {
             meta_version: self.meta().version,
             stopping: self.context.is_stopping(),
             groups: self.all_groups().iter().map(|g| g.pulse()).collect(),
+            short_of_memory: self.context.config.memory.pressure() >= Pressure::Writes,
         }
     }
 

@@ -46,6 +46,9 @@ use series_cache::{Learned, SeriesCache};
 use shard_writer::{Proposed, ShardWriter, WriteError};
 use split::{Part, Split};
 
+/// Bytes that a series takes in the cache, roughly: table slots that are half full, and the run that orders them.
+pub const CACHED_SERIES_BYTES: u64 = 45;
+
 /// Settings of a router.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {

@@ -20,11 +20,13 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use protocol::command::HEADER_BYTES;
 use protocol::ids::ShardId;
+use protocol::memory::MemoryLedger;
 use storage::engine::{LogPosition, ShardStore, SnapshotManifest};
 
 use crate::clock::ClusterClock;
 use crate::env::{Env, StepKind};
 use crate::meta::machine::{MetaBuilder, MetaMachine};
+use crate::node::memory::wait_for_memory;
 use crate::shard::{Running, log_index};
 use crate::snapshot::{Snapshot, SnapshotData, SnapshotMeta};
 use crate::types::{CommandResult, Entry, LogId, Payload, StoredMembership, Types, codec};
@@ -55,6 +57,7 @@ pub struct ShardMachine<E: Env> {
     last: Option<LogId>,
     membership: StoredMembership,
     running: Running,
+    memory: MemoryLedger,
     /// Tells the shard's driver that something was applied that may want its attention.
     on_applied: Arc<dyn Fn() + Send + Sync>,
 }
@@ -71,10 +74,11 @@ impl<E: Env> ShardMachine<E> {
         store: Arc<ShardStore<E::Fs>>,
         clock: Arc<ClusterClock>,
         running: Running,
+        memory: MemoryLedger,
         on_applied: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, codec::DecodeError> {
         let (last, membership) = flushed(&store)?;
-        Ok(Self { env, shard, store, clock, last, membership, running, on_applied })
+        Ok(Self { env, shard, store, clock, last, membership, running, memory, on_applied })
     }
 
     async fn apply(&mut self, items: Vec<Item<E>>, bytes: usize) -> io::Result<()> {
@@ -93,6 +97,7 @@ impl<E: Env> ShardMachine<E> {
                 Payload::Blank => {}
             }
         }
+        wait_for_memory::<E>(&self.store, &self.memory).await;
         let store = self.store.clone();
         let answers: Answers<E> = if bytes < STEP_BYTES {
             apply_all::<E>(&store, items)

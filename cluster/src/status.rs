@@ -90,6 +90,9 @@ pub struct Pulse {
     pub stopping: bool,
     /// Its groups, the meta group (0) included.
     pub groups: Vec<GroupPulse>,
+    /// Whether it has no memory left for writes.
+    #[serde(default)]
+    pub short_of_memory: bool,
 }
 
 /// State of a replica's data.

@@ -18,6 +18,7 @@ pub mod histogram;
 pub mod ids;
 pub mod labels;
 pub mod matcher;
+pub mod memory;
 pub mod remote_read;
 pub mod remote_write;
 pub mod sample;

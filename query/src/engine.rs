@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use prost::Message;
 use protocol::ids::{ShardId, TenantId};
+use protocol::memory::MemoryLedger;
 use protocol::scan::{FragmentAnswer, FragmentBody, FragmentRequest, MatcherSet, SamplesRequest, VERSION};
 
 pub use explain::{Explanation, FragmentTrace, PlanNode, ShardTrace};
@@ -56,6 +57,8 @@ pub struct EngineOptions {
     pub subquery_step: Duration,
     /// What is switched on for every tenant.
     pub features: Features,
+    /// The node's memory, on which queries draw.
+    pub memory: MemoryLedger,
 }
 
 impl Default for EngineOptions {
@@ -65,6 +68,7 @@ impl Default for EngineOptions {
             lookback: Duration::from_secs(300),
             subquery_step: Duration::from_secs(60),
             features: Features::default(),
+            memory: MemoryLedger::default(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub(crate) struct Running<'a> {
     subquery_step: i64,
     features: Features,
     limits: Limits,
+    memory: &'a MemoryLedger,
     explain: bool,
 }
 
@@ -228,6 +233,7 @@ impl Engine {
             features: request.features.unwrap_or(self.options.features),
             limits,
             explain: request.explain,
+            memory: &self.options.memory,
         };
         let mut result = running.answer(parsed, grid, is_range, request.cancel.clone()).await?;
         let total = begun.elapsed().as_micros() as u64;
@@ -265,7 +271,7 @@ impl Running<'_> {
         let value_type = parsed.value_type();
         let mut expr = prepare(parsed, &self.times)?;
         mark_resets(&mut expr, false);
-        let mut store = Store::new(Budget::new(self.limits, cancel));
+        let mut store = Store::new(Budget::new(self.limits, cancel).within(Some(self.memory)));
         let plan = match self.explain {
             true => Some(explain::plan(&expr, grid, &self.features, self.subquery_step, &self.limits)?),
             false => None,

@@ -48,6 +48,12 @@ pub enum QueryError {
         /// The budget.
         limit: u64,
     },
+    /// The memory of the node is used up, by this query and by others.
+    #[error("the node has no memory left for the query: its budget is {budget} bytes (node.memory_budget)")]
+    NodeMemory {
+        /// The node's budget.
+        budget: u64,
+    },
     /// The deadline passed.
     #[error("query timed out in {0}")]
     Timeout(String),
@@ -83,6 +89,7 @@ impl QueryError {
             Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => {
                 ErrorKind::LimitExceeded
             }
+            Self::NodeMemory { .. } => ErrorKind::ResourceExhausted,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Canceled(_) => ErrorKind::Canceled,
             Self::Source(error) => error.kind,
@@ -95,6 +102,7 @@ impl QueryError {
         match self {
             Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => "bad_data",
             Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => "execution",
+            Self::NodeMemory { .. } => "unavailable",
             Self::Timeout(_) => "timeout",
             Self::Canceled(_) => "canceled",
             Self::Source(error) => match error.kind {
@@ -117,6 +125,7 @@ impl QueryError {
             Self::TooMuchMemory { limit } => (4, limit.to_string()),
             Self::Timeout(at) => (5, at.clone()),
             Self::Canceled(at) => (6, at.clone()),
+            Self::NodeMemory { budget } => (8, budget.to_string()),
             Self::Source(error) => {
                 let at = SOURCE_KINDS.iter().position(|kind| *kind == error.kind);
                 (at.map_or(INTERNAL, |at| FIRST_SOURCE_KIND + at as u32), text)
@@ -135,6 +144,7 @@ impl QueryError {
             4 => Self::TooMuchMemory { limit: number() },
             5 => Self::Timeout(text),
             6 => Self::Canceled(text),
+            8 => Self::NodeMemory { budget: number() },
             _ => {
                 let at = kind.checked_sub(FIRST_SOURCE_KIND).and_then(|at| SOURCE_KINDS.get(at as usize));
                 Self::Source(SourceError::new(at.copied().unwrap_or(ErrorKind::Internal), text))
@@ -183,6 +193,7 @@ mod tests {
             QueryError::Execution("x".into()),
             QueryError::TooManySamples { limit: 1 },
             QueryError::TooMuchMemory { limit: 1 },
+            QueryError::NodeMemory { budget: 1 },
             QueryError::TooManyPoints { points: 2, limit: 1 },
             QueryError::Timeout("x".into()),
             QueryError::Canceled("x".into()),

@@ -3,10 +3,12 @@
 //! Every evaluation holds one [`Budget`]. It is charged before memory is taken and checked between series, so that
 //! a query over its limit ends soon, alone, with an error that names the limit.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use protocol::memory::{Charge, MemoryLedger, MemoryUse, Pressure};
 
 use crate::error::QueryError;
 use crate::value::Grid;
@@ -103,6 +105,15 @@ pub struct Budget {
     series: Cell<u64>,
     held: Cell<u64>,
     peak: Cell<u64>,
+    /// Its part of the node's memory.
+    charge: Option<RefCell<Charge>>,
+}
+
+/// What is held is charged to the node in steps of this many bytes.
+const CHARGE_STEP: u64 = 256 << 10;
+
+const fn charged_for(held: u64) -> u64 {
+    held.div_ceil(CHARGE_STEP).saturating_mul(CHARGE_STEP)
 }
 
 impl Budget {
@@ -116,7 +127,13 @@ impl Budget {
             series: Cell::new(0),
             held: Cell::new(0),
             peak: Cell::new(0),
+            charge: None,
         }
+    }
+
+    /// A budget that also draws on the memory of a node.
+    pub fn within(self, memory: Option<&MemoryLedger>) -> Self {
+        Self { charge: memory.map(|memory| RefCell::new(memory.charge(MemoryUse::Queries))), ..self }
     }
 
     /// Fails when the time is up or the query was cancelled.
@@ -152,6 +169,12 @@ impl Budget {
         if self.held.get() > self.limits.max_bytes {
             return Err(QueryError::TooMuchMemory { limit: self.limits.max_bytes });
         }
+        let Some(charge) = &self.charge else { return Ok(()) };
+        let mut charge = charge.borrow_mut();
+        let due = charged_for(self.held.get());
+        if due > charge.bytes() && !charge.try_set(due, Pressure::Queries) {
+            return Err(QueryError::NodeMemory { budget: charge.ledger().budget() });
+        }
         Ok(())
     }
 
@@ -176,6 +199,14 @@ impl Budget {
     /// Gives bytes back.
     pub fn release(&self, bytes: u64) {
         self.held.set(self.held.get().saturating_sub(bytes));
+        if let Some(charge) = &self.charge {
+            let due = charged_for(self.held.get());
+            let mut charge = charge.borrow_mut();
+            // Not for every byte: a query takes and gives back all the time.
+            if due + 4 * CHARGE_STEP <= charge.bytes() {
+                charge.set(due);
+            }
+        }
     }
 
     /// Samples read so far.
@@ -244,6 +275,21 @@ mod tests {
         assert!(matches!(budget.check_grid(&grid(51)), Err(QueryError::TooManySamples { limit: 50 })));
         let endless = Limits { max_bytes: u64::MAX, max_samples: u64::MAX, ..Limits::default() };
         assert!(endless.check_grid(&grid(usize::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_query_ends_alone_when_the_node_has_no_memory_left() {
+        let memory = MemoryLedger::new(100 << 20);
+        let budget = || Budget::new(Limits::default(), CancelFlag::default()).within(Some(&memory));
+        let (large, small) = (budget(), budget());
+        assert!(large.hold(70 << 20).is_ok());
+        let error = large.hold(10 << 20).unwrap_err();
+        assert!(error.to_string().contains("104857600 bytes (node.memory_budget)"), "{error}");
+        assert!(small.hold(1 << 20).is_ok());
+        large.release(75 << 20);
+        assert!(memory.used() < 8 << 20, "{}", memory.used());
+        drop((large, small));
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn evaluate(
         timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
         ..limits
     };
-    let budget = Budget::new(limits, cancel);
+    let budget = Budget::new(limits, cancel).within(source.memory());
     let data = ShardData { source, tenant, scalars };
     let evaluator = Evaluator {
         data: &data,
@@ -322,7 +322,7 @@ fn samples(
 ) -> Result<FragmentAnswer> {
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let limits = Limits { max_samples: limits.max_samples.min(request.max_samples), ..limits };
-    let budget = Budget::new(limits, cancel);
+    let budget = Budget::new(limits, cancel).within(source.memory());
     let mut samples: Vec<RawSeries> = Vec::new();
     let mut failed = None;
     for matchers in matcher_sets(&request.selectors)? {

@@ -19,6 +19,7 @@ use protocol::histogram::Histogram;
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
+use protocol::memory::MemoryLedger;
 use protocol::sample::TimestampMs;
 
 /// A failure below the query engine: storage, network, a missing shard. The message is for the client.
@@ -124,6 +125,11 @@ pub struct Exemplar {
 /// Matchers are all to be met; a label that is absent has the empty value. Every method blocks on disk and CPU, so
 /// callers run it off the reactor. `visit` may end the walk with `ControlFlow::Break`, which is no error.
 pub trait ShardSource: Send + Sync {
+    /// The memory of the node that holds the shard, where somebody keeps count of it.
+    fn memory(&self) -> Option<&MemoryLedger> {
+        None
+    }
+
     /// Visits each series that matches and has a sample in `range`, in label order.
     fn select(
         &self,

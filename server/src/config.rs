@@ -18,7 +18,7 @@ use query::Features;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources};
-use units::{ByteSize, Retention, Span};
+use units::{ByteSize, MemoryBudget, Retention, Span};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct NodeSection {
     pub data_dir: PathBuf,
+    pub memory_budget: MemoryBudget,
     pub insecure: bool,
     pub features: Vec<String>,
     pub shutdown_timeout: Span,
@@ -48,6 +49,7 @@ impl Default for NodeSection {
     fn default() -> Self {
         Self {
             data_dir: "pharos-data".into(),
+            memory_budget: MemoryBudget::Auto,
             insecure: false,
             features: Vec::new(),
             shutdown_timeout: Span::secs(15),
@@ -242,6 +244,9 @@ impl Default for TelemetrySection {
     }
 }
 
+/// With less, what a process needs at rest would count as pressure.
+const MIN_MEMORY_BUDGET: ByteSize = ByteSize::mib(128);
+
 impl Config {
     /// Refuses values that can not work, naming the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
@@ -254,6 +259,9 @@ impl Config {
         }
         if let Err(error) = crate::api::cors::Cors::new(&self.http.cors_origin) {
             return invalid("http.cors_origin", error.to_string());
+        }
+        if matches!(self.node.memory_budget, MemoryBudget::Size(size) if size < MIN_MEMORY_BUDGET) {
+            return invalid("node.memory_budget", format!("must be at least {MIN_MEMORY_BUDGET}"));
         }
         if !(1..=512).contains(&self.cluster.shards) {
             return invalid("cluster.shards", format!("{} is outside 1 to 512", self.cluster.shards));
@@ -388,6 +396,10 @@ mod tests {
 
     #[test]
     fn what_can_not_work_is_refused() {
+        refused(
+            |c| c.node.memory_budget = MemoryBudget::Size(ByteSize::mib(100)),
+            "node.memory_budget: must be at least 128MiB",
+        );
         refused(|c| c.cluster.shards = 0, "cluster.shards");
         refused(|c| c.cluster.replication_factor = 2, "replication_factor");
         refused(|c| c.cluster.join = vec!["node-b".into()], "cluster.join");

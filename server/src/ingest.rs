@@ -21,6 +21,7 @@ use cluster::router::{Prepared, RouteError, Router, RouterStats, WriteReceipt};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::ids::TenantId;
+use protocol::memory::MemoryLedger;
 use protocol::remote_write::Limits;
 use protocol::write_batch::{FingerprintKey, LabelLimits, WriteBatch};
 
@@ -75,6 +76,8 @@ pub struct IngestSettings {
     pub body_timeout: Duration,
     /// Bytes of requests in work.
     pub max_in_flight_bytes: usize,
+    /// The node's memory, on which they are charged.
+    pub memory: MemoryLedger,
 }
 
 impl IngestSettings {
@@ -90,6 +93,7 @@ impl IngestSettings {
             limits: Limits { max_body_bytes: bytes(ingest.max_body.0), labels },
             body_timeout: http.body_timeout.0,
             max_in_flight_bytes: bytes(ingest.max_in_flight.0),
+            memory: MemoryLedger::default(),
         }
     }
 }
@@ -108,7 +112,7 @@ impl Ingest {
     /// The ways in to a node's router.
     pub fn new(writer: Arc<dyn MetricWriter>, settings: IngestSettings, metrics: &Metrics) -> Arc<Self> {
         let ingest = IngestMetrics::new(metrics.registry());
-        let budget = Budget::new(settings.max_in_flight_bytes);
+        let budget = Budget::new(settings.max_in_flight_bytes, settings.memory.clone());
         let (gauge, source) = (ingest.in_flight_bytes.clone(), budget.clone());
         metrics.add_source(move || gauge.set(source.used_bytes() as i64));
         let router = RouterMetrics::new(metrics.registry());

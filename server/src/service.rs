@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use cluster::error::ClusterError;
 use cluster::node::{Node, NodeConfig};
+use protocol::memory::MemoryLedger;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -127,25 +128,33 @@ async fn serve(
         tracing::warn!("peers talk in plain text");
     }
     let env = TokioEnv::new(net.clone(), metrics.log.clone());
+    let memory = telemetry::memory::ledger(config.node.memory_budget);
     let active = ActiveQueries::open(
         &config.node.data_dir,
         QuerySettings { slow_after: config.query.log_slower_than.0, quarantine: config.query.quarantine.0 },
     )?;
-    let fragments =
-        Arc::new(wiring::Fragments::new(&config.query, metrics.query.clone(), Arc::clone(&active)));
+    let fragments = Arc::new(wiring::Fragments::new(
+        &config.query,
+        memory.clone(),
+        metrics.query.clone(),
+        Arc::clone(&active),
+    ));
     let node = tokio::select! {
         biased;
         () = stop.cancelled() => {
             tracing::info!("stopped before the node was up");
             return Ok(());
         }
-        node = Node::start(env.clone(), node_config(&config), fragments.clone()) => node?,
+        node = Node::start(env.clone(), node_config(&config, &memory), fragments.clone()) => node?,
     };
     // A node that joined has the cluster's shards, whatever its own settings say.
     fragments.expect_shards(node.shard_map().shard_count());
     tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
-    let backend = wiring::connect(&config, &node, runtimes, &metrics, Arc::clone(&active))?;
+    let backend = wiring::connect(&config, &node, runtimes, &memory, &metrics, Arc::clone(&active))?;
     telemetry::node::register(&metrics, &node, &env, &fragments, &backend.ingest);
+    let writer = Arc::clone(backend.ingest.writer());
+    let caches = move || writer.stats().cached_series * cluster::router::CACHED_SERIES_BYTES;
+    telemetry::memory::start(runtimes.io.handle(), &memory, &metrics, caches, stop.clone());
     if config.telemetry.self_monitoring {
         telemetry::monitor::start(
             runtimes.io.handle(),
@@ -197,11 +206,12 @@ fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<P
     })
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+fn node_config(config: &Config, memory: &MemoryLedger) -> NodeConfig {
     let mut node = NodeConfig::new(&config.node.data_dir, config.peer_advertise());
     node.join = config.cluster.join.clone();
     node.shards = config.cluster.shards;
     node.replication_factor = u32::from(config.cluster.replication_factor);
+    node.memory = memory.clone();
     node.max_unflushed_bytes = config.storage.max_unflushed_log.0;
     node.flush.memtable_bytes = config.storage.memtable_size.as_usize();
     node.flush.max_age_ms = config.storage.flush_interval.as_ms();

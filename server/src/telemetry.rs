@@ -1,6 +1,7 @@
 //! What a node says about itself: a log on standard error, metrics on `/metrics`, and the same metrics as samples in
 //! the cluster.
 
+pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod node;

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use cluster::error::ReadError;
 use cluster::node::{FragmentError, FragmentHandler, Node};
 use cluster::read::Consistency as ReadConsistency;
-use cluster::router::{Router, RouterConfig};
+use cluster::router::{CACHED_SERIES_BYTES, Router, RouterConfig};
 use futures_util::future::BoxFuture;
 use protocol::commit_token::{CommitToken, CommitTokenError};
 use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
+use protocol::memory::MemoryLedger;
 
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
 use query::{CancelFlag, Engine, EngineOptions, Features, Limits};
@@ -49,6 +50,7 @@ pub struct Fragments {
     pool: Pool,
     limits: Limits,
     max_queries: usize,
+    memory: MemoryLedger,
     metrics: QueryMetrics,
     active: Arc<ActiveQueries>,
 }
@@ -60,10 +62,15 @@ fn max_waiting(max_queries: usize, shards: u16) -> usize {
 
 impl Fragments {
     /// Starts the threads.
-    pub fn new(settings: &QuerySection, metrics: QueryMetrics, active: Arc<ActiveQueries>) -> Self {
+    pub fn new(
+        settings: &QuerySection,
+        memory: MemoryLedger,
+        metrics: QueryMetrics,
+        active: Arc<ActiveQueries>,
+    ) -> Self {
         let max_queries = settings.max_concurrent as usize;
         let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
-        Self { pool, limits: query_limits(settings), max_queries, metrics, active }
+        Self { pool, limits: query_limits(settings), max_queries, memory, metrics, active }
     }
 
     /// Says how many shards the cluster has, which is known once the node is a member of it.
@@ -86,6 +93,7 @@ impl FragmentHandler for Fragments {
     ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
         self.metrics.fragments.inc();
         let (pool, limits, active) = (self.pool.clone(), self.limits, Arc::clone(&self.active));
+        let view = ShardView { shard, snapshot, memory: self.memory.clone() };
         Box::pin(async move {
             let cancel = CancelFlag::default();
             let _stop = StopOnDrop(cancel.clone());
@@ -96,7 +104,7 @@ impl FragmentHandler for Fragments {
                     None => Ok(None),
                 };
                 let _part = part.map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
-                query::run_fragment(&ShardView { shard, snapshot }, &fragment, limits, cancel)
+                query::run_fragment(&view, &fragment, limits, cancel)
                     .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })
             };
             match pool.run(run).await {
@@ -165,6 +173,7 @@ pub fn connect(
     config: &Config,
     node: &Arc<Node<TokioEnv>>,
     runtimes: &Runtimes,
+    memory: &MemoryLedger,
     metrics: &Metrics,
     active: Arc<ActiveQueries>,
 ) -> Result<Backend, ConfigError> {
@@ -176,19 +185,26 @@ pub fn connect(
         limits: query_limits(&config.query),
         lookback: config.query.lookback.0,
         features,
+        memory: memory.clone(),
         ..EngineOptions::default()
     };
     let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);
     let runtime = runtimes.query.handle().clone();
     let queries = Queries::new(engine, runtime, &config.query, metrics.query.clone(), active);
-    let router = Router::new(Arc::clone(node), router_config(config));
+    let router = Router::new(Arc::clone(node), router_config(config, memory));
+    let settings = IngestSettings::from_config(&config.ingest, &config.http);
     let ingest =
-        Ingest::new(Arc::new(router), IngestSettings::from_config(&config.ingest, &config.http), metrics);
+        Ingest::new(Arc::new(router), IngestSettings { memory: memory.clone(), ..settings }, metrics);
     Ok(Backend { operations: Arc::new(NodeOperations(Arc::clone(node))), queries, ingest })
 }
 
-fn router_config(config: &Config) -> RouterConfig {
+/// The cache of a node with little memory holds fewer series.
+const MAX_CACHE_SHARE: u64 = 8;
+
+fn router_config(config: &Config, memory: &MemoryLedger) -> RouterConfig {
     let deadline = config.ingest.deadline.0;
+    let default = RouterConfig::default();
+    let affordable = memory.budget() / MAX_CACHE_SHARE / CACHED_SERIES_BYTES;
     RouterConfig {
         retention: match config.storage.retention {
             Retention::For(span) => Some(span.0),
@@ -196,7 +212,8 @@ fn router_config(config: &Config) -> RouterConfig {
         },
         max_future: config.ingest.max_future.0,
         deadline,
-        attempt_timeout: (deadline / 2).min(RouterConfig::default().attempt_timeout),
-        ..RouterConfig::default()
+        attempt_timeout: (deadline / 2).min(default.attempt_timeout),
+        cache_series: default.cache_series.min(usize::try_from(affordable).unwrap_or(usize::MAX)),
+        ..default
     }
 }

@@ -46,6 +46,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use protocol::command::{Command, CommandBody, CommandHeader, ContentHash};
 use protocol::ids::{LogIndex, ShardId};
+use protocol::memory::MemoryLedger;
 
 use crate::error::StorageError;
 use crate::fs::Fs;
@@ -109,7 +110,7 @@ pub struct ShardStats {
     pub memtable_samples: u64,
     /// Frozen memtables whose flush is not installed.
     pub frozen_memtables: u64,
-    /// Bytes of those.
+    /// Bytes of those whose flush is not done here: the others are not in memory any more.
     pub frozen_bytes: u64,
     /// Segments.
     pub segments: u64,
@@ -179,7 +180,8 @@ impl<F: Fs> Shared<F> {
     }
 
     /// Shows readers what the state is now.
-    fn publish(&self, state: &State) {
+    fn publish(&self, state: &mut State) {
+        state.account();
         let view = Arc::new(state.view());
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
@@ -199,7 +201,19 @@ impl<F: Fs> ShardStore<F> {
         options: ShardOptions,
         covered: LogIndex,
     ) -> Result<Self, StorageError> {
-        let state = files::open_state(&fs, dir, shard, options.clone(), covered)?;
+        Self::open_within(fs, dir, shard, options, covered, MemoryLedger::default())
+    }
+
+    /// [`ShardStore::open`] for a store that counts its memory on a node's ledger.
+    pub fn open_within(
+        fs: F,
+        dir: &Path,
+        shard: ShardId,
+        options: ShardOptions,
+        covered: LogIndex,
+        ledger: MemoryLedger,
+    ) -> Result<Self, StorageError> {
+        let state = files::open_state(&fs, dir, shard, options.clone(), covered, ledger)?;
         let published = Mutex::new(Arc::new(state.view()));
         let (dir, state, manifest_file) = (dir.to_owned(), Mutex::new(state), Mutex::new(()));
         let shared = Shared { fs, dir, shard, options, manifest_file, state, published };
@@ -233,7 +247,7 @@ impl<F: Fs> ShardStore<F> {
     pub fn apply(&self, at: LogPosition<'_>, command: &[u8]) -> Bytes {
         let mut state = self.shared.lock();
         let outcome = state.apply(at, command);
-        self.shared.publish(&state);
+        self.shared.publish(&mut state);
         outcome.encode()
     }
 
@@ -242,14 +256,14 @@ impl<F: Fs> ShardStore<F> {
         let mut state = self.shared.lock();
         state.advance(at);
         state.applied.membership = Bytes::copy_from_slice(membership);
-        self.shared.publish(&state);
+        self.shared.publish(&mut state);
     }
 
     /// Notes an entry without content.
     pub fn apply_blank(&self, at: LogPosition<'_>) {
         let mut state = self.shared.lock();
         state.advance(at);
-        self.shared.publish(&state);
+        self.shared.publish(&mut state);
     }
 
     /// A read view of everything applied so far.
@@ -269,7 +283,7 @@ impl<F: Fs> ShardStore<F> {
     pub fn finish_job(&self, result: JobResult) -> Result<(), StorageError> {
         let mut state = self.shared.lock();
         let outcome = jobs::finish(&self.shared, &mut state, result);
-        self.shared.publish(&state);
+        self.shared.publish(&mut state);
         outcome
     }
 
@@ -285,6 +299,11 @@ impl<F: Fs> ShardStore<F> {
     pub fn begin_flush_command(&self, encoder_epoch: u16, cluster_time_ms: i64) -> Command<'static> {
         let body = CommandBody::BeginFlush { new_generation: false };
         Command { header: CommandHeader { encoder_epoch, cluster_time_ms }, body }
+    }
+
+    /// Whether memory will be free as soon as a flush that was begun is done here.
+    pub fn is_flushing(&self) -> bool {
+        self.shared.lock().frozen.iter().any(|frozen| frozen.table().is_some())
     }
 
     /// Whether background work or operations are outstanding here.

@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use protocol::memory::Charge;
+
 use crate::columns::Columns;
 use crate::encoding::Effort;
 use crate::engine::files::{files_dir, write_file};
@@ -36,6 +38,8 @@ pub(crate) struct FlushInput {
     pub registry_from: Option<u32>,
     /// Metadata to write, if it changed.
     pub metadata: Option<Arc<MetadataMap>>,
+    /// For the columns that the samples are gathered into.
+    pub _charge: Charge,
 }
 
 const ALL_TIME: (i64, i64) = (i64::MIN, i64::MAX);

@@ -29,3 +29,5 @@ pub mod series_index;
 mod sys;
 pub mod tombstone;
 pub mod wal;
+
+pub use sys::release_free_memory;

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use protocol::labels::Labels;
+use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 
 use crate::append::{AppendVec, AppendView};
 use crate::columns::Columns;
@@ -36,12 +37,16 @@ struct Chunk {
     values: Box<[AtomicU64]>,
     run_times: Box<[AtomicI64]>,
     run_ends: Box<[AtomicU32]>,
+    /// Here and not at the memtable: a reader may hold the chunk longer.
+    _charge: Charge,
 }
 
 impl Chunk {
-    fn new(samples: usize) -> Self {
+    fn new(samples: usize, mut charge: Charge) -> Self {
         let runs = samples / SAMPLES_PER_RUN_SLOT;
+        charge.set(12 * (samples + runs) as u64);
         Self {
+            _charge: charge,
             ordinals: (0..samples).map(|_| AtomicU32::new(0)).collect(),
             values: (0..samples).map(|_| AtomicU64::new(0)).collect(),
             run_times: (0..runs).map(|_| AtomicI64::new(0)).collect(),
@@ -111,6 +116,7 @@ pub struct Memtable {
     exemplars: AppendVec<ExemplarSample>,
     starts: AppendVec<StartTime>,
     owned_bytes: usize,
+    ledger: MemoryLedger,
 }
 
 /// What a reader sees of a memtable: the samples of whole log entries.
@@ -124,7 +130,15 @@ pub struct MemView {
 }
 
 impl Default for Memtable {
+    /// An empty memtable that nobody keeps count of.
     fn default() -> Self {
+        Self::new(MemoryLedger::default())
+    }
+}
+
+impl Memtable {
+    /// An empty memtable, its memory part of a ledger.
+    pub fn new(ledger: MemoryLedger) -> Self {
         Self {
             closed: Arc::new(Vec::new()),
             open: None,
@@ -133,11 +147,10 @@ impl Default for Memtable {
             exemplars: AppendVec::default(),
             starts: AppendVec::default(),
             owned_bytes: 0,
+            ledger,
         }
     }
-}
 
-impl Memtable {
     /// Appends a float sample.
     #[inline]
     pub fn push_float(&mut self, ordinal: u32, time: i64, value: f64) {
@@ -191,7 +204,7 @@ impl Memtable {
             self.closed = Arc::new(closed);
         }
         self.open.insert(Filled {
-            chunk: Arc::new(Chunk::new(samples)),
+            chunk: Arc::new(Chunk::new(samples, self.ledger.charge(MemoryUse::Memtables))),
             samples: 0,
             runs: 0,
             min_time: i64::MAX,
@@ -213,8 +226,13 @@ impl Memtable {
     /// Bytes that the memtable takes.
     pub fn bytes(&self) -> usize {
         let chunks: usize = self.closed.iter().chain(&self.open).map(|f| f.chunk.bytes()).sum();
+        chunks + self.side_bytes()
+    }
+
+    /// Those of its bytes that it does not charge to the ledger by itself: all but the chunks of floats.
+    pub fn side_bytes(&self) -> usize {
         let slots = self.histograms.slot_bytes() + self.exemplars.slot_bytes() + self.starts.slot_bytes();
-        chunks + slots + self.owned_bytes
+        slots + self.owned_bytes
     }
 
     /// Number of float samples and histograms.

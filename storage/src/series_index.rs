@@ -137,6 +137,11 @@ impl Registry {
         Ordinal(ordinal)
     }
 
+    /// The index over the series.
+    pub fn live(&self) -> &LiveIndex {
+        &self.live
+    }
+
     /// A view of the series so far.
     pub fn view(&self) -> RegistryView {
         RegistryView {

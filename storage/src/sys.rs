@@ -1,4 +1,5 @@
-//! The two system calls that the standard library does not offer: free space of a disk and reservation of space.
+//! The calls that the standard library does not offer: free space of a disk, reservation of space, and giving memory back
+//! to the system.
 
 #![allow(unsafe_code)]
 
@@ -53,4 +54,13 @@ pub(crate) fn reserve(file: &File, len: u64) -> io::Result<bool> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn reserve(_: &File, _: u64) -> io::Result<bool> {
     Ok(false)
+}
+
+/// Has the allocator give the system what it keeps of freed memory, where it is one that can be asked.
+pub fn release_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call takes no pointer and may be made from any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -275,6 +275,9 @@ pub enum Refusal {
     /// The disk is nearly full. Nothing was done.
     #[error("the disk is nearly full")]
     DiskFull,
+    /// There is no memory for more. Nothing was done.
+    #[error("there is no memory left for writes")]
+    MemoryFull,
     /// It may or may not have been done.
     #[error("outcome unknown: {reason}")]
     Unknown {

@@ -44,6 +44,8 @@ pub(crate) struct Context<E: Env> {
     pub closing: AtomicBool,
     /// The disk is nearly full: no writes are taken.
     pub disk_full: AtomicBool,
+    /// A flush that is to free memory is being asked for.
+    pub relieving: AtomicBool,
 }
 
 impl<E: Env> Context<E> {
@@ -116,6 +118,11 @@ impl<R: AsyncRuntime> Pulses<R> {
     /// Nodes that spoke lately and are not about to end.
     pub fn reachable(&self) -> BTreeSet<NodeId> {
         self.fresh(|pulse| (!pulse.stopping).then_some(pulse.node)).into_iter().collect()
+    }
+
+    /// Nodes that spoke lately and have no memory left for writes.
+    pub fn short_of_memory(&self) -> BTreeSet<NodeId> {
+        self.fresh(|pulse| pulse.short_of_memory.then_some(pulse.node)).into_iter().collect()
     }
 
     /// Who leads what, `own` groups included.

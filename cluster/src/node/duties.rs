@@ -123,13 +123,14 @@ impl<E: Env> Node<E> {
     }
 }
 
-/// Marks an idle log as whole, so that damage to its end is not taken for a torn tail, and keeps it below its limit:
-/// asks for a flush of the shard that holds most of it.
+/// Marks an idle log as whole, so that damage to its end is not taken for a torn tail, and keeps log and memory below
+/// their limits: asks for a flush of the shard that holds most of either.
 pub(super) async fn housekeeping<E: Env>(node: Weak<Node<E>>) {
     for round in 0u32.. {
         E::Runtime::sleep(MARK).await;
         let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
         this.context.wal.mark_if_idle();
+        this.relieve_memory();
         if round % MARKS_PER_CHECK == 0 {
             this.check_disk().await;
             this.check_log().await;

@@ -335,7 +335,8 @@ impl<E: Env> Node<E> {
         let covered = log.purged.map_or(LogIndex(0), |(index, _)| log_index(index));
         let (fs, dir, options) =
             (context.env.fs().clone(), self.shard_dir(shard), context.config.store.clone());
-        let open = move || ShardStore::open(fs, &dir, shard, options, covered);
+        let memory = context.config.memory.clone();
+        let open = move || ShardStore::open_within(fs, &dir, shard, options, covered, memory);
         let store = context.env.run_step(StepKind::Open, open).await;
         let store = Arc::new(store.map_err(|source| ClusterError::Storage { shard, source })?);
         let wake: Arc<Wake<E::Runtime>> = Arc::default();
@@ -344,8 +345,9 @@ impl<E: Env> Node<E> {
             Arc::new(move || wake.wake())
         };
         let (clock, running) = (context.clock.clone(), Running::default());
+        let (env, memory) = (context.env.clone(), context.config.memory.clone());
         let machine =
-            ShardMachine::new(context.env.clone(), shard, store.clone(), clock, running.clone(), on_applied)
+            ShardMachine::new(env, shard, store.clone(), clock, running.clone(), memory, on_applied)
                 .map_err(|e| ClusterError::Corrupt { path: self.shard_dir(shard), reason: e.to_string() })?;
         let parts = ShardParts { store, running, proposer: Proposer::default(), gate: Default::default() };
         let group = self.open_group(shard, replica, Machine::Shard(machine), Some(parts), wake).await?;

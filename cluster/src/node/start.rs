@@ -169,6 +169,7 @@ impl<E: Env> Node<E> {
             stopping: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
+            relieving: AtomicBool::new(false),
         });
         let shards = context.meta.get().shards.len().max(usize::from(context.config.shards)) as u16;
         let map = ShardMap::even(shards).map_err(|e| ClusterError::Refused { reason: e.to_string() })?;

@@ -51,6 +51,7 @@ impl<E: Env> Node<E> {
             Some(Refusal::NotLeader { leader }) => ProposeError::NotLeader(*leader),
             Some(Refusal::Overloaded { queued_bytes }) => ProposeError::Overloaded(*queued_bytes as usize),
             Some(Refusal::DiskFull) => ProposeError::DiskFull,
+            Some(Refusal::MemoryFull) => ProposeError::MemoryFull,
             _ if e.is_certainly_unsent() => ProposeError::NotLeader(None),
             _ => ProposeError::Unknown(e.to_string()),
         })

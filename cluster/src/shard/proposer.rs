@@ -45,6 +45,8 @@ pub(crate) enum ProposeError {
     Overloaded(usize),
     /// Not written: the disk is nearly full.
     DiskFull,
+    /// Not written: there is no memory for more.
+    MemoryFull,
     /// Perhaps written.
     Unknown(String),
     /// Not written: the replica has stopped.
@@ -63,6 +65,10 @@ impl ProposeError {
                 WriteError::Overloaded { shard, reason: format!("{bytes} bytes wait") }
             }
             Self::DiskFull => WriteError::Overloaded { shard, reason: "the disk is nearly full".to_owned() },
+            Self::MemoryFull => WriteError::Overloaded {
+                shard,
+                reason: "its nodes have no memory left for writes".to_owned(),
+            },
             Self::Unknown(reason) => WriteError::Uncertain { shard, reason },
             Self::Stopped => WriteError::NoLeader { shard, reason: "the replica has stopped".to_owned() },
         }
@@ -73,6 +79,7 @@ impl ProposeError {
             Self::NotLeader(leader) => Refusal::NotLeader { leader },
             Self::Overloaded(bytes) => Refusal::Overloaded { queued_bytes: bytes as u64 },
             Self::DiskFull => Refusal::DiskFull,
+            Self::MemoryFull => Refusal::MemoryFull,
             Self::Unknown(reason) => Refusal::Unknown { reason },
             Self::Stopped => Refusal::NotHosted,
         }
@@ -151,6 +158,9 @@ impl<E: Env> Group<E> {
         }
         if self.context.disk_full.load(Ordering::Acquire) {
             return Err(ProposeError::DiskFull);
+        }
+        if self.lacks_memory() {
+            return Err(ProposeError::MemoryFull);
         }
         let (answer, outcome) = <E::Runtime as AsyncRuntime>::Oneshot::channel();
         {

@@ -52,6 +52,9 @@ pub(super) struct ServerArgs {
     /// How long metrics are kept: 90d, 1y, unlimited [default: 30d]
     #[arg(long, value_name = "TIME")]
     retention: Option<String>,
+    /// Memory of this node: 2GiB, auto [default: auto, half of what the machine has]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<String>,
     /// Switches an unsettled feature on; may be repeated
     #[arg(long, value_name = "NAME")]
     enable_feature: Vec<String>,
@@ -89,6 +92,7 @@ impl ServerArgs {
         let mut flags: Vec<(String, Value)> = Vec::new();
         let single = [
             ("node.data_dir", self.data_dir),
+            ("node.memory_budget", self.memory_budget),
             ("http.addr", self.http_addr),
             ("peer.addr", self.peer_addr),
             ("peer.advertise", self.advertise),

@@ -16,6 +16,12 @@ const fn key(path: &'static str, doc: &'static str) -> Key {
 pub const KEYS: &[Key] = &[
     key("node.data_dir", "Directory of this node: identity, log, shards. One process at a time uses it."),
     key(
+        "node.memory_budget",
+        "Memory of this node, or `auto`: half of what the machine or the control group has. Memtables, caches, writes and \
+         queries share it. Towards its end memtables are flushed, queries that want more fail, then writes are answered \
+         429 or 503. Mapped segments do not count.",
+    ),
+    key(
         "node.insecure",
         "Allows peers to talk in plain text off the loopback interface. Only for closed networks.",
     ),

@@ -217,6 +217,33 @@ impl fmt::Display for Retention {
     }
 }
 
+/// How much memory a node may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MemoryBudget {
+    /// Half of what the machine, or the control group of the process, has.
+    Auto,
+    /// So much.
+    Size(ByteSize),
+}
+
+impl FromStr for MemoryBudget {
+    type Err = UnitError;
+
+    fn from_str(input: &str) -> Result<Self, UnitError> {
+        if input.trim() == "auto" { Ok(Self::Auto) } else { input.parse().map(Self::Size) }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Size(size) => size.fmt(f),
+        }
+    }
+}
+
 macro_rules! text_form {
     ($($name:ident),*) => {$(
         impl TryFrom<String> for $name {
@@ -232,7 +259,7 @@ macro_rules! text_form {
         }
     )*};
 }
-text_form!(ByteSize, Span, Retention);
+text_form!(ByteSize, Span, Retention, MemoryBudget);
 
 #[cfg(test)]
 mod tests {
@@ -272,6 +299,13 @@ mod tests {
         for bad in ["", "s", "30", "1h30", "5 minutes", "-5m", "1.5h", "999999999999999999y"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn memory_budget() {
+        assert_eq!("auto".parse::<MemoryBudget>().unwrap().to_string(), "auto");
+        assert_eq!("2GiB".parse::<MemoryBudget>().unwrap(), MemoryBudget::Size(ByteSize(2 << 30)));
+        assert!("lots".parse::<MemoryBudget>().is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use protocol::memory::{Charge, MemoryLedger, MemoryUse, Pressure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A permit stands for so many bytes, because a semaphore counts in 32 bits.
@@ -12,17 +13,20 @@ const UNIT: usize = 1 << 10;
 pub(super) struct Budget {
     free: Arc<Semaphore>,
     units: usize,
+    memory: MemoryLedger,
 }
 
 impl Budget {
-    pub fn new(bytes: usize) -> Self {
+    /// A budget that is a part of the node's memory.
+    pub fn new(bytes: usize, memory: MemoryLedger) -> Self {
         let units = bytes.div_ceil(UNIT).clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(units)), units }
+        Self { free: Arc::new(Semaphore::new(units)), units, memory }
     }
 
     /// A share that holds nothing yet.
     pub fn share(&self) -> Share {
-        Share { free: Arc::clone(&self.free), held: None }
+        let charge = self.memory.charge(MemoryUse::Requests);
+        Share { free: Arc::clone(&self.free), held: None, charge }
     }
 
     pub fn used_bytes(&self) -> usize {
@@ -35,14 +39,18 @@ impl Budget {
 pub(super) struct Share {
     free: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
+    charge: Charge,
 }
 
 impl Share {
-    /// Grows the share to so many bytes. `false`, and no change, where they are not there.
+    /// Grows the share to so many bytes. `false` where they are not there: the request is not to be taken.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let Some(more) = bytes.div_ceil(UNIT).checked_sub(held).filter(|&more| more > 0) else { return true };
         let Ok(more) = u32::try_from(more) else { return false };
+        if !self.charge.try_set(bytes as u64, Pressure::Writes) {
+            return false;
+        }
         match (Arc::clone(&self.free).try_acquire_many_owned(more), &mut self.held) {
             (Ok(permit), Some(held)) => held.merge(permit),
             (Ok(permit), empty) => *empty = Some(permit),
@@ -58,7 +66,8 @@ mod tests {
 
     #[test]
     fn shares_grow_until_the_budget_is_used_and_come_back() {
-        let budget = Budget::new(10 * UNIT);
+        let memory = MemoryLedger::new(100 * UNIT as u64);
+        let budget = Budget::new(10 * UNIT, memory.clone());
         let (mut a, mut b) = (budget.share(), budget.share());
         assert!(a.grow_to(1) && a.grow_to(6 * UNIT) && a.grow_to(100));
         assert!(b.grow_to(4 * UNIT));
@@ -67,6 +76,12 @@ mod tests {
         drop(a);
         assert!(b.grow_to(10 * UNIT) && !b.grow_to(usize::MAX));
         drop(b);
-        assert_eq!(budget.used_bytes(), 0);
+        assert_eq!((budget.used_bytes(), memory.used()), (0, 0));
+        // Memory that others hold is not there for requests.
+        let mut others = memory.charge(MemoryUse::Queries);
+        others.set(85 * UNIT as u64);
+        let mut share = budget.share();
+        assert!(share.grow_to(4 * UNIT) && !share.grow_to(6 * UNIT));
+        assert_eq!(memory.used_for(MemoryUse::Requests), 4 * UNIT as u64);
     }
 }

@@ -10,6 +10,7 @@ use protocol::histogram::{self, Histogram};
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
+use protocol::memory::MemoryLedger;
 use query::source::{Exemplar, MetricMetadata, SeriesColumns, ShardSource, SourceError, TimeRange};
 use storage::error::StorageError;
 use storage::scan::StoreSnapshot;
@@ -21,6 +22,8 @@ pub struct ShardView {
     pub shard: ShardId,
     /// Its data at one applied index.
     pub snapshot: StoreSnapshot,
+    /// The node's memory, on which what is read is charged.
+    pub memory: MemoryLedger,
 }
 
 impl ShardView {
@@ -42,6 +45,10 @@ impl ShardView {
 }
 
 impl ShardSource for ShardView {
+    fn memory(&self) -> Option<&MemoryLedger> {
+        Some(&self.memory)
+    }
+
     fn select(
         &self,
         tenant: &TenantId,
@@ -196,7 +203,7 @@ mod tests {
             ShardStore::open(MemFs::new(1), Path::new("/shard"), shard, ShardOptions::default(), LogIndex(0))
                 .unwrap();
         store.apply(LogPosition { index: LogIndex(1), log_id: b"1" }, &command);
-        (ShardView { shard, snapshot: store.snapshot() }, histogram)
+        (ShardView { shard, snapshot: store.snapshot(), memory: MemoryLedger::default() }, histogram)
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 
 use protocol::command::ContentHash;
 use protocol::ids::{LogIndex, ShardId};
+use protocol::memory::MemoryLedger;
 
 use super::ShardOptions;
-use super::state::{State, ViewParts};
+use super::state::{Memory, State, ViewParts};
 use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::fs::Fs;
@@ -245,7 +246,12 @@ pub(super) fn load(
 
 impl State {
     /// The state that a manifest describes, everything behind it to be replayed.
-    pub fn of_manifest(options: ShardOptions, manifest: Manifest, loaded: Loaded) -> Self {
+    pub fn of_manifest(
+        options: ShardOptions,
+        ledger: MemoryLedger,
+        manifest: Manifest,
+        loaded: Loaded,
+    ) -> Self {
         let manifest = Arc::new(manifest);
         let mut files = KnownFiles::default();
         manifest.files().into_iter().for_each(|file| files.add(file));
@@ -260,7 +266,7 @@ impl State {
             metadata: Arc::new(loaded.metadata),
             metadata_changed: false,
             damage: Arc::new(loaded.damage),
-            active: Memtable::default(),
+            active: Memtable::new(ledger.clone()),
             active_after: manifest.flushed_index(),
             active_since_ms: None,
             frozen: VecDeque::new(),
@@ -281,9 +287,11 @@ impl State {
             digest_mismatches: 0,
             failed_jobs: 0,
             view_parts: ViewParts::default(),
+            memory: Memory::new(ledger),
             manifest,
         };
         state.refresh_view();
+        state.account();
         state
     }
 }
@@ -295,6 +303,7 @@ pub(super) fn open_state(
     shard: ShardId,
     options: ShardOptions,
     covered: LogIndex,
+    ledger: MemoryLedger,
 ) -> Result<State, StorageError> {
     let files = files_dir(dir);
     fs.create_dir_all(&files).map_err(StorageError::io("creation", &files))?;
@@ -319,5 +328,5 @@ pub(super) fn open_state(
         }
     }
     let loaded = load(fs, dir, &manifest, &BTreeMap::new())?;
-    Ok(State::of_manifest(options, manifest, loaded))
+    Ok(State::of_manifest(options, ledger, manifest, loaded))
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use protocol::command::ContentHash;
+use protocol::memory::{MemoryLedger, MemoryUse};
 
 use super::Shared;
 use super::files::{Fate, file_path, quarantine_dir};
-use super::state::{Frozen, State};
+use super::state::{Frozen, FrozenTable, State};
 use crate::error::StorageError;
 use crate::flush::{self, FlushInput};
 use crate::fs::Fs;
@@ -186,8 +187,9 @@ impl State {
             return Some(Work::Persist(Arc::clone(&self.manifest)));
         }
         let waiting = |job: &u64| matches!(self.jobs.get(job), Some(JobSlot::Waiting));
-        if let Some(frozen) = self.frozen.iter().find(|f| waiting(&f.position.index.0)) {
-            let input = flush_input(frozen);
+        let mut frozen = self.frozen.iter().filter(|f| waiting(&f.position.index.0));
+        let ledger = &self.memory.ledger;
+        if let Some(input) = frozen.find_map(|f| Some(flush_input(f, f.table()?, ledger))) {
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Flush(Box::new(input)));
         }
@@ -314,15 +316,19 @@ impl State {
     }
 }
 
-fn flush_input(frozen: &Frozen) -> FlushInput {
+fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> FlushInput {
+    let mut charge = ledger.charge(MemoryUse::Memtables);
+    // A sample takes 12 bytes and its share of a time run in the memtable, 16 when it is gathered.
+    charge.set(table.bytes as u64 * 4 / 3);
     FlushInput {
+        _charge: charge,
         job: frozen.position.index.0,
         log_after: frozen.log_after,
         encoder_epoch: frozen.encoder_epoch,
-        table: frozen.table.clone(),
-        registry: frozen.registry.clone(),
-        registry_from: frozen.registry_from,
-        metadata: frozen.metadata.clone(),
+        table: table.table.clone(),
+        registry: table.registry.clone(),
+        registry_from: table.registry_from,
+        metadata: table.metadata.clone(),
     }
 }
 
@@ -343,6 +349,7 @@ pub(super) fn finish<F: Fs>(
                 Ok(Some(done)) if awaited => {
                     state.note_activity(&done);
                     state.jobs.insert(job, JobSlot::Done(done));
+                    state.release_flushed();
                     Ok(())
                 }
                 Ok(None) if awaited => {

@@ -84,6 +84,7 @@ impl State {
             }
         }
         self.close_segments();
+        self.release_flushed();
         self.refresh_view();
         self.retire_files();
     }

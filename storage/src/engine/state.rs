@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use protocol::command::ContentHash;
+use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 
 use super::files::KnownFiles;
 use super::jobs::JobSlot;
@@ -31,15 +32,69 @@ pub(super) struct Frozen {
     pub cluster_time_ms: i64,
     /// Encoder epoch of the entry that cut it.
     pub encoder_epoch: u16,
+    /// Registry generation of its ordinals.
+    pub generation: u64,
     /// Registry generation behind the cut.
     pub next_generation: u64,
+    pub data: FrozenData,
+}
+
+/// Where the samples of a frozen memtable are.
+///
+/// Memory is free once the local flush is done, whenever the install comes: a replica that lags behind its leader's
+/// installs holds no more memtables than its own disk makes it.
+#[derive(Debug)]
+pub(super) enum FrozenData {
+    Memory(FrozenTable),
+    /// In the segments that the local flush made.
+    Flushed(Vec<SegmentView>),
+}
+
+#[derive(Debug)]
+pub(super) struct FrozenTable {
     pub table: MemView,
     pub bytes: usize,
+    /// Those of `bytes` that the memtable's chunks do not charge by themselves.
+    pub side_bytes: usize,
     pub registry: RegistryView,
     /// Whether the flush writes a registry file, and from which ordinal on.
     pub registry_from: Option<u32>,
     /// Metadata, if it changed since the cut before.
     pub metadata: Option<Arc<MetadataMap>>,
+}
+
+impl Frozen {
+    pub fn table(&self) -> Option<&FrozenTable> {
+        match &self.data {
+            FrozenData::Memory(table) => Some(table),
+            FrozenData::Flushed(_) => None,
+        }
+    }
+
+    fn flushed(&self) -> &[SegmentView] {
+        match &self.data {
+            FrozenData::Memory(_) => &[],
+            FrozenData::Flushed(segments) => segments,
+        }
+    }
+}
+
+/// A store's part of the node's memory ledger.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub ledger: MemoryLedger,
+    memtables: Charge,
+    series: Charge,
+}
+
+impl Memory {
+    pub fn new(ledger: MemoryLedger) -> Self {
+        Self {
+            memtables: ledger.charge(MemoryUse::Memtables),
+            series: ledger.charge(MemoryUse::Series),
+            ledger,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +160,7 @@ pub(super) struct State {
 
     /// Parts of the view that rarely change.
     pub view_parts: ViewParts,
+    pub memory: Memory,
 }
 
 /// Cached parts of the read view.
@@ -145,7 +201,7 @@ impl State {
             (self.registry_covered, self.registry_files) = (0, 0);
             self.activity = super::policy::Activity::default();
         }
-        let active = std::mem::take(&mut self.active);
+        let active = std::mem::replace(&mut self.active, Memtable::new(self.memory.ledger.clone()));
         let metadata = std::mem::take(&mut self.metadata_changed).then(|| Arc::clone(&self.metadata));
         let job = self.applied.index.0;
         self.frozen.push_back(Frozen {
@@ -153,12 +209,16 @@ impl State {
             log_after: std::mem::replace(&mut self.active_after, job),
             cluster_time_ms: self.cluster_time_ms,
             encoder_epoch,
+            generation: registry.generation(),
             next_generation: self.registry.generation(),
-            table: active.view(),
-            bytes: active.bytes(),
-            registry,
-            registry_from,
-            metadata,
+            data: FrozenData::Memory(FrozenTable {
+                table: active.view(),
+                bytes: active.bytes(),
+                side_bytes: active.side_bytes(),
+                registry,
+                registry_from,
+                metadata,
+            }),
         });
         self.active_since_ms = None;
         self.jobs.insert(job, JobSlot::Waiting);
@@ -171,7 +231,7 @@ impl State {
         before: &[RegistryFile],
         written: Option<RegistryFile>,
     ) -> Vec<RegistryFile> {
-        if frozen.next_generation != frozen.registry.generation() {
+        if frozen.next_generation != frozen.generation {
             return Vec::new();
         }
         match written {
@@ -179,6 +239,34 @@ impl State {
             Some(file) => before.iter().copied().chain([file]).collect(),
             None => before.to_vec(),
         }
+    }
+
+    /// Lets go of memtables whose flush is done here. Readers take segments for older than memtables, so only the
+    /// oldest go: a flush that ended before one begun earlier waits for it.
+    pub fn release_flushed(&mut self) {
+        for frozen in &mut self.frozen {
+            let Some(JobSlot::Done(done)) = self.jobs.get(&frozen.position.index.0) else {
+                match frozen.data {
+                    FrozenData::Flushed(_) => continue,
+                    FrozenData::Memory(_) => break,
+                }
+            };
+            if frozen.table().is_some() {
+                let files = done.output.segments.iter().zip(&done.segments);
+                let views = files
+                    .map(|(meta, file)| SegmentView { meta: meta.clone(), file: Some(Arc::clone(file)) });
+                frozen.data = FrozenData::Flushed(views.collect());
+            }
+        }
+    }
+
+    /// Tells the ledger what the store holds, but for what tells it by itself.
+    pub fn account(&mut self) {
+        let frozen = self.frozen.iter().filter_map(Frozen::table).map(|table| table.side_bytes);
+        let side = self.active.side_bytes() + frozen.sum::<usize>();
+        self.memory.memtables.set(side as u64);
+        let series = self.registry.bytes() + self.registry.live().bytes();
+        self.memory.series.set(series as u64);
     }
 
     /// What readers see.
@@ -200,14 +288,14 @@ impl State {
 
     /// To be called when memtables were cut or installed, or the manifest or the queue's deletes changed.
     pub fn refresh_view(&mut self) {
-        let frozen = self.frozen.iter().map(|f| TableView {
-            table: f.table.clone(),
-            registry: f.registry.clone(),
-            log_last: f.position.index.0,
+        let frozen = self.frozen.iter().filter_map(|f| {
+            let FrozenTable { table, registry, .. } = f.table()?;
+            Some(TableView { table: table.clone(), registry: registry.clone(), log_last: f.position.index.0 })
         });
         self.view_parts.frozen = Arc::new(frozen.collect());
         let mut segments: Vec<SegmentView> =
             self.manifest.segments.iter().map(|meta| self.segment_view(meta)).collect();
+        segments.extend(self.frozen.iter().flat_map(|frozen| frozen.flushed()).cloned());
         // Oldest in the log first: of equal samples the first wins.
         segments.sort_by_key(|s| (s.meta.log_after, s.meta.partition));
         self.view_parts.segments = Arc::new(segments);
@@ -253,11 +341,11 @@ impl State {
             flushed_index: self.durable.flushed_index(),
             series: self.registry.len() as u64,
             generation: self.registry.generation(),
-            registry_bytes: (self.registry.bytes() + self.registry.view().live().bytes()) as u64,
+            registry_bytes: (self.registry.bytes() + self.registry.live().bytes()) as u64,
             memtable_bytes: self.active.bytes() as u64,
             memtable_samples: self.active.samples(),
             frozen_memtables: self.frozen.len() as u64,
-            frozen_bytes: self.frozen.iter().map(|f| f.bytes as u64).sum(),
+            frozen_bytes: self.frozen.iter().filter_map(Frozen::table).map(|table| table.bytes as u64).sum(),
             segments: self.manifest.segments.len() as u64,
             segment_bytes: self.segment_bytes(),
             segment_samples: sum(|s| s.samples),

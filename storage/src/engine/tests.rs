@@ -2,6 +2,7 @@
 
 mod crash;
 mod harness;
+mod memory;
 mod model;
 mod policies;
 mod reads;

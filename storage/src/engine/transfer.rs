@@ -250,7 +250,7 @@ impl<F: Fs> ShardStore<F> {
             }
         }
         state.process_ops();
-        self.shared.publish(&state);
+        self.shared.publish(&mut state);
         Ok(())
     }
 
@@ -290,9 +290,10 @@ impl<F: Fs> ShardStore<F> {
             return Err(StorageError::MissingFile { name: file.name() });
         }
         manifest.store(&shared.fs, &shared.dir)?;
-        let new = State::of_manifest(shared.options.clone(), manifest.clone(), loaded);
+        let ledger = state.memory.ledger.clone();
+        let new = State::of_manifest(shared.options.clone(), ledger, manifest.clone(), loaded);
         state.replace(new);
-        shared.publish(&state);
+        shared.publish(&mut state);
         Ok(())
     }
 }

@@ -33,6 +33,7 @@ fn pulse() -> Pulse {
             matched: BTreeMap::from([(ReplicaId::new(NodeId(1), 1), 7)]),
             bytes: 5,
         }],
+        short_of_memory: true,
     }
 }
 

@@ -13,6 +13,7 @@ use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
 use protocol::ids::{SeriesId, ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
+use protocol::memory::MemoryLedger;
 use storage::fs::mem::{CrashMode, MemFs};
 use storage::scan::StoreSnapshot;
 use storage::wal::LogWriter;
@@ -190,6 +191,7 @@ impl Cluster {
         config.shards = self.shards;
         config.join = self.machines[..index].iter().map(|m| m.addr.clone()).collect();
         config.wal.segment_bytes = 1 << 20;
+        config.memory = MemoryLedger::new(64 << 20);
         config
     }
 
