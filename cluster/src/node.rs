@@ -14,6 +14,7 @@
 
 mod admin;
 pub(crate) mod context;
+pub mod delete;
 mod driver;
 mod duties;
 pub mod fragment;
@@ -54,6 +55,7 @@ use crate::status::{
 };
 
 use context::Context;
+pub use delete::Delete;
 pub use fragment::{FragmentError, FragmentHandler, NoFragments};
 
 /// How long peers may take to hear that this node stops.

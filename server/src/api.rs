@@ -9,6 +9,7 @@
 //! else says 503. A handler whose client leaves is dropped, and with it what it was waiting for.
 
 pub mod active;
+pub mod admin;
 pub mod body;
 pub mod cluster;
 mod compress;

@@ -135,6 +135,18 @@ pub enum Request {
         /// Whether to answer only when the flush and the merges that follow are installed.
         wait: bool,
     },
+    /// The leader of a shard is to delete samples.
+    Delete {
+        /// Which shard.
+        shard: ShardId,
+        /// A command that deletes, with any header.
+        command: Bytes,
+    },
+    /// The leader of a shard is to rewrite segments without what was deleted; the answer comes when it has.
+    Clean {
+        /// Which shard.
+        shard: ShardId,
+    },
     /// The receiver is to hand the leadership of a group to a replica.
     Step {
         /// Which group.
@@ -346,6 +358,8 @@ const META: u8 = 11;
 const STATUS: u8 = 12;
 const FLUSH: u8 = 13;
 const STEP: u8 = 14;
+const DELETE: u8 = 15;
+const CLEAN: u8 = 16;
 
 impl Request {
     /// Short name for logs and metrics.
@@ -364,6 +378,8 @@ impl Request {
             Self::Meta(_) => "meta",
             Self::Status => "status",
             Self::Flush { .. } => "flush",
+            Self::Delete { .. } => "delete",
+            Self::Clean { .. } => "clean",
             Self::Step { .. } => "step",
         }
     }
@@ -449,6 +465,15 @@ impl Request {
                 write_shards(out, shards);
                 out.push(u8::from(*wait));
                 FLUSH
+            }
+            Self::Delete { shard, command } => {
+                varint::write_u64(out, u64::from(shard.0));
+                varint::write_prefixed(out, command);
+                DELETE
+            }
+            Self::Clean { shard } => {
+                varint::write_u64(out, u64::from(shard.0));
+                CLEAN
             }
             Self::Step { group, to } => {
                 write_target(out, *group, *to);
@@ -539,6 +564,8 @@ impl Request {
             JOIN => Self::Join(read_json(input, "join")?),
             META => Self::Meta(read_json(input, "command")?),
             STATUS => Self::Status,
+            DELETE => Self::Delete { shard: shard(input)?, command: shared(frame, input, "command")? },
+            CLEAN => Self::Clean { shard: shard(input)? },
             FLUSH => Self::Flush { shards: read_shards(input)?, wait: flag(input, "wait")? },
             STEP => {
                 let (group, to) = read_target(input)?;

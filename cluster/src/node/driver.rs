@@ -481,17 +481,29 @@ impl<E: Env> Node<E> {
 
     /// Brings a store one step closer to having everything flushed and merged; whether it has.
     async fn settle_store(&self, group: &Group<E>, store: &ShardStore<E::Fs>, index: LogIndex) -> bool {
+        self.step_store(group, store, |policy| policy.merge_all = true).await
+            && store.flushed().is_some_and(|p| p.index >= index)
+    }
+
+    /// Proposes what is due by a policy of its own; whether nothing is, nor under way.
+    pub(super) async fn step_store(
+        &self,
+        group: &Group<E>,
+        store: &ShardStore<E::Fs>,
+        change: impl FnOnce(&mut FlushPolicy),
+    ) -> bool {
         if store.is_busy() || group.commanding.swap(true, Ordering::AcqRel) {
             return false;
         }
         let commanding = Commanding(&group.commanding);
         let header = group.command_header();
-        let policy = FlushPolicy { merge_all: true, ..self.flush_policy(header.encoder_epoch) };
+        let mut policy = self.flush_policy(header.encoder_epoch);
+        change(&mut policy);
         let due = store.propose(&policy, header.cluster_time_ms);
         if let Some(command) = &due {
             submit(group, command.encode()).await;
         }
         drop(commanding);
-        due.is_none() && !store.is_busy() && store.flushed().is_some_and(|p| p.index >= index)
+        due.is_none() && !store.is_busy()
     }
 }

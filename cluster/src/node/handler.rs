@@ -26,6 +26,8 @@ use crate::types::{LogId, Types, Vote};
 
 /// How long a flush that a peer waits for may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a delete that a peer waits for may take to be committed.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Handler<E: Env> {
     node: Weak<Node<E>>,
@@ -134,6 +136,10 @@ impl<E: Env> Node<E> {
             }
             Request::Status => encode_answer(&Ok(self.node_status())),
             Request::Flush { shards, wait } => encode_answer(&self.flush_for_peer(shards, wait).await),
+            Request::Delete { shard, command } => {
+                encode_answer(&self.delete_here(shard, &command, DELETE_TIMEOUT).await)
+            }
+            Request::Clean { shard } => encode_answer(&self.clean_for_peer(shard).await),
             Request::Step { group, to } => {
                 let result = match self.group(group) {
                     Some(group) => self.step_aside(&group, to).await.map_err(failed),
@@ -239,6 +245,14 @@ impl<E: Env> Node<E> {
             }
             MetaOutcome::Done => Err(failed("no id was given")),
         }
+    }
+
+    async fn clean_for_peer(&self, shard: ShardId) -> Result<(), Refusal> {
+        let group = self.group(shard).ok_or(Refusal::NotHosted)?;
+        if !group.is_leader() {
+            return Err(Refusal::NotLeader { leader: self.leader_of(shard) });
+        }
+        self.clean_here(&group, FLUSH_TIMEOUT).await.map_err(failed)
     }
 
     async fn flush_for_peer(self: &Arc<Self>, shards: Vec<ShardId>, wait: bool) -> Result<(), Refusal> {

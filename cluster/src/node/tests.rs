@@ -653,3 +653,49 @@ async fn a_rolling_restart_loses_no_write() {
         assert_eq!(cluster.read(index, Consistency::Linearizable).await, written);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_is_seen_by_the_next_read_on_every_node_and_outlives_flush_and_restart() {
+    let mut cluster = Cluster::of(3, 4).await;
+    let mut written = cluster.write(0).await;
+    written.extend(cluster.write(1).await);
+    let of_series = |name: &str| crate::node::Delete {
+        tenant: protocol::ids::TenantId::default(),
+        matchers: vec![protocol::matcher::Matcher::equal("n", name)],
+        start_ms: 0,
+        end_ms: 1_500,
+    };
+    // The first sample of the series on shard 2: asked of a node that need not lead it.
+    cluster.node(2).delete_series(of_series("s2"), GUARD).await.unwrap();
+    written.retain(|sample| sample != "s2=1");
+    for index in 0..3 {
+        let read = cluster.read(index, Consistency::Linearizable).await;
+        assert_eq!(read, sorted(written.clone()), "node {index}");
+    }
+    // What is written later stays, whatever its time.
+    let again = write_one(cluster.node(0), ShardId(2), 1).await.0;
+    written.push(again);
+    assert_eq!(cluster.read(1, Consistency::Linearizable).await, sorted(written.clone()));
+
+    cluster.node(1).force_flush(GUARD).await.unwrap();
+    cluster.node(1).delete_series(of_series("s3"), GUARD).await.unwrap();
+    written.retain(|sample| sample != "s3=1");
+    for index in 0..3 {
+        cluster.kill(index).await;
+    }
+    for index in 0..3 {
+        cluster.start(index).await;
+    }
+    cluster.settled().await;
+    assert_eq!(cluster.read(0, Consistency::Linearizable).await, sorted(written.clone()));
+
+    cluster.node(0).clean_tombstones(GUARD).await.unwrap();
+    for node in cluster.nodes() {
+        for group in node.all_groups().iter().filter(|g| g.is_leader()) {
+            let Some(shard) = &group.shard else { continue };
+            assert_eq!(shard.store.stats().tombstones, 0);
+        }
+    }
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+    same_digests(&cluster).await;
+}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
-use protocol::ids::{NodeId, ShardId};
+use protocol::ids::{NodeId, ShardId, TenantId};
+use protocol::matcher::Matcher;
+use protocol::sample::TimestampMs;
 use serde_json::Value;
 
 use super::envelope::{json_response, success};
@@ -20,6 +22,15 @@ pub trait Operations: Send + Sync {
     fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>>;
     /// Flushes and merges every shard on every replica.
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>>;
+    /// Deletes samples of a tenant's series in a time range.
+    fn delete_series(
+        &self,
+        tenant: TenantId,
+        matchers: Vec<Matcher>,
+        range: (TimestampMs, TimestampMs),
+    ) -> BoxFuture<'_, Result<(), ApiError>>;
+    /// Gives back the space of what is deleted.
+    fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>>;
     /// Moves a replica.
     fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>>;
     /// Moves all replicas off a node.

@@ -9,11 +9,14 @@ pub fn document() -> String {
     let mut paths = Map::new();
     for route in table() {
         let mut item = Map::new();
-        if route.verb != Verb::Post {
+        if matches!(route.verb, Verb::Get | Verb::GetOrPost) {
             item.insert("get".to_owned(), operation(&route, "get"));
         }
         if route.verb != Verb::Get {
             item.insert("post".to_owned(), operation(&route, "post"));
+        }
+        if route.verb == Verb::PostOrPut {
+            item.insert("put".to_owned(), operation(&route, "put"));
         }
         paths.insert(route.path.to_owned(), Value::Object(item));
     }
@@ -45,6 +48,10 @@ fn operation(route: &Route, method: &str) -> Value {
         responses["204"] =
             json!({"description": "Every sample is durable on a quorum and visible to the next query."});
         responses["415"] = json!({"description": "Content type or encoding is not understood."});
+    }
+    if route.verb == Verb::PostOrPut {
+        responses["204"] = responses["200"].take();
+        responses.as_object_mut().map(|all| all.remove("200"));
     }
     let form = method == "post" && route.verb == Verb::GetOrPost;
     let params: Vec<&Param> = route.params.iter().filter(|p| p.in_path || !form).collect();

@@ -9,7 +9,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Router, middleware};
 
-use super::{App, cluster, discovery, federate, health, prometheus, remote_read, status, write};
+use super::{App, admin, cluster, discovery, federate, health, prometheus, remote_read, status, write};
 use crate::auth::{self, Permission};
 
 /// Methods that a route answers.
@@ -19,8 +19,10 @@ pub enum Verb {
     Get,
     /// POST.
     Post,
-    /// Either, with the same parameters: in the query string, or in a form body.
+    /// GET or POST, with the same parameters: in the query string, or in a form body.
     GetOrPost,
+    /// POST or PUT.
+    PostOrPut,
 }
 
 /// A parameter of a route.
@@ -85,6 +87,7 @@ where
         Verb::Get => get(handler),
         Verb::Post => post(handler),
         Verb::GetOrPost => get(handler.clone()).post(handler),
+        Verb::PostOrPut => post(handler.clone()).put(handler),
     };
     Route { verb, path, permission, summary, params: params.into(), handler }
 }
@@ -102,7 +105,7 @@ const MATCH: Param = many("match[]", false, "A series selector; several are unit
 /// All routes.
 pub fn table() -> Vec<Route> {
     use Permission::{Administer, Observe, Public, Read, Write};
-    use Verb::{Get, GetOrPost, Post};
+    use Verb::{Get, GetOrPost, Post, PostOrPut};
     vec![
         route(
             Post,
@@ -330,6 +333,23 @@ pub fn table() -> Vec<Route> {
             "Flushes and merges every shard; answers when all replicas are done.",
             [],
             cluster::flush,
+        ),
+        route(
+            PostOrPut,
+            "/api/v1/admin/tsdb/delete_series",
+            Administer,
+            "Deletes the tenant's samples of the selected series that were written before; the next query does not see \
+             them.",
+            [many("match[]", true, "A series selector; several are united."), START, END],
+            admin::delete_series,
+        ),
+        route(
+            PostOrPut,
+            "/api/v1/admin/tsdb/clean_tombstones",
+            Administer,
+            "Takes deleted samples out of the segments; answers when the leaders are done.",
+            [],
+            admin::clean_tombstones,
         ),
         route(
             Get,

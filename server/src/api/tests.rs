@@ -1,6 +1,7 @@
 //! The surface over real sockets, with an imitated node behind it.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use ::cluster::router::{Prepared, RouteError, WriteReceipt};
 use bytes::Bytes;
 use protocol::ids::{ClusterSecret, TenantId};
+use protocol::matcher::Matcher;
 use protocol::write_batch::{FingerprintKey, WriteBatch};
 use query::source::{Cluster, ReadContext, ShardAnswer, SourceError};
 use query::{Engine, EngineOptions};
@@ -27,6 +29,7 @@ use crate::ingest::{Ingest, IngestSettings, MetricWriter};
 /// A node that can do nothing but say what it was asked.
 struct Imitation {
     ready: bool,
+    deletes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Operations for Imitation {
@@ -40,6 +43,21 @@ impl Operations for Imitation {
 
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
         std::future::pending().boxed()
+    }
+
+    fn delete_series(
+        &self,
+        tenant: TenantId,
+        matchers: Vec<Matcher>,
+        (start, end): (i64, i64),
+    ) -> BoxFuture<'_, Result<(), ApiError>> {
+        let asked = format!("{tenant} {matchers:?} {start} {end}");
+        self.deletes.lock().unwrap().push(asked);
+        async { Ok(()) }.boxed()
+    }
+
+    fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Err(ApiError::new(ErrorKind::Unavailable, "no leader")) }.boxed()
     }
 
     fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
@@ -103,6 +121,7 @@ struct Surface {
     app: Arc<App>,
     release: Arc<tokio::sync::Notify>,
     server: HttpServer,
+    deletes: Arc<Mutex<Vec<String>>>,
 }
 
 async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
@@ -116,7 +135,7 @@ async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
     let app = App::new(Arc::new(config), Arc::new(Metrics::new()));
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = HttpServer::start(addr, router(Arc::clone(&app)), options).await.unwrap();
-    Surface { app, release: Arc::default(), server }
+    Surface { app, release: Arc::default(), server, deletes: Arc::default() }
 }
 
 impl Surface {
@@ -129,7 +148,7 @@ impl Surface {
         let runtime = tokio::runtime::Handle::current();
         let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
         self.app.connect(Backend {
-            operations: Arc::new(Imitation { ready }),
+            operations: Arc::new(Imitation { ready, deletes: Arc::clone(&self.deletes) }),
             queries: Queries::new(
                 engine,
                 runtime,
@@ -213,6 +232,40 @@ async fn unknown_paths_methods_tenants_and_parameters() {
     assert_eq!((status, body.contains("one")), (400, true), "{body}");
     assert_eq!(surface.request("POST", "/api/v1/cluster/drain?node=1", "", "").await.0, 200);
     assert_eq!(surface.request("POST", "/api/v1/cluster/remove?node=1", "", "").await.0, 503);
+}
+
+#[tokio::test]
+async fn deletes_name_series_and_a_range() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let path = "/api/v1/admin/tsdb/delete_series";
+    for (parameters, offence) in [
+        ("", "no match[] parameter"),
+        ("?match[]=up%7B", "match[]"),
+        ("?match[]=%7B%7D", "match[]"),
+        ("?match[]=up&start=2&end=1", "end timestamp"),
+        ("?match[]=up&start=x", "start"),
+    ] {
+        let (status, body) = surface.request("POST", &format!("{path}{parameters}"), "", "").await;
+        assert_eq!((status, body.contains(offence)), (400, true), "{parameters}: {body}");
+    }
+    assert!(surface.deletes.lock().unwrap().is_empty());
+    let tenant = "X-Scope-OrgID: a\r\n";
+    let two = format!("{path}?match[]=up&match[]=%7Bjob%3D~%22x.*%22%7D&start=1&end=2.5");
+    assert_eq!(surface.request("PUT", &two, tenant, "").await, (204, String::new()));
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    assert_eq!(surface.request("POST", path, form, "match[]=down").await.0, 204);
+    let all = (query::source::TimeRange::ALL.start, query::source::TimeRange::ALL.end);
+    assert_eq!(
+        *surface.deletes.lock().unwrap(),
+        [
+            "a [__name__=\"up\"] 1000 2500".to_owned(),
+            "a [job=~\"x.*\"] 1000 2500".to_owned(),
+            format!("default [__name__=\"down\"] {} {}", all.0, all.1),
+        ]
+    );
+    assert_eq!(surface.get(path).await.0, 405);
+    assert_eq!(surface.request("POST", "/api/v1/admin/tsdb/clean_tombstones", "", "").await.0, 503);
 }
 
 #[tokio::test]

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::error::ClusterError;
-use cluster::node::Node;
+use cluster::node::{Delete, Node};
 use cluster::status::{ClusterStatus, ShardStatus};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::error::ErrorKind;
-use protocol::ids::{META_GROUP, NodeId, ShardId};
+use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
+use protocol::matcher::Matcher;
+use protocol::sample::TimestampMs;
 use serde_json::{Value, json};
 
 use crate::api::cluster::Operations;
@@ -18,6 +20,8 @@ use crate::runtime::TokioEnv;
 
 /// How long a status waits for nodes that do not answer.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a delete may look for leaders.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a flush or a membership change may take while its client waits.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -42,6 +46,20 @@ impl Operations for NodeOperations {
 
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
         async move { answer(self.0.force_flush(CHANGE_TIMEOUT).await) }.boxed()
+    }
+
+    fn delete_series(
+        &self,
+        tenant: TenantId,
+        matchers: Vec<Matcher>,
+        (start_ms, end_ms): (TimestampMs, TimestampMs),
+    ) -> BoxFuture<'_, Result<(), ApiError>> {
+        let delete = Delete { tenant, matchers, start_ms, end_ms };
+        async move { answer(self.0.delete_series(delete, DELETE_TIMEOUT).await) }.boxed()
+    }
+
+    fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.clean_tombstones(CHANGE_TIMEOUT).await) }.boxed()
     }
 
     fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {

@@ -24,6 +24,8 @@ pub struct FlushPolicy {
     pub force_flush: bool,
     /// Merge each partition into one segment, whatever it costs.
     pub merge_all: bool,
+    /// Rewrite segments that deletes have cut into, so that what is deleted gives its bytes back.
+    pub clean_tombstones: bool,
     /// Segments of similar size that are merged into one.
     pub merge_factor: usize,
     /// Segments of a partition that are not merged further: longer than this.
@@ -45,6 +47,7 @@ impl Default for FlushPolicy {
             max_age_ms: 5 * 60 * 1000,
             force_flush: false,
             merge_all: false,
+            clean_tombstones: false,
             merge_factor: 6,
             max_segment_bytes: 512 << 20,
             max_merges: 1,
@@ -180,7 +183,7 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
     }
     // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
     let cut = manifest.segments.iter().find(|s| {
-        policy.merge_all
+        (policy.merge_all || policy.clean_tombstones)
             && manifest
                 .tombstones
                 .iter()

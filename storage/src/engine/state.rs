@@ -350,7 +350,7 @@ impl State {
             segment_bytes: self.segment_bytes(),
             segment_samples: sum(|s| s.samples),
             merges: self.manifest.merges.len() as u64,
-            tombstones: self.manifest.tombstones.len() as u64,
+            tombstones: self.view_parts.tombstones.len() as u64,
             pending_ops: self.pending.len() as u64,
             duplicates: self.manifest.duplicates,
             flushed_bytes: self.manifest.flushed_bytes,

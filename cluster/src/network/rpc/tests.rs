@@ -82,6 +82,8 @@ fn requests() -> Vec<Request> {
         Request::Ping(Box::new(pulse())),
         Request::Join(Join { addr: "b:2".into(), incarnation: u64::MAX }),
         Request::Meta(MetaCommand::ShardBorn { shard: group }),
+        Request::Delete { shard: ShardId(3), command: Bytes::from_static(b"delete") },
+        Request::Clean { shard: ShardId(4) },
         Request::Status,
         Request::Flush { shards: vec![group], wait: true },
         Request::Step { group, to },

@@ -83,9 +83,15 @@ async fn writes_are_refused_while_memory_is_short() {
 async fn what_is_committed_waits_for_a_flush_that_frees_memory_and_for_nothing_else() {
     let memory = MemoryLedger::new(1 << 20);
     let fs = storage::fs::mem::MemFs::new(1);
-    let store =
-        ShardStore::open_within(fs, Path::new("/shard"), SHARD, ShardOptions::default(), LogIndex(0), memory.clone())
-            .unwrap();
+    let store = ShardStore::open_within(
+        fs,
+        Path::new("/shard"),
+        SHARD,
+        ShardOptions::default(),
+        LogIndex(0),
+        memory.clone(),
+    )
+    .unwrap();
     let mut full = memory.charge(MemoryUse::Other);
     full.set(2 << 20);
     // Nothing is being flushed: to wait would be to wait for ever.

@@ -20,8 +20,15 @@ fn cuts_without_installs() -> Replica {
 
 fn follower(leader: &Replica, ledger: &MemoryLedger) -> ShardStore<MemFs> {
     let options = ShardOptions::default();
-    let store = ShardStore::open_within(MemFs::new(2), Path::new(DIR), ShardId(1), options, LogIndex(0), ledger.clone())
-        .expect("an empty directory opens");
+    let store = ShardStore::open_within(
+        MemFs::new(2),
+        Path::new(DIR),
+        ShardId(1),
+        options,
+        LogIndex(0),
+        ledger.clone(),
+    )
+    .expect("an empty directory opens");
     for (index, command) in leader.log.iter().enumerate() {
         apply_entry(&store, index as u64 + 1, command);
     }

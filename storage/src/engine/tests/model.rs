@@ -431,6 +431,9 @@ impl World {
         self.model.check(&fresh.store, "fresh replica after a crash");
 
         self.leader.log = log;
+        self.leader.settle_with(&FlushPolicy { force_flush: true, clean_tombstones: true, ..Self::policy() });
+        assert_eq!(self.leader.store.stats().tombstones, 0);
+        self.model.check(&self.leader.store, "leader, cleaned");
         self.leader.settle_with(&FlushPolicy { force_flush: true, merge_all: true, ..Self::policy() });
         self.model.check(&self.leader.store, "leader, all merged");
     }

@@ -157,6 +157,44 @@ fn a_new_generation_forgets_series_and_is_told_to_writers() {
 }
 
 #[test]
+fn cleaning_takes_out_what_is_deleted_and_merges_nothing_else() {
+    let mut replica = Replica::new();
+    for round in 0..3 {
+        let rows: Vec<_> = (0..500).map(|i| ("a", round * 1000 + i, 0.1 + i as f64)).collect();
+        replica.write(&rows);
+        replica.write(&[("b", round, 1.0)]);
+        replica.begin_flush(false);
+        replica.settle();
+    }
+    let before = replica.store.stats();
+    let matchers = vec![protocol::matcher::Matcher::equal("s", "a")];
+    let body = |start_ms, end_ms| CommandBody::DeleteSeries {
+        tenant: protocol::ids::TenantId::default(),
+        matchers: matchers.clone(),
+        start_ms,
+        end_ms,
+    };
+    // All of it of the first two segments, and of the third from its middle on.
+    replica.apply(body(i64::MIN, 1999));
+    replica.apply(body(2250, i64::MAX));
+    assert_eq!(replica.store.stats().tombstones, 2);
+    let left: Vec<(i64, f64)> = (0..250).map(|i| (2000 + i, 0.1 + i as f64)).collect();
+    let expected = series(&[("a", &left), ("b", &[(0, 1.0), (1, 1.0), (2, 1.0)])]);
+    assert_eq!(replica.read(), expected, "hidden at once");
+    replica.settle();
+    assert_eq!((replica.store.stats().tombstones, replica.store.stats().segment_samples), (2, 1503));
+
+    let quiet = FlushPolicy { max_age_ms: i64::MAX, merge_factor: usize::MAX, ..FlushPolicy::default() };
+    replica.settle_with(&FlushPolicy { clean_tombstones: true, ..quiet });
+    let after = replica.store.stats();
+    assert_eq!((after.tombstones, after.segments, after.segment_samples), (0, 3, 253));
+    assert!(after.segment_bytes < before.segment_bytes);
+    assert_eq!(replica.read(), expected);
+    let reopened = open(&replica.fs).expect("opens");
+    assert_eq!((read(&reopened.snapshot()), reopened.stats().tombstones), (expected, 0));
+}
+
+#[test]
 fn a_shard_holds_as_many_series_as_it_may() {
     let fs = crate::fs::mem::MemFs::new(1);
     let store = ShardStore::open(fs, Path::new(DIR), ShardId(1), ShardOptions { max_series: 2 }, LogIndex(0))
