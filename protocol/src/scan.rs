@@ -24,7 +24,7 @@ pub struct FragmentRequest {
     #[prost(string, tag = "2")]
     pub tenant: String,
     /// What to do.
-    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<FragmentBody>,
 }
 
@@ -52,6 +52,9 @@ pub enum FragmentBody {
     /// Read raw samples (remote read, federation).
     #[prost(message, tag = "9")]
     Samples(SamplesRequest),
+    /// Count the series of label pairs.
+    #[prost(message, tag = "10")]
+    Cardinality(CardinalityRequest),
 }
 
 /// A label matcher.
@@ -370,6 +373,90 @@ pub struct FragmentAnswer {
     /// The answer was cut at the asked limit.
     #[prost(bool, tag = "11")]
     pub truncated: bool,
+    /// Counts of label pairs.
+    #[prost(message, optional, tag = "12")]
+    pub cardinality: Option<CardinalityAnswer>,
+}
+
+/// Count the series of label pairs. What has most over all shards need not have most on any: the coordinator asks first
+/// for the largest of each shard (`limit`), then for all that could still be among the largest (`min_series`), then for
+/// the counts of all candidates (`pairs`).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CardinalityRequest {
+    /// The head's totals, and the so many pairs with most series. 0 when another question is asked.
+    #[prost(uint32, tag = "1")]
+    pub limit: u32,
+    /// All pairs with so many series or more. 0 when another question is asked.
+    #[prost(uint64, tag = "2")]
+    pub min_series: u64,
+    /// These pairs.
+    #[prost(message, repeated, tag = "3")]
+    pub pairs: Vec<LabelPair>,
+}
+
+/// A label with a value.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Message)]
+pub struct LabelPair {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// How many series have a label pair.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PairCount {
+    /// The pair.
+    #[prost(message, required, tag = "1")]
+    pub pair: LabelPair,
+    /// Series that have it.
+    #[prost(uint64, tag = "2")]
+    pub series: u64,
+}
+
+/// The values of a label.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LabelCount {
+    /// The label.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// A hash of each value, u64 little-endian: shards have values in common, which count once.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value_hashes: Vec<u8>,
+    /// Bytes of the values, that of each series counted.
+    #[prost(uint64, tag = "3")]
+    pub value_bytes: u64,
+}
+
+/// Counts of a shard's head.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CardinalityAnswer {
+    /// Series.
+    #[prost(uint64, tag = "1")]
+    pub series: u64,
+    /// Series by metric, all metrics.
+    #[prost(message, repeated, tag = "2")]
+    pub metrics: Vec<PairCount>,
+    /// Labels, all of them.
+    #[prost(message, repeated, tag = "3")]
+    pub labels: Vec<LabelCount>,
+    /// The pairs that were asked for.
+    #[prost(message, repeated, tag = "4")]
+    pub pairs: Vec<PairCount>,
+    /// Parts that the samples are kept in.
+    #[prost(uint64, tag = "5")]
+    pub chunks: u64,
+    /// First timestamp in memory; meaningless without `has_samples`.
+    #[prost(int64, tag = "6")]
+    pub min_time_ms: i64,
+    /// Last timestamp in memory.
+    #[prost(int64, tag = "7")]
+    pub max_time_ms: i64,
+    /// Whether samples are in memory.
+    #[prost(bool, tag = "8")]
+    pub has_samples: bool,
 }
 
 /// List label names. Matcher sets are alternatives; none means all series.

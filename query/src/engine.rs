@@ -9,6 +9,7 @@
 //! Evaluation is CPU work inside an async function: callers run queries on their query runtime, not on the one that
 //! serves sockets.
 
+pub mod cardinality;
 mod collect;
 mod explain;
 mod lists;

@@ -3,6 +3,7 @@
 //! See `protocol::scan` for the messages. [`run_fragment`] never fails for a reason of the query: such errors travel
 //! inside the answer, so that the caller's transport errors stay apart from them. It blocks on disk and CPU.
 
+mod cardinality;
 pub(crate) mod wire;
 
 use std::cell::RefCell;
@@ -80,6 +81,7 @@ fn run(
         Some(FragmentBody::Metadata(request)) => metadata(source, &tenant, request),
         Some(FragmentBody::Exemplars(request)) => exemplars(source, &tenant, request),
         Some(FragmentBody::Samples(request)) => samples(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::Cardinality(request)) => cardinality::cardinality(source, &tenant, request),
     }
 }
 

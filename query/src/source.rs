@@ -9,6 +9,7 @@
 //! [`Cluster`] carries opaque fragment bytes (see `protocol::scan`) to all shards of a tenant and brings their
 //! answers back in shard order, or fails naming the shard that is missing: a silent partial answer is a bug.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -120,6 +121,17 @@ pub struct Exemplar {
     pub timestamp: TimestampMs,
 }
 
+/// What a shard holds of a tenant's current series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadStats {
+    /// Series.
+    pub series: u64,
+    /// Parts that their samples lie in.
+    pub chunks: u64,
+    /// First and last timestamp of samples in memory.
+    pub span: Option<(TimestampMs, TimestampMs)>,
+}
+
 /// A read view of one shard, fixed at an applied index.
 ///
 /// Matchers are all to be met; a label that is absent has the empty value. Every method blocks on disk and CPU, so
@@ -167,6 +179,25 @@ pub trait ShardSource: Send + Sync {
 
     /// Metadata of all metric families, or of one.
     fn metadata(&self, tenant: &TenantId, family: Option<&str>) -> Result<Vec<MetricMetadata>, SourceError>;
+
+    /// Figures of a tenant's current series; `visit` gets each of their label pairs, by name and value, and the number
+    /// of series that have it. Kept as series come where that is possible; this one counts them.
+    fn head(
+        &self,
+        tenant: &TenantId,
+        visit: &mut dyn FnMut(&str, &str, u64),
+    ) -> Result<HeadStats, SourceError> {
+        let (mut series, mut pairs) = (0, BTreeMap::<(String, String), u64>::new());
+        self.series(tenant, &[], TimeRange::ALL, &mut |labels| {
+            series += 1;
+            for (name, value) in labels {
+                *pairs.entry((name.to_owned(), value.to_owned())).or_default() += 1;
+            }
+            ControlFlow::Continue(())
+        })?;
+        pairs.iter().for_each(|((name, value), series)| visit(name, value, *series));
+        Ok(HeadStats { series, ..HeadStats::default() })
+    }
 
     /// Visits the exemplars of each series that matches, in label order, inside `range`.
     fn exemplars(

@@ -5,6 +5,7 @@
 #[path = "support/memory.rs"]
 mod memory;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -413,5 +414,62 @@ proptest! {
             let request = QueryRequest::range(TenantId::default(), query, 5 * MINUTE, 9 * MINUTE, MINUTE);
             let _ = run(&engine, &request);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_largest_counts_are_exact_over_any_number_of_shards(
+        series in proptest::collection::btree_set((0u32..4, 0u32..12, 0u32..40), 0..120),
+        shards in 1usize..9,
+        limit in 1usize..8,
+    ) {
+        let cluster = MemoryCluster::new(shards);
+        let mut by = [BTreeMap::<String, u64>::new(), BTreeMap::new(), BTreeMap::new()];
+        let mut values = BTreeMap::<String, BTreeSet<String>>::new();
+        for (metric, job, instance) in &series {
+            // Skewed, so that what is large on one shard is not on the next.
+            let pairs = [
+                ("__name__", format!("m{metric}")),
+                ("job", format!("job{}", job / 3)),
+                ("instance", format!("{}", instance * job)),
+            ];
+            let labels = Labels::from_pairs(pairs.iter().map(|(n, v)| (*n, v.as_str()))).unwrap();
+            if !cluster.put_new(&labels) {
+                continue;
+            }
+            *by[0].entry(pairs[0].1.clone()).or_default() += 1;
+            for (name, value) in pairs {
+                *by[1].entry(name.to_owned()).or_default() += value.len() as u64;
+                *by[2].entry(format!("{name}={value}")).or_default() += 1;
+                values.entry(name.to_owned()).or_default().insert(value);
+            }
+        }
+        let total: u64 = by[0].values().sum();
+        let largest = |counts: &BTreeMap<String, u64>| {
+            let mut all: Vec<(String, u64)> = counts.iter().map(|(k, v)| (k.clone(), *v)).collect();
+            all.sort_by(|(a, x), (b, y)| y.cmp(x).then(a.cmp(b)));
+            all.truncate(limit);
+            all
+        };
+        let counts = values.iter().map(|(name, values)| (name.clone(), values.len() as u64)).collect();
+        let request = ListRequest { limit, ..ListRequest::all(TenantId::default()) };
+        let engine = Engine::new(cluster, EngineOptions::default());
+        let found = engine.cardinality(&request).now_or_never();
+        let found = found.expect("a cluster in memory never waits").unwrap();
+        prop_assert_eq!(found.series, total);
+        prop_assert_eq!(found.label_pairs, values.values().map(|v| v.len() as u64).sum::<u64>());
+        prop_assert_eq!(found.series_by_metric, largest(&by[0]));
+        prop_assert_eq!(found.bytes_by_label, largest(&by[1]));
+        prop_assert_eq!(found.values_by_label, largest(&counts));
+        let pairs: Vec<(u64, String)> = found
+            .series_by_pair
+            .iter()
+            .map(|(pair, n)| (*n, format!("{}={}", pair.name, pair.value)))
+            .collect();
+        // Among equals the order is that of (name, value), not of the text with the sign between.
+        let expected: Vec<u64> = largest(&by[2]).into_iter().map(|(_, n)| n).collect();
+        prop_assert_eq!(pairs.iter().map(|(n, _)| *n).collect::<Vec<_>>(), expected);
+        prop_assert!(pairs.iter().all(|(n, pair)| by[2].get(pair) == Some(n)));
     }
 }

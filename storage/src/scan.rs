@@ -104,6 +104,17 @@ pub struct SeriesColumns<'a> {
     pub histogram_start_times: &'a [i64],
 }
 
+/// What a shard holds of a tenant's current series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadStats {
+    /// Series.
+    pub series: u64,
+    /// Memtables and segments that samples lie in, of all tenants.
+    pub parts: u64,
+    /// First and last timestamp of samples in memory, of all tenants.
+    pub span: Option<(i64, i64)>,
+}
+
 impl StoreSnapshot {
     pub(crate) fn new(view: Arc<View>) -> Self {
         Self { view }
@@ -248,6 +259,20 @@ impl StoreSnapshot {
         let Some(families) = self.view.metadata.get(tenant) else { return Vec::new() };
         let wanted = families.iter().filter(|(name, _)| family.is_none_or(|family| family == name.as_str()));
         wanted.map(|(name, known)| (name.as_str(), known)).collect()
+    }
+
+    /// Figures of a tenant's series in the registry, that is of those that were written to in its generation. `visit`
+    /// is called with each of their label pairs, by name and value, and the number of series that have it.
+    pub fn head(&self, tenant: &TenantId, visit: &mut dyn FnMut(&str, &str, u64)) -> HeadStats {
+        let registry = &self.view.active.registry;
+        let series =
+            registry.tenant_number(tenant).map_or(0, |number| registry.live().pairs(registry, number, visit));
+        let spans = self.tables().filter_map(|view| view.table.span());
+        HeadStats {
+            series,
+            parts: (self.tables().count() + self.view.segments.len()) as u64,
+            span: spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+        }
     }
 
     /// Visits the exemplars of each series that matches and has any in the closed time range, in the order of labels,

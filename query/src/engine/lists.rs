@@ -91,7 +91,11 @@ fn cut<T>(list: &mut Vec<T>, limit: usize) -> bool {
 }
 
 impl Engine {
-    async fn list(&self, request: &ListRequest, body: FragmentBody) -> Result<Vec<FragmentAnswer>> {
+    pub(super) async fn list(
+        &self,
+        request: &ListRequest,
+        body: FragmentBody,
+    ) -> Result<Vec<FragmentAnswer>> {
         let context = ReadContext {
             tenant: request.tenant.clone(),
             consistency: request.consistency.clone(),

@@ -94,6 +94,14 @@ impl MemoryCluster {
         }
     }
 
+    /// Stores a sample of a series; whether it is the series' first.
+    pub fn put_new(&self, labels: &Labels) -> bool {
+        let is_new =
+            !self.shard_of(labels).lock().expect("no other holder panicked").series.contains_key(labels);
+        self.put(labels, 0, Value::Float(1.0), 0);
+        is_new
+    }
+
     pub fn put_exemplar(&self, labels: &Labels, exemplar: Exemplar) {
         let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
         shard.exemplars.entry(labels.clone()).or_default().push(exemplar);

@@ -325,6 +325,14 @@ pub fn table() -> Vec<Route> {
             status::runtime_info,
         ),
         route(Get, "/api/v1/status/flags", Observe, "Effective settings.", [], status::flags),
+        route(
+            Get,
+            "/api/v1/status/tsdb",
+            Read,
+            "How many series there are, by metric, label and label pair, the largest first.",
+            [may("limit", "Length of each list: 1 to 10000, 10 by default.")],
+            status::tsdb,
+        ),
         route(Get, "/api/v1/openapi.json", Public, "This document.", [], status::openapi),
         route(
             Post,

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use protocol::error::ErrorKind;
+use query::CancelFlag;
+use query::engine::ListRequest;
+use query::source::TimeRange;
 use serde_json::{Map, Value, json};
 
+use super::active::Asked;
 use super::envelope::{raw_json, success};
+use super::read::Freshness;
 use super::time::format_rfc3339;
 use super::{App, Params, openapi};
 use crate::auth::AuthContext;
@@ -168,6 +173,57 @@ pub async fn release_query(
         return Err(ApiError::new(ErrorKind::NotFound, "this node does not keep the query out"));
     }
     Ok(success(&json!({"released": text})))
+}
+
+/// Longest lists of `/api/v1/status/tsdb`, as in Prometheus.
+const MAX_TSDB_LIMIT: usize = 10_000;
+
+/// `/api/v1/status/tsdb`: how many series the tenant has, by what. The head is what the registries hold: series that were
+/// written to in their shard's current generation.
+pub async fn tsdb(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    freshness: Freshness,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.number::<usize>("limit")?.unwrap_or(10);
+    if !(1..=MAX_TSDB_LIMIT).contains(&limit) {
+        return Err(ApiError::bad_data(format!("limit must be between 1 and {MAX_TSDB_LIMIT}")));
+    }
+    let request = ListRequest {
+        limit,
+        consistency: freshness.0,
+        timeout: app.config.query.timeout.0,
+        ..ListRequest::all(auth.tenant)
+    };
+    let queries = &app.backend()?.queries;
+    let head = queries
+        .run(
+            Asked::list(&request.tenant, "cardinality", String::new()),
+            CancelFlag::default(),
+            move |engine, _| async move { engine.cardinality(&request).await },
+        )
+        .await?;
+    fn rows<'a>(counts: impl IntoIterator<Item = (String, &'a u64)>) -> Value {
+        counts.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    }
+    let named = |counts: &[(String, u64)]| rows(counts.iter().map(|(name, n)| (name.clone(), n)));
+    // What Prometheus says of a head without samples.
+    let span = head.span.unwrap_or(TimeRange { start: i64::MAX, end: i64::MIN });
+    Ok(success(&json!({
+        "headStats": {
+            "numSeries": head.series,
+            "numLabelPairs": head.label_pairs,
+            "chunkCount": head.chunks,
+            "minTime": span.start,
+            "maxTime": span.end,
+        },
+        "seriesCountByMetricName": named(&head.series_by_metric),
+        "labelValueCountByLabelName": named(&head.values_by_label),
+        "memoryInBytesByLabelName": named(&head.bytes_by_label),
+        "seriesCountByLabelValuePair":
+            rows(head.series_by_pair.iter().map(|(pair, n)| (format!("{}={}", pair.name, pair.value), n))),
+    })))
 }
 
 /// `/api/v1/openapi.json`

@@ -11,7 +11,9 @@ use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
-use query::source::{Exemplar, MetricMetadata, SeriesColumns, ShardSource, SourceError, TimeRange};
+use query::source::{
+    Exemplar, HeadStats, MetricMetadata, SeriesColumns, ShardSource, SourceError, TimeRange,
+};
 use storage::error::StorageError;
 use storage::scan::StoreSnapshot;
 
@@ -127,6 +129,15 @@ impl ShardSource for ShardView {
             unit: known.unit.clone(),
         });
         Ok(known.collect())
+    }
+
+    fn head(
+        &self,
+        tenant: &TenantId,
+        visit: &mut dyn FnMut(&str, &str, u64),
+    ) -> Result<HeadStats, SourceError> {
+        let storage::scan::HeadStats { series, parts, span } = self.snapshot.head(tenant, visit);
+        Ok(HeadStats { series, chunks: parts, span })
     }
 
     fn exemplars(

@@ -89,6 +89,19 @@ impl LiveIndex {
         found
     }
 
+    /// Visits each label pair of a tenant's series, by name and value, with the number of series that have it; returns
+    /// how many series there are. The counts are kept as series come: no series is looked at.
+    pub fn pairs(&self, view: &RegistryView, tenant: u32, visit: &mut dyn FnMut(&str, &str, u64)) -> u64 {
+        let state = self.extended(view);
+        let Some(index) = state.tenants.get(tenant as usize) else { return 0 };
+        for (name, values) in &index.names {
+            for (value, postings) in values {
+                visit(name, value, u64::from(postings.count));
+            }
+        }
+        u64::from(index.all.count)
+    }
+
     /// All ordinals of the view by (tenant, family, labels): the order of segments.
     pub fn in_segment_order(&self, view: &RegistryView) -> Vec<u32> {
         let state = self.extended(view);

@@ -398,9 +398,32 @@ impl World {
         }
     }
 
+    /// Compares the counts that are kept with those of the series known to be registered.
+    fn check_head(&self, store: &ShardStore<MemFs>, what: &str) {
+        if store.stats().generation != self.generation {
+            // Nobody wrote since the generation began: what is known is of the one before.
+            return;
+        }
+        for (number, name) in TENANTS.iter().enumerate() {
+            let mut expected = BTreeMap::<(String, String), u64>::new();
+            let of_tenant = self.known.keys().filter(|(tenant, _)| *tenant == number);
+            for (_, series) in of_tenant.clone() {
+                for (name, value) in &labels_of(*series) {
+                    *expected.entry((name.to_owned(), value.to_owned())).or_default() += 1;
+                }
+            }
+            let mut found = BTreeMap::new();
+            let head = store.snapshot().head(&tenant(number), &mut |name, value, series| {
+                assert!(found.insert((name.to_owned(), value.to_owned()), series).is_none());
+            });
+            assert_eq!((head.series, found), (of_tenant.count() as u64, expected), "{what}, tenant {name}");
+        }
+    }
+
     fn finish(mut self) {
         self.leader.settle_with(&FlushPolicy { force_flush: true, ..Self::policy() });
         self.model.check(&self.leader.store, "leader");
+        self.check_head(&self.leader.store, "leader");
 
         let log = std::mem::take(&mut self.leader.log);
         self.follower.apply(&log, log.len());
@@ -424,11 +447,13 @@ impl World {
         let files = |fs: &MemFs| fs.list(&files::files_dir(Path::new(DIR))).expect("a listing");
         for (what, other) in [("follower", &self.follower), ("fresh", &fresh), ("built", &built)] {
             assert_eq!(other.store.digest(), self.leader.store.digest(), "digest of {what}");
+            self.check_head(&other.store, what);
             assert_eq!(files(&other.fs), files(&self.leader.fs), "files of {what}");
             assert_eq!(other.store.stats().digest_mismatches, 0);
         }
         fresh.restart(Some(CrashMode::DropUnsynced), &log);
         self.model.check(&fresh.store, "fresh replica after a crash");
+        self.check_head(&fresh.store, "fresh replica after a crash");
 
         self.leader.log = log;
         self.leader.settle_with(&FlushPolicy { force_flush: true, clean_tombstones: true, ..Self::policy() });
@@ -501,6 +526,7 @@ proptest! {
         for (i, step) in steps.iter().enumerate() {
             world.step(step);
             if i % 3 == 0 {
+                world.check_head(&world.leader.store, "leader on the way");
                 world.model.check(&world.leader.store, "leader on the way");
             }
         }
