@@ -117,7 +117,10 @@ impl<E: Env> Node<E> {
                 }
                 // A newer placement of the same shard: the old one ends when its group can do without it.
                 (Some(_), Some(group)) => {
-                    if self.has_left(&group) || self.can_spare(shard, group.replica) {
+                    if group.is_leader() {
+                        // It would wait for its own successor, which can not begin before it has ended.
+                        self.transfer_leader(shard).await;
+                    } else if self.has_left(&group) || self.can_spare(shard, group.replica) {
                         self.end_group(&group, true).await;
                     }
                 }

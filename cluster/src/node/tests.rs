@@ -496,6 +496,26 @@ async fn a_replica_without_its_name_or_manifest_is_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_place_is_given_anew_makes_room_for_it() {
+    use crate::meta::{MetaCommand, MetaOutcome};
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    let (shard, node) = (ShardId(1), cluster.node(0).clone());
+    let leader = node.leader_of(shard).unwrap();
+    let lost = node.meta().shards[&shard].replica_on(leader).unwrap();
+    let renewed = node.propose_meta(MetaCommand::RenewReplica { shard, lost }, GUARD).await.unwrap();
+    assert_eq!(renewed, MetaOutcome::Done);
+    wait("its new replica runs", || {
+        let here = cluster.nodes().find(|n| n.id() == leader).unwrap();
+        here.group(shard).is_some_and(|group| group.replica.generation() == 2)
+    })
+    .await;
+    cluster.settled().await;
+    written.extend(cluster.write(1).await);
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_replica_that_is_given_up_is_made_anew() {
     let mut cluster = Cluster::of(3, 1).await;
     let mut written = cluster.write(0).await;
