@@ -7,10 +7,13 @@
 //!
 //! [`compare`] does the same to other stores, one after the other, and asks all of them the same questions.
 //!
+//! [`dashboards`] asks a dashboard's queries from many clients while samples arrive.
+//!
 //! Every acknowledgement of Pharos counts as durable on a quorum, because that is what a 2xx means; nothing is sampled or
 //! assumed.
 
 mod compare;
+mod dashboards;
 mod ingest;
 mod load;
 mod queries;
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 pub use compare::{CompareOptions, CompareReport, compare};
+pub use dashboards::{DashboardOptions, DashboardReport, dashboards};
 pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
 pub use queries::{Query, parse as parse_queries};
 pub use system::SystemKind;

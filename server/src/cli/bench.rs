@@ -1,8 +1,12 @@
 //! `pharos bench`: the command line of the benchmarks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use chaos::bench::{CompareOptions, IngestOptions, QUERIES, SystemKind, compare, ingest, parse_queries};
+use chaos::bench::{
+    CompareOptions, DashboardOptions, IngestOptions, QUERIES, SystemKind, compare, dashboards, ingest,
+    parse_queries,
+};
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -89,6 +93,39 @@ enum Bench {
         #[command(flatten)]
         common: Common,
     },
+    /// Asks a dashboard's queries from many clients while samples arrive, and a huge one that has to be refused.
+    Query {
+        /// Nodes of the cluster; three and more replicate three times
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        /// Shards of the cluster
+        #[arg(long, default_value_t = 16)]
+        shards: u16,
+        /// Clients that ask at the same time
+        #[arg(long, default_value_t = 50)]
+        clients: usize,
+        /// Samples that arrive each second, one of each series
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        rate: usize,
+        /// Seconds of history that are there at the start
+        #[arg(long, value_name = "S", default_value_t = 300)]
+        history: usize,
+        /// Seconds of the run
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        seconds: usize,
+        /// Milliseconds that a client waits between an answer and its next question
+        #[arg(long, value_name = "MS", default_value_t = 1000)]
+        think: u64,
+        /// Seed of the values
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Directory for data; must be empty [default: a temporary one]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Prints the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Gives several stores the same load and the same queries, one after the other, and prints tables of ratios.
     #[command(after_help = "A store that is not installed is skipped with a word. Debian has both: \
                             apt-get install prometheus victoria-metrics")]
@@ -130,6 +167,25 @@ impl BenchArgs {
                 };
                 let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
                 print(common.json, &report, || report.to_text())
+            }
+            Bench::Query { nodes, shards, clients, rate, history, seconds, think, seed, data_dir, json } => {
+                let (dir, _guard) = directory(data_dir)?;
+                let options = DashboardOptions {
+                    binary: own_binary()?,
+                    dir,
+                    nodes,
+                    shards,
+                    clients,
+                    samples_per_second: rate,
+                    history_seconds: history,
+                    seconds,
+                    think: Duration::from_millis(think),
+                    seed,
+                };
+                let report = dashboards(&options).map_err(|e| failed(&format!("{e:#}")))?;
+                print(json, &report, || report.to_text())?;
+                // An error, a huge query that was let in, or a writer that fell behind: the figure is none.
+                if report.passed() { Ok(()) } else { Err(CliError::Code(1)) }
             }
             Bench::Compare { stores, queries, runs, common } => {
                 let text = match queries {
