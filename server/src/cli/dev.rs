@@ -129,6 +129,8 @@ impl DevArgs {
             // A newcomer's first screen should move, and show it without a tenant to choose.
             flag("--set", "telemetry.self_monitoring_interval=5s".to_owned());
             flag("--set", "telemetry.self_monitoring_tenant=default".to_owned());
+            // They share this machine, with whatever else runs on it.
+            flag("--set", "node.memory_budget=1GiB".to_owned());
             let doors = if founded.is_empty() { vec![1] } else { founded.clone() };
             for door in doors.into_iter().filter(|door| *door != node) {
                 flag("--join", format!("127.0.0.1:{}", self.peer_port(door)));
