@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn slow_readers_are_served_and_stalled_ones_are_not() {
-        let limit = Duration::from_secs(1);
+        let limit = Duration::from_secs(3);
         let (ours, mut theirs) = duplex(8);
         let mut ours = WithProgress::new(ours, limit);
         let writer = tokio::spawn(async move {
