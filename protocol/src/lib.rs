@@ -17,6 +17,7 @@ pub mod error;
 pub mod histogram;
 pub mod ids;
 pub mod labels;
+pub mod logs;
 pub mod matcher;
 pub mod memory;
 pub mod remote_read;
