@@ -9,9 +9,11 @@
 //! becomes one attribute for each of its leaves, its path joined by dots; maps inside of arrays stay values. The order of
 //! attributes is kept, and so are repeated keys: what was sent is what is read back.
 //!
-//! Read first: [`LogRecord`], then [`filter`].
+//! Read first: [`LogRecord`], then [`filter`]; [`matching`] says what filters mean.
 
 pub mod filter;
+pub mod matching;
+pub mod value;
 
 use std::borrow::Cow;
 

@@ -28,6 +28,7 @@ pub mod format;
 pub mod fragment;
 pub mod histogram;
 mod kahan;
+pub mod logs;
 pub mod plan;
 pub mod promql;
 pub mod result;

@@ -23,6 +23,8 @@ use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
 use protocol::sample::TimestampMs;
 
+use crate::logs::source::LogSource;
+
 /// A failure below the query engine: storage, network, a missing shard. The message is for the client.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -139,6 +141,11 @@ pub struct HeadStats {
 pub trait ShardSource: Send + Sync {
     /// The memory of the node that holds the shard, where somebody keeps count of it.
     fn memory(&self) -> Option<&MemoryLedger> {
+        None
+    }
+
+    /// The shard's logs; none where there are no logs.
+    fn logs(&self) -> Option<&dyn LogSource> {
         None
     }
 

@@ -1,0 +1,3 @@
+//! Logs: the search language, LogQL, and what both ask of the shards.
+
+pub mod source;
