@@ -13,6 +13,7 @@
 
 pub mod filter;
 pub mod matching;
+pub mod messages;
 pub mod value;
 
 use std::borrow::Cow;

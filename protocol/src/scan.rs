@@ -11,6 +11,8 @@
 //!
 //! Everything here is decoded from peers, so lengths are checked by the readers (`query::fragment`).
 
+use crate::logs::messages::{LogAnswer, LogRequest};
+
 /// Version of the fragment protocol.
 pub const VERSION: u32 = 1;
 
@@ -24,7 +26,7 @@ pub struct FragmentRequest {
     #[prost(string, tag = "2")]
     pub tenant: String,
     /// What to do.
-    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16")]
     pub body: Option<FragmentBody>,
 }
 
@@ -55,6 +57,9 @@ pub enum FragmentBody {
     /// Count the series of label pairs.
     #[prost(message, tag = "10")]
     Cardinality(CardinalityRequest),
+    /// Ask the logs.
+    #[prost(message, tag = "16")]
+    Logs(LogRequest),
 }
 
 /// A label matcher.
@@ -376,6 +381,9 @@ pub struct FragmentAnswer {
     /// Counts of label pairs.
     #[prost(message, optional, tag = "12")]
     pub cardinality: Option<CardinalityAnswer>,
+    /// What logs answered.
+    #[prost(message, optional, tag = "16")]
+    pub logs: Option<LogAnswer>,
 }
 
 /// Count the series of label pairs. What has most over all shards need not have most on any: the coordinator asks first
