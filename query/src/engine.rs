@@ -178,6 +178,11 @@ impl Engine {
         Self { cluster, options }
     }
 
+    /// The way to the shards.
+    pub(crate) fn cluster(&self) -> &dyn Cluster {
+        self.cluster.as_ref()
+    }
+
     /// The settings.
     pub fn options(&self) -> &EngineOptions {
         &self.options

@@ -23,6 +23,7 @@ use crate::error::QueryError;
 use crate::eval::{Data, Evaluator};
 use crate::exec::{Budget, CancelFlag, Limits};
 use crate::features::Features;
+use crate::logs::fragment::run_log_fragment;
 use crate::plan::resets::mark_resets;
 use crate::plan::{QueryTimes, prepare};
 use crate::promql::ast::{Expr, ExprKind};
@@ -57,6 +58,7 @@ pub fn evaluated_text(fragment: &[u8]) -> Option<(String, String)> {
     let request = FragmentRequest::decode(fragment).ok()?;
     match request.body? {
         FragmentBody::Evaluate(evaluate) => Some((request.tenant, evaluate.query)),
+        FragmentBody::Logs(logs) => Some((request.tenant, logs.text)),
         _ => None,
     }
 }
@@ -82,6 +84,7 @@ fn run(
         Some(FragmentBody::Exemplars(request)) => exemplars(source, &tenant, request),
         Some(FragmentBody::Samples(request)) => samples(source, &tenant, request, limits, cancel),
         Some(FragmentBody::Cardinality(request)) => cardinality::cardinality(source, &tenant, request),
+        Some(FragmentBody::Logs(request)) => run_log_fragment(source, &tenant, request, limits, cancel),
     }
 }
 

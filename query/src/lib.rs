@@ -1,7 +1,8 @@
-//! From query text to answers: PromQL parser, planner and evaluator, fragments for the shards, limits.
+//! From query text to answers: PromQL parser, planner and evaluator, fragments for the shards, limits; and the same for
+//! logs.
 //!
-//! What lives here: everything that knows PromQL, and the data model of its results. What does not: storage,
-//! network, HTTP. The engine asks for data through the traits of [`source`], which `server` implements.
+//! What lives here: everything that knows PromQL, LogQL and the language in which logs are searched, and the data model
+//! of their results. What does not: storage, network, HTTP. The engine asks for data through the traits of [`source`], which `server` implements.
 //!
 //! ```text
 //! text ─promql::parser─► tree ─plan─► tree, durations resolved, step-invariant parts marked
@@ -13,7 +14,7 @@
 //! Invariants: the same evaluator runs at the shards and at the coordinator; answers do not depend on the number of
 //! shards (bit for bit but for sums, which agree to 1e-12); a query that misses a shard fails.
 //!
-//! Read first: [`source`], then [`promql::ast`], [`value`].
+//! Read first: [`source`], then [`promql::ast`], [`value`]; for logs, [`logs`].
 
 #![forbid(unsafe_code)]
 

@@ -114,9 +114,9 @@ pub struct PlaceMessage {
     /// Effective time.
     #[prost(sfixed64, tag = "1")]
     pub time_ns: i64,
-    /// Its shard stands before (-1), at (0) or behind (1) the shard that is asked, in shard order.
-    #[prost(sint32, tag = "2")]
-    pub shard: i32,
+    /// Its shard.
+    #[prost(uint32, tag = "2")]
+    pub shard: u32,
     /// Matching records of this time and shard that were written before it.
     #[prost(uint64, tag = "3")]
     pub ordinal: u64,
@@ -134,9 +134,6 @@ pub struct CountsRequest {
     /// Fields to count by.
     #[prost(message, repeated, tag = "3")]
     pub by: Vec<FieldMessage>,
-    /// Groups that may be held.
-    #[prost(uint64, tag = "4")]
-    pub max_groups: u64,
 }
 
 /// The fields of matching records.

@@ -16,7 +16,7 @@
 
 use std::ops::ControlFlow;
 
-use protocol::ids::TenantId;
+use protocol::ids::{ShardId, TenantId};
 use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogValue, TimestampNs};
 
 use crate::source::SourceError;
@@ -123,6 +123,9 @@ pub type VisitRecord<'v> = dyn FnMut(&LogStream<'_>, &LogRecord<'_>) -> ControlF
 /// Every method blocks on disk and CPU. A visitor that breaks ends the walk, which is no error. A filter whose regular
 /// expression does not compile is an error of kind `InvalidInput`.
 pub trait LogSource: Send + Sync {
+    /// Which shard it is: the places of records are compared by shard where their times are equal.
+    fn shard(&self) -> ShardId;
+
     /// Visits the records that are wanted, in the order that the scan asks for.
     fn scan(
         &self,

@@ -210,9 +210,6 @@ impl<'a> Parser<'a> {
             self.check_name(&name, at)?;
             return self.value(Some(name.text), at);
         }
-        if self.rest().starts_with('!') {
-            return Err(self.error("\"!\" is due before \"=\", or to be quoted"));
-        }
         self.plain(None, name, at)
     }
 
@@ -298,7 +295,9 @@ impl<'a> Parser<'a> {
         let open = self.at;
         let mut word = Word { text: String::new(), stars: Vec::new(), is_quoted: self.take("\"") };
         while let Some(c) = self.peek() {
-            let ends = if word.is_quoted { c == '"' } else { ends_word(c) || (is_name && ends_name(c)) };
+            // An exclamation mark ends a name only where it negates.
+            let ends_name = is_name && ends_name(c) && (c != '!' || self.rest().starts_with("!="));
+            let ends = if word.is_quoted { c == '"' } else { ends_word(c) || ends_name };
             if ends {
                 break;
             }

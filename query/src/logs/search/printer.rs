@@ -127,12 +127,10 @@ fn bare(f: &mut Formatter<'_>, text: &str) -> Result {
 
 fn regex(f: &mut Formatter<'_>, expression: &str) -> Result {
     f.write_char('/')?;
-    let mut is_escaped = false;
     for c in expression.chars() {
         if c == '/' {
             f.write_char('\\')?;
         }
-        is_escaped = c == '\\' && !is_escaped;
         f.write_char(c)?;
     }
     f.write_char('/')

@@ -1,0 +1,606 @@
+//! Questions about logs at the coordinator: sent to all shards, answers merged in shard order.
+//!
+//! ```text
+//! search, filter ─► LogRequest ─Cluster::execute─► one LogAnswer a shard ─► merge ─► rows, counts, fields, patterns
+//! ```
+//!
+//! A shard that does not answer fails the query, as in PromQL. Rows of all shards are merged by [`Place`]: time, shard,
+//! and place among the matching records of that time and shard. What is written later never moves a record's place, so a
+//! page that begins behind a place neither repeats nor leaves out what was there when the first page was read.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::ids::{ShardId, TenantId};
+use protocol::logs::messages::{
+    CountsRequest, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody, LogRequest,
+    PatternsRequest, PlaceMessage, RowsRequest, VERSION,
+};
+use protocol::logs::value::number_in;
+use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, TimestampNs};
+use protocol::scan::FragmentBody;
+
+use super::fragment::sums;
+use super::patterns::{self, Pattern};
+use super::source::LogKinds;
+use crate::engine::{Engine, encode, execute};
+use crate::error::QueryError;
+use crate::exec::{Budget, CancelFlag};
+use crate::source::{Consistency, ReadContext};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Records that one page may have.
+pub const MAX_ROWS: usize = 100_000;
+
+/// Buckets that a histogram may have.
+pub const MAX_BUCKETS: u64 = 11_000;
+
+/// Masked lines that a shard may hold; what comes behind them is counted, not mined.
+const MAX_TEMPLATES: u64 = 50_000;
+
+/// Whose logs are asked, of which time, and how.
+#[derive(Clone, Debug)]
+pub struct LogQuery {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What the user asked, for lists of running queries.
+    pub text: String,
+    /// First nanosecond.
+    pub start_ns: TimestampNs,
+    /// Last nanosecond.
+    pub end_ns: TimestampNs,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// Less time than the engine allows.
+    pub timeout: Option<Duration>,
+    /// Stops the query.
+    pub cancel: CancelFlag,
+}
+
+impl LogQuery {
+    /// A question of a tenant about a time range, with everything else as the engine has it.
+    pub fn new(
+        tenant: TenantId,
+        text: impl Into<String>,
+        start_ns: TimestampNs,
+        end_ns: TimestampNs,
+    ) -> Self {
+        Self {
+            tenant,
+            text: text.into(),
+            start_ns,
+            end_ns,
+            consistency: Consistency::default(),
+            timeout: None,
+            cancel: CancelFlag::default(),
+        }
+    }
+}
+
+/// Place of a record in the order of a query's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Effective time.
+    pub time_ns: TimestampNs,
+    /// Shard that holds it.
+    pub shard: ShardId,
+    /// Records of that time and shard that meet the query and were written before it.
+    pub ordinal: u64,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_{}_{}", self.time_ns, self.shard.0, self.ordinal)
+    }
+}
+
+impl FromStr for Place {
+    type Err = QueryError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || {
+            let mut parts = text.split('_');
+            let place = Self {
+                time_ns: parts.next()?.parse().ok()?,
+                shard: ShardId(parts.next()?.parse().ok()?),
+                ordinal: parts.next()?.parse().ok()?,
+            };
+            parts.next().is_none().then_some(place)
+        };
+        parse().ok_or_else(|| QueryError::BadParameter(format!("{text:?} is no cursor of a page of logs")))
+    }
+}
+
+/// A record that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its stream.
+    pub stream: Arc<LogStream<'static>>,
+    /// The record.
+    pub record: LogRecord<'static>,
+    /// Its place, where the next page may begin.
+    pub place: Place,
+}
+
+/// Numbers of records by bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Values of the fields.
+    pub values: Vec<String>,
+    /// Records.
+    pub count: u64,
+    /// Records by bucket, ascending; those without any are left out.
+    pub buckets: BTreeMap<u64, u64>,
+}
+
+/// A field that records have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldInfo {
+    /// The field.
+    pub field: LogField,
+    /// Kinds of its values.
+    pub kinds: LogKinds,
+    /// Records that have it.
+    pub records: u64,
+}
+
+/// Figures of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldStats {
+    /// Records that have the field.
+    pub count: u64,
+    /// Matching records that do not have it.
+    pub missing: u64,
+    /// Different values.
+    pub distinct: u64,
+    /// Figures of the values that are numbers, if there are any.
+    pub numbers: Option<NumberStats>,
+}
+
+/// Figures of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NumberStats {
+    /// How many.
+    pub count: u64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Sum.
+    pub sum: f64,
+    /// Quantiles that were asked for, each with its value, as Prometheus interpolates them.
+    pub quantiles: Vec<(f64, f64)>,
+}
+
+/// Patterns of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    /// The patterns, the commonest first.
+    pub patterns: Vec<Pattern>,
+    /// Lines that were not mined, because there were too many kinds of them.
+    pub left_out: u64,
+}
+
+/// A record among its neighbours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surroundings {
+    /// The record and those around it, oldest first.
+    pub rows: Vec<Row>,
+    /// Which of them was asked about.
+    pub at: usize,
+}
+
+/// A running question.
+pub(crate) struct Asking<'a> {
+    engine: &'a Engine,
+    query: &'a LogQuery,
+    pub budget: Budget,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(engine: &'a Engine, query: &'a LogQuery) -> Self {
+        let mut limits = engine.options().limits;
+        limits.timeout = query.timeout.map_or(limits.timeout, |timeout| timeout.min(limits.timeout));
+        let budget = Budget::new(limits, query.cancel.clone()).within(Some(&engine.options().memory));
+        Self { engine, query, budget }
+    }
+
+    /// Asks all shards; answers come in shard order.
+    pub async fn ask(
+        &self,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+        body: LogBody,
+    ) -> Result<Vec<(ShardId, LogAnswer)>> {
+        self.budget.check()?;
+        let limits = self.budget.limits();
+        let timeout = self.budget.remaining();
+        let request = LogRequest {
+            version: VERSION,
+            text: self.query.text.clone(),
+            max_samples: limits.max_samples.saturating_sub(self.budget.samples()),
+            max_bytes: limits.max_bytes,
+            timeout_ms: timeout.as_millis() as u64,
+            start_ns,
+            end_ns,
+            body: Some(body),
+        };
+        let context = ReadContext {
+            tenant: self.query.tenant.clone(),
+            consistency: self.query.consistency.clone(),
+            timeout,
+        };
+        let fragment = encode(&self.query.tenant, FragmentBody::Logs(request));
+        let replies = execute(self.engine.cluster(), &context, fragment).await?;
+        let mut answers = Vec::with_capacity(replies.len());
+        for reply in replies {
+            self.budget.hold(reply.bytes)?;
+            if let Some(stats) = &reply.answer.stats {
+                self.budget.charge_samples(stats.samples)?;
+            }
+            let Some(answer) = reply.answer.logs else {
+                let message = format!("shard {} gave no answer about logs", reply.shard);
+                return Err(QueryError::Protocol(message));
+            };
+            answers.push((reply.shard, answer));
+        }
+        Ok(answers)
+    }
+
+    fn range(&self) -> (TimestampNs, TimestampNs) {
+        (self.query.start_ns, self.query.end_ns)
+    }
+
+    async fn rows(
+        &self,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        newest_first: bool,
+        limit: usize,
+        after: Option<Place>,
+    ) -> Result<Vec<Row>> {
+        let place = |place: Place| PlaceMessage {
+            time_ns: place.time_ns,
+            shard: u32::from(place.shard.0),
+            ordinal: place.ordinal,
+        };
+        let body = LogBody::Rows(RowsRequest {
+            filter: filter.into(),
+            newest_first,
+            limit: limit as u64,
+            after: after.map(place),
+        });
+        let mut rows = Vec::new();
+        for (shard, answer) in self.ask(range, body).await? {
+            let streams: Vec<Arc<LogStream<'static>>> =
+                answer.streams.into_iter().map(|stream| Arc::new(LogStream::from(stream))).collect();
+            for row in answer.rows {
+                let Some(stream) = streams.get(row.stream as usize) else {
+                    return Err(QueryError::Protocol(format!(
+                        "shard {shard} names a stream that it did not send"
+                    )));
+                };
+                let ordinal = row.ordinal;
+                let record = row.record()?;
+                let place = Place { time_ns: record.effective_ns(), shard, ordinal };
+                rows.push(Row { stream: Arc::clone(stream), record, place });
+            }
+        }
+        match newest_first {
+            true => rows.sort_by(|a, b| b.place.cmp(&a.place)),
+            false => rows.sort_by(|a, b| a.place.cmp(&b.place)),
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn counts(&self, filter: &LogFilter, bucket_ns: i64, by: &[LogField]) -> Result<Vec<Counted>> {
+        if by.contains(&LogField::Any) {
+            return Err(QueryError::BadParameter("records cannot be counted by \"*\"".to_owned()));
+        }
+        let body = LogBody::Counts(CountsRequest {
+            filter: filter.into(),
+            bucket_ns,
+            by: by.iter().map(FieldMessage::from).collect(),
+        });
+        let mut all: BTreeMap<Vec<String>, BTreeMap<u64, u64>> = BTreeMap::new();
+        for (_, answer) in self.ask(self.range(), body).await? {
+            for group in answer.groups {
+                let values = group.values.clone();
+                add_buckets(all.entry(values).or_default(), group)?;
+            }
+        }
+        let counted = |(values, buckets): (Vec<String>, BTreeMap<u64, u64>)| Counted {
+            values,
+            count: buckets.values().sum(),
+            buckets,
+        };
+        Ok(all.into_iter().map(counted).collect())
+    }
+}
+
+fn add_buckets(buckets: &mut BTreeMap<u64, u64>, group: GroupMessage) -> Result<()> {
+    if group.buckets.len() != group.counts.len() {
+        return Err(QueryError::Protocol("a log answer has more buckets than counts".to_owned()));
+    }
+    for (bucket, count) in sums(&group.buckets)?.into_iter().zip(group.counts) {
+        let known = buckets.entry(bucket).or_default();
+        *known = known.saturating_add(count);
+    }
+    Ok(())
+}
+
+/// Refuses a histogram with too many buckets.
+pub(crate) fn check_buckets(start_ns: TimestampNs, end_ns: TimestampNs, bucket_ns: i64) -> Result<()> {
+    if bucket_ns < 1 {
+        return Err(QueryError::BadParameter("the step of a histogram must be positive".to_owned()));
+    }
+    let buckets = (i128::from(end_ns) - i128::from(start_ns)) / i128::from(bucket_ns) + 1;
+    if buckets > i128::from(MAX_BUCKETS) {
+        let points = u64::try_from(buckets).unwrap_or(u64::MAX);
+        return Err(QueryError::TooManyPoints { points, limit: MAX_BUCKETS });
+    }
+    Ok(())
+}
+
+/// Those with most records, the first values first among equals.
+fn largest(mut counted: Vec<Counted>, limit: usize) -> Vec<Counted> {
+    counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.values.cmp(&b.values)));
+    counted.truncate(limit);
+    counted
+}
+
+impl Engine {
+    /// Records that meet a filter, in order, behind a place or from the beginning. A page that is full may have another
+    /// behind its last row.
+    pub async fn log_rows(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        newest_first: bool,
+        limit: usize,
+        after: Option<Place>,
+    ) -> Result<Vec<Row>> {
+        if limit > MAX_ROWS {
+            return Err(QueryError::BadParameter(format!("limit {limit} is more than {MAX_ROWS} rows")));
+        }
+        let asking = Asking::new(self, query);
+        asking.rows(asking.range(), filter, newest_first, limit, after).await
+    }
+
+    /// Records by time and fields: a line a group, sorted by its values. Bucket `n` begins `n * bucket_ns` behind the
+    /// beginning of the query's range.
+    pub async fn log_histogram(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        bucket_ns: i64,
+        by: &[LogField],
+    ) -> Result<Vec<Counted>> {
+        check_buckets(query.start_ns, query.end_ns, bucket_ns)?;
+        Asking::new(self, query).counts(filter, bucket_ns, by).await
+    }
+
+    /// The commonest values of fields, with the number of all combinations.
+    pub async fn log_top(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        by: &[LogField],
+        limit: usize,
+    ) -> Result<(Vec<Counted>, usize)> {
+        let counted = Asking::new(self, query).counts(filter, 0, by).await?;
+        let all = counted.len();
+        Ok((largest(counted, limit), all))
+    }
+
+    /// Figures of a field.
+    pub async fn log_stats(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        field: &LogField,
+        quantiles: &[f64],
+    ) -> Result<FieldStats> {
+        let counted = Asking::new(self, query).counts(filter, 0, std::slice::from_ref(field)).await?;
+        let mut stats = FieldStats { count: 0, missing: 0, distinct: 0, numbers: None };
+        let mut numbers: Vec<(f64, u64)> = Vec::new();
+        for group in &counted {
+            let value = group.values.first().map_or("", String::as_str);
+            if value.is_empty() {
+                stats.missing += group.count;
+                continue;
+            }
+            stats.count += group.count;
+            stats.distinct += 1;
+            numbers.extend(number_in(value).map(|number| (number, group.count)));
+        }
+        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let (Some((min, _)), Some((max, _))) = (numbers.first(), numbers.last()) {
+            let count = numbers.iter().map(|(_, count)| count).sum();
+            let mut sum = crate::kahan::Sum::default();
+            numbers.iter().for_each(|(number, count)| sum.add(number * *count as f64));
+            stats.numbers = Some(NumberStats {
+                count,
+                min: *min,
+                max: *max,
+                sum: sum.total(),
+                quantiles: quantiles.iter().map(|q| (*q, weighted_quantile(&numbers, count, *q))).collect(),
+            });
+        }
+        Ok(stats)
+    }
+
+    /// The fields of matching records, sorted.
+    pub async fn log_fields(&self, query: &LogQuery, filter: &LogFilter) -> Result<Vec<FieldInfo>> {
+        let asking = Asking::new(self, query);
+        let body = LogBody::Fields(FieldsRequest { filter: filter.into() });
+        let mut all: BTreeMap<LogField, (LogKinds, u64)> = BTreeMap::new();
+        for (shard, answer) in asking.ask(asking.range(), body).await? {
+            for field in answer.fields {
+                let kinds = u8::try_from(field.kinds).map_err(|_| {
+                    QueryError::Protocol(format!("shard {shard} names kinds of values that are none"))
+                })?;
+                let known = all.entry(LogField::try_from(field.field)?).or_default();
+                *known = (known.0.and(LogKinds(kinds)), known.1.saturating_add(field.records));
+            }
+        }
+        Ok(all.into_iter().map(|(field, (kinds, records))| FieldInfo { field, kinds, records }).collect())
+    }
+
+    /// Templates of the bodies of matching records, the commonest first, counted by bucket.
+    pub async fn log_patterns(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        bucket_ns: i64,
+        limit: usize,
+    ) -> Result<Patterns> {
+        self.patterns(query, filter.into(), String::new(), bucket_ns, limit).await
+    }
+
+    pub(crate) async fn patterns(
+        &self,
+        query: &LogQuery,
+        filter: FilterMessage,
+        logql: String,
+        bucket_ns: i64,
+        limit: usize,
+    ) -> Result<Patterns> {
+        check_buckets(query.start_ns, query.end_ns, bucket_ns)?;
+        let asking = Asking::new(self, query);
+        let body =
+            LogBody::Patterns(PatternsRequest { filter, logql, bucket_ns, max_templates: MAX_TEMPLATES });
+        let (mut masked, mut left_out) = (BTreeMap::<String, BTreeMap<u64, u64>>::new(), 0u64);
+        for (shard, answer) in asking.ask(asking.range(), body).await? {
+            left_out = left_out.saturating_add(answer.left_out);
+            for mut group in answer.groups {
+                let Some(text) = group.values.pop() else {
+                    return Err(QueryError::Protocol(format!("shard {shard} sent a pattern without text")));
+                };
+                add_buckets(masked.entry(text).or_default(), group)?;
+            }
+        }
+        let mut patterns = patterns::merge(&masked);
+        patterns.truncate(limit);
+        Ok(Patterns { patterns, left_out })
+    }
+
+    /// The records of a stream around one that a query found: `place` is the one that the query gave it.
+    pub async fn log_context(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        place: Place,
+        before: usize,
+        after: usize,
+    ) -> Result<Surroundings> {
+        if before.saturating_add(after) > MAX_ROWS {
+            return Err(QueryError::BadParameter(format!("more than {MAX_ROWS} rows around one")));
+        }
+        let asking = Asking::new(self, query);
+        let time = place.time_ns;
+        let previous = place.ordinal.checked_sub(1).map(|ordinal| Place { ordinal, ..place });
+        // The first of its time and shard has none before it to begin behind.
+        let found = match previous {
+            Some(previous) => asking.rows((time, time), filter, false, 1, Some(previous)).await?,
+            None => {
+                let begin = ShardId(place.shard.0.saturating_sub(1));
+                let behind = Place { time_ns: time, shard: begin, ordinal: u64::MAX };
+                let behind = (begin != place.shard).then_some(behind);
+                asking.rows((time, time), filter, false, 1, behind).await?
+            }
+        };
+        let Some(target) = found.into_iter().next().filter(|row| row.place == place) else {
+            return Err(QueryError::BadParameter(format!("the query finds no record at {place}")));
+        };
+        let stream = stream_filter(&target.stream);
+        // Equal records of one time cannot be told apart, so the first of them stands for all.
+        let mut rows = asking.rows((time, time), &stream, false, MAX_ROWS, None).await?;
+        let same = |row: &Row| row.place.shard == place.shard && row.record == target.record;
+        let Some(at) = rows.iter().position(same) else {
+            let message = format!("more than {MAX_ROWS} records of the stream have the time of {place}");
+            return Err(QueryError::Execution(message));
+        };
+        let mut tail = rows.split_off(at + 1);
+        tail.truncate(after);
+        if tail.len() < after && time < i64::MAX {
+            let missing = after - tail.len();
+            tail.extend(asking.rows((time + 1, i64::MAX), &stream, false, missing, None).await?);
+        }
+        let own = rows.split_off(at);
+        let mut head = rows.split_off(at.saturating_sub(before));
+        if head.len() < before && time > i64::MIN {
+            let missing = before - head.len();
+            let mut older = asking.rows((i64::MIN, time - 1), &stream, true, missing, None).await?;
+            older.reverse();
+            older.append(&mut head);
+            head = older;
+        }
+        let at = head.len();
+        head.extend(own);
+        head.append(&mut tail);
+        Ok(Surroundings { rows: head, at })
+    }
+}
+
+/// The records of a stream: each of its attributes as it is, no others told apart.
+fn stream_filter(stream: &LogStream<'_>) -> LogFilter {
+    let equals = |field: LogField, text: &str| LogFilter::Field(field, LogTest::Equals(text.to_owned()));
+    let mut parts = Vec::new();
+    for (key, value) in &stream.resource {
+        parts.push(equals(LogField::ResourceAttribute(key.to_string()), &value.text()));
+    }
+    parts.push(equals(LogField::ScopeName, &stream.scope_name));
+    LogFilter::And(parts)
+}
+
+/// A quantile of sorted numbers with their counts, between two where it falls between them.
+fn weighted_quantile(numbers: &[(f64, u64)], count: u64, q: f64) -> f64 {
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    let rank = q * (count.saturating_sub(1)) as f64;
+    let at = |rank: u64| {
+        let mut seen = 0;
+        let found = numbers.iter().find(|(_, count)| {
+            seen += count;
+            rank < seen
+        });
+        found.or(numbers.last()).map_or(f64::NAN, |(number, _)| *number)
+    };
+    let low = rank.floor();
+    let weight = rank - low;
+    let (low, high) = (at(low as u64), at((low as u64 + 1).min(count.saturating_sub(1))));
+    if weight == 0.0 { low } else { low * (1.0 - weight) + high * weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_text() {
+        let place = Place { time_ns: -5, shard: ShardId(3), ordinal: 7 };
+        assert_eq!(place.to_string().parse::<Place>().expect("a place"), place);
+        for text in ["", "1", "1_2", "1_2_3_4", "a_b_c", "1_2_-3", "1_99999_0"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn quantiles_of_counted_numbers() {
+        let numbers = [(1.0, 2), (2.0, 1), (10.0, 1)];
+        assert_eq!(weighted_quantile(&numbers, 4, 0.0), 1.0);
+        assert_eq!(weighted_quantile(&numbers, 4, 0.5), 1.5);
+        assert_eq!(weighted_quantile(&numbers, 4, 1.0), 10.0);
+        assert_eq!(weighted_quantile(&numbers, 4, 2.0), f64::INFINITY);
+        assert_eq!(weighted_quantile(&numbers[..1], 2, 0.99), 1.0);
+    }
+}
