@@ -262,11 +262,10 @@ fn naive(
     for (at, step) in steps.iter().enumerate() {
         for record in records {
             let time = record.1.time_ns / SECOND;
-            if time > step - range && time <= *step {
-                if let Some((labels, value)) = value(record) {
-                    let cell = &mut table.entry(labels).or_insert_with(|| vec![None; steps.len()])[at];
-                    *cell = Some(cell.unwrap_or(0.0) + value);
-                }
+            let is_inside = time > step - range && time <= *step;
+            if let Some((labels, value)) = value(record).filter(|_| is_inside) {
+                let cell = &mut table.entry(labels).or_insert_with(|| vec![None; steps.len()])[at];
+                *cell = Some(cell.unwrap_or(0.0) + value);
             }
         }
     }

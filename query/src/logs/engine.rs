@@ -290,8 +290,8 @@ impl<'a> Asking<'a> {
             }
         }
         match newest_first {
-            true => rows.sort_by(|a, b| b.place.cmp(&a.place)),
-            false => rows.sort_by(|a, b| a.place.cmp(&b.place)),
+            true => rows.sort_by_key(|row| std::cmp::Reverse(row.place)),
+            false => rows.sort_by_key(|row| row.place),
         }
         rows.truncate(limit);
         Ok(rows)

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! A mask depends on its line alone and the merge on the united counts alone, so patterns do not depend on the number of
-//! shards. Masked is every word that has a digit, and what stands behind `=`; words are runs between spaces and
-//! punctuation. The merge is greedy, from the commonest down: a masked line joins the first pattern with as many words,
-//! the same first word, and enough equal words at the same places; where they differ, the pattern has `<_>`.
+//! shards. Masked is every word that has a digit, and what stands behind `=` but for truth values; words are runs between
+//! spaces and punctuation. The merge is greedy, from the commonest down: a masked line joins the pattern with as many words
+//! that it has most words in common with, if these are enough. Where only a few different words stand at a place of a
+//! pattern, they tell kinds of lines apart (`opened`, `closed`), so it is split by them; else the place is a variable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What stands for a variable.
 pub const WILDCARD: &str = "<_>";
@@ -19,7 +20,13 @@ pub const WILDCARD: &str = "<_>";
 const MAX_LINE_BYTES: usize = 4096;
 
 /// Share of words that have to agree for a masked line to join a pattern.
-const SIMILARITY: f64 = 0.6;
+const SIMILARITY: f64 = 0.7;
+
+/// At most so many different words at one place tell kinds of lines apart; more are values of a variable.
+const MAX_KINDS: usize = 3;
+
+/// Words that say something also where a value stands.
+const TELLING: [&str; 3] = ["true", "false", "null"];
 
 fn is_separator(c: char) -> bool {
     c.is_whitespace()
@@ -51,7 +58,8 @@ pub fn mask(line: &str, out: &mut String) {
             Some(bare) if !bare.is_empty() => (bare, "."),
             _ => (word, ""),
         };
-        let is_variable = before == '=' || word.bytes().any(|byte| byte.is_ascii_digit());
+        let is_telling = TELLING.iter().any(|telling| word.eq_ignore_ascii_case(telling));
+        let is_variable = (before == '=' && !is_telling) || word.bytes().any(|byte| byte.is_ascii_digit());
         if !is_variable {
             out.push_str(word);
         } else if !(out.ends_with("<_>:") || out.ends_with("<_>,")) {
@@ -76,69 +84,119 @@ pub struct Pattern {
     pub buckets: BTreeMap<u64, u64>,
 }
 
-struct Cluster<'a> {
-    /// Words and the separators behind them.
+/// A masked line: its words, its text, and its lines by bucket.
+struct Masked<'a> {
     words: Vec<&'a str>,
-    pattern: Pattern,
+    text: &'a str,
+    count: u64,
+    buckets: &'a BTreeMap<u64, u64>,
 }
 
-/// Words of a template, each with the separators behind it.
-fn words(template: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut rest = template;
-    while !rest.is_empty() {
-        let end = rest
-            .find(' ')
-            .map_or(rest.len(), |at| at + rest[at..].len() - rest[at..].trim_start_matches(' ').len());
-        out.push(&rest[..end]);
-        rest = &rest[end..];
-    }
-    out
+/// Lines that have most words in common.
+struct Cluster<'a> {
+    /// Their words, [`WILDCARD`] where they differ.
+    words: Vec<&'a str>,
+    members: Vec<Masked<'a>>,
 }
 
 /// Merges masked lines into patterns, the commonest first.
 pub fn merge(masked: &BTreeMap<String, BTreeMap<u64, u64>>) -> Vec<Pattern> {
-    let mut lines: Vec<(&str, u64, &BTreeMap<u64, u64>)> =
-        masked.iter().map(|(text, buckets)| (text.as_str(), buckets.values().sum(), buckets)).collect();
-    lines.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    // By number of words and the first of them, so that few are compared.
-    let mut clusters: BTreeMap<(usize, &str), Vec<Cluster<'_>>> = BTreeMap::new();
-    for (text, count, buckets) in lines {
-        let words = words(text);
-        let candidates = clusters.entry((words.len(), words.first().copied().unwrap_or(""))).or_default();
-        let best = candidates
-            .iter_mut()
-            .map(|cluster| (agreement(&cluster.words, &words), cluster))
-            .filter(|(agreement, _)| *agreement >= SIMILARITY)
-            .reduce(|best, next| if next.0 > best.0 { next } else { best });
-        match best {
-            Some((_, cluster)) => {
-                for (known, word) in cluster.words.iter_mut().zip(&words) {
-                    if known != word {
-                        *known = if known.ends_with(' ') { "<_> " } else { WILDCARD };
-                    }
-                }
-                cluster.pattern.count += count;
-                for (bucket, count) in buckets {
-                    *cluster.pattern.buckets.entry(*bucket).or_default() += count;
-                }
-            }
-            None => {
-                let pattern = Pattern { template: String::new(), count, buckets: buckets.clone() };
-                candidates.push(Cluster { words, pattern });
-            }
-        }
-    }
-    let mut patterns: Vec<Pattern> = clusters
-        .into_values()
-        .flatten()
-        .map(|cluster| Pattern { template: cluster.words.concat(), ..cluster.pattern })
-        .collect();
+    let mut patterns: Vec<Pattern> = groups(masked).iter().map(|group| pattern(group)).collect();
     patterns.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.template.cmp(&b.template)));
     patterns
 }
 
-/// Share of equal words among those that are no variables on both sides.
+/// The masked lines of each pattern.
+pub fn members(masked: &BTreeMap<String, BTreeMap<u64, u64>>) -> Vec<Vec<&str>> {
+    groups(masked).into_iter().map(|group| group.into_iter().map(|member| member.text).collect()).collect()
+}
+
+fn groups(masked: &BTreeMap<String, BTreeMap<u64, u64>>) -> Vec<Vec<Masked<'_>>> {
+    let mut lines: Vec<Masked<'_>> = masked
+        .iter()
+        .map(|(text, buckets)| Masked {
+            words: text.split_whitespace().collect(),
+            text,
+            count: buckets.values().sum(),
+            buckets,
+        })
+        .collect();
+    lines.sort_by(|a, b| b.count.cmp(&a.count).then(a.text.cmp(b.text)));
+    let mut clusters: BTreeMap<usize, Vec<Cluster<'_>>> = BTreeMap::new();
+    for line in lines {
+        let candidates = clusters.entry(line.words.len()).or_default();
+        let best = candidates
+            .iter_mut()
+            .map(|cluster| (agreement(&cluster.words, &line.words), cluster))
+            .filter(|(agreement, _)| *agreement >= SIMILARITY)
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        match best {
+            Some((_, cluster)) => {
+                for (known, word) in cluster.words.iter_mut().zip(&line.words) {
+                    if known != word {
+                        *known = WILDCARD;
+                    }
+                }
+                cluster.members.push(line);
+            }
+            None => candidates.push(Cluster { words: line.words.clone(), members: vec![line] }),
+        }
+    }
+    let mut groups = Vec::new();
+    for cluster in clusters.into_values().flatten() {
+        split(cluster.members, &mut groups);
+    }
+    groups
+}
+
+/// Splits lines of one length where few words tell them apart.
+fn split<'a>(members: Vec<Masked<'a>>, out: &mut Vec<Vec<Masked<'a>>>) {
+    let length = members.first().map_or(0, |first| first.words.len());
+    let kinds_at = |place: usize| {
+        let kinds: BTreeSet<&str> = members.iter().map(|member| member.words[place]).collect();
+        let has_variable = kinds.iter().any(|word| word.contains(WILDCARD));
+        (!has_variable && (2..=MAX_KINDS).contains(&kinds.len())).then_some((kinds.len(), place))
+    };
+    // Each split leaves a place with one word in every part, so this ends after as many as there are words.
+    if let Some((_, place)) = (0..length).filter_map(kinds_at).min() {
+        let mut parts: BTreeMap<&str, Vec<Masked<'a>>> = BTreeMap::new();
+        for member in members {
+            parts.entry(member.words[place]).or_default().push(member);
+        }
+        parts.into_values().for_each(|part| split(part, out));
+    } else {
+        out.push(members);
+    }
+}
+
+fn pattern(members: &[Masked<'_>]) -> Pattern {
+    let mut pattern = Pattern { template: template(members), count: 0, buckets: BTreeMap::new() };
+    for member in members {
+        pattern.count += member.count;
+        for (bucket, count) in member.buckets {
+            *pattern.buckets.entry(*bucket).or_default() += count;
+        }
+    }
+    pattern
+}
+
+/// The text of the first line, with a wildcard for each word that is not that of all.
+fn template(members: &[Masked<'_>]) -> String {
+    let Some(first) = members.first() else { return String::new() };
+    let mut out = String::with_capacity(first.text.len());
+    let mut rest = first.text;
+    for (place, word) in first.words.iter().enumerate() {
+        let start = rest.find(word).unwrap_or(0);
+        out.push_str(&rest[..start]);
+        let is_common = members.iter().all(|member| member.words[place] == *word);
+        out.push_str(if is_common { word } else { WILDCARD });
+        rest = &rest[start + word.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Share of equal words.
 fn agreement(a: &[&str], b: &[&str]) -> f64 {
     if a.is_empty() {
         return 1.0;
@@ -187,7 +245,7 @@ mod tests {
             "Failed password for root from <_> port <_> <_>",
         );
         check("took 12ms.", "took <_>.");
-        check("user=alice status=ok", "user=<_> status=<_>");
+        check("user=alice status=ok on=true", "user=<_> status=<_> on=true");
         check("at 10.0.0.1:80, then", "at <_>, then");
         check("(a) [12] \"x1\"", "(a) [<_>] \"<_>\"");
         check("", "");
@@ -212,16 +270,17 @@ mod tests {
             "connection to alpha lost after 5 s",
             "connection to beta lost after 6 s",
             "connection to gamma lost after 7 s",
+            "connection to delta lost after 7 s",
             "ready",
             "ready",
         ]);
-        assert_eq!(found, [("connection to <_> lost after <_> s".to_owned(), 3), ("ready".to_owned(), 2)]);
+        assert_eq!(found, [("connection to <_> lost after <_> s".to_owned(), 4), ("ready".to_owned(), 2)]);
     }
 
     #[test]
     fn what_differs_stays_apart() {
         assert_eq!(merged(&["cache hit", "cache miss"]).len(), 2);
-        assert_eq!(merged(&["a b c d", "x b c d"]).len(), 2);
+        assert_eq!(merged(&["session of user 1 was opened", "session of user 2 was closed"]).len(), 2);
         assert_eq!(merged(&[]), []);
     }
 

@@ -179,8 +179,8 @@ impl Engine {
         }
         // Stable: the lines of a shard are in order.
         match request.newest_first {
-            true => lines.sort_by(|a, b| (b.time_ns, b.place.shard).cmp(&(a.time_ns, a.place.shard))),
-            false => lines.sort_by(|a, b| (a.time_ns, a.place.shard).cmp(&(b.time_ns, b.place.shard))),
+            true => lines.sort_by_key(|line| std::cmp::Reverse((line.time_ns, line.place.shard))),
+            false => lines.sort_by_key(|line| (line.time_ns, line.place.shard)),
         }
         lines.truncate(request.limit);
         Ok(lines)

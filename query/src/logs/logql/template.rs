@@ -138,9 +138,9 @@ impl Template {
         let mut parser = Parser { rest: text, depth: 0 };
         let (nodes, end) = parser.nodes()?;
         match end {
-            End::Text => Ok(Self(nodes)),
-            End::Else(_) => Err("else without if".to_owned()),
-            End::End => Err("end without if".to_owned()),
+            Stop::Text => Ok(Self(nodes)),
+            Stop::Else(_) => Err("else without if".to_owned()),
+            Stop::End => Err("end without if".to_owned()),
         }
     }
 
@@ -152,7 +152,7 @@ impl Template {
     }
 }
 
-enum End<'a> {
+enum Stop<'a> {
     Text,
     /// With what stands behind the word.
     Else(&'a str),
@@ -165,7 +165,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End<'a>), String> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop<'a>), String> {
         if self.depth > MAX_DEPTH {
             return Err(format!("nested deeper than {MAX_DEPTH}"));
         }
@@ -174,7 +174,7 @@ impl<'a> Parser<'a> {
             let Some(open) = self.rest.find("{{") else {
                 push_text(&mut nodes, self.rest);
                 self.rest = "";
-                return Ok((nodes, End::Text));
+                return Ok((nodes, Stop::Text));
             };
             let (mut text, inside) = (&self.rest[..open], &self.rest[open + 2..]);
             let close = action_end(inside).ok_or("unclosed action")?;
@@ -192,8 +192,8 @@ impl<'a> Parser<'a> {
             let action = action.trim();
             let (word, argument) = action.split_once(char::is_whitespace).unwrap_or((action, ""));
             match word {
-                "end" => return Ok((nodes, End::End)),
-                "else" => return Ok((nodes, End::Else(argument.trim()))),
+                "end" => return Ok((nodes, Stop::End)),
+                "else" => return Ok((nodes, Stop::Else(argument.trim()))),
                 "if" => nodes.push(self.branches(argument)?),
                 "range" | "with" | "define" | "template" | "block" | "break" | "continue" => {
                     return Err(format!("{word:?} is not supported"));
@@ -209,13 +209,13 @@ impl<'a> Parser<'a> {
         let condition = pipe(condition)?;
         let (then, end) = self.nodes()?;
         let otherwise = match end {
-            End::Text => return Err("if without end".to_owned()),
-            End::End => Vec::new(),
-            End::Else("") => match self.nodes()? {
-                (nodes, End::End) => nodes,
+            Stop::Text => return Err("if without end".to_owned()),
+            Stop::End => Vec::new(),
+            Stop::Else("") => match self.nodes()? {
+                (nodes, Stop::End) => nodes,
                 _ => return Err("else without end".to_owned()),
             },
-            End::Else(more) => {
+            Stop::Else(more) => {
                 match more.strip_prefix("if").filter(|rest| rest.starts_with(char::is_whitespace)) {
                     Some(condition) => vec![self.branches(condition)?],
                     None => return Err(format!("unexpected {more:?} behind else")),
