@@ -60,6 +60,8 @@ pub struct Node {
     pub number: usize,
     /// HTTP port.
     pub http: u16,
+    /// Port for OTLP over gRPC.
+    pub grpc: u16,
     /// Port for peers.
     pub peer: u16,
     join: Option<u16>,
@@ -100,6 +102,9 @@ impl Node {
             .args(["--http-addr", &format!("127.0.0.1:{}", self.http)])
             .args(["--peer-addr", &format!("127.0.0.1:{}", self.peer)])
             .args(["--shards", &self.options.shards.to_string()])
+            // Several share this machine, where OTLP's usual ports are somebody's already.
+            .args(["--set", &format!("otlp.grpc_addr=127.0.0.1:{}", self.grpc)])
+            .args(["--set", "otlp.http_addr=off"])
             // These nodes are killed for reasons that no query gave.
             .args(["--set", "query.quarantine=0s"])
             .args(&self.options.arguments);
@@ -236,8 +241,9 @@ impl LocalCluster {
         };
         let number = self.nodes.len() + 1;
         for attempt in 0.. {
-            let (http, peer) = (free_port()?, free_port()?);
-            let mut node = Node { number, http, peer, join, options: self.options.clone(), process: None };
+            let (http, grpc, peer) = (free_port()?, free_port()?, free_port()?);
+            let options = self.options.clone();
+            let mut node = Node { number, http, grpc, peer, join, options, process: None };
             node.start()?;
             // Somebody else may have taken a port since: then there are others. The directory holds nothing yet.
             if attempt < PORT_ATTEMPTS && node.lost_its_port()? {

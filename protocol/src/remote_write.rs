@@ -17,9 +17,9 @@
 //! messages nest three deep by construction, and the numbers of series, rows, symbols and buckets are bounded.
 
 mod histogram;
-mod v1;
+pub(crate) mod v1;
 mod v2;
-mod wire;
+pub(crate) mod wire;
 
 pub(crate) use v1::for_each_raw_label;
 
@@ -125,6 +125,9 @@ pub enum Problem {
     /// The message ends inside a number.
     #[error("the message ends inside a number")]
     Cut,
+    /// Values inside of values, more than anybody means.
+    #[error("values are nested more than {0} deep")]
+    Depth(usize),
     /// A known field with an unexpected wire type, or an unknown wire type.
     #[error("unexpected wire type {found}")]
     WireType {
@@ -134,7 +137,7 @@ pub enum Problem {
 }
 
 /// An error on its way out of a walker. Boxed, so that the results of the innermost functions stay in registers.
-type Fault = Box<DecodeError>;
+pub(crate) type Fault = Box<DecodeError>;
 
 impl DecodeError {
     /// Too much, or simply wrong.
@@ -146,7 +149,7 @@ impl DecodeError {
     }
 
     /// Names the place, unless a deeper level has done so.
-    fn within(mut self: Box<Self>, name: impl FnOnce() -> String) -> Box<Self> {
+    pub(crate) fn within(mut self: Box<Self>, name: impl FnOnce() -> String) -> Box<Self> {
         if let Self::Malformed { place, .. } = &mut *self
             && place.is_empty()
         {
@@ -212,7 +215,7 @@ const MAX_SCRATCH_BYTES: usize = 64 << 20;
 
 /// Called before a row is taken: keeps the batch within its bounds.
 #[inline]
-fn check_rows(rows: &Rows) -> Result<(), Fault> {
+pub(crate) fn check_rows(rows: &Rows) -> Result<(), Fault> {
     if rows.row_count() >= MAX_ROWS {
         return Err(Box::new(DecodeError::TooMany { what: "rows", limit: MAX_ROWS }));
     }
@@ -225,7 +228,7 @@ fn check_rows(rows: &Rows) -> Result<(), Fault> {
 
 /// Called before a series is taken.
 #[inline]
-fn check_series(rows: &Rows) -> Result<(), Fault> {
+pub(crate) fn check_series(rows: &Rows) -> Result<(), Fault> {
     if rows.series_len() >= MAX_SERIES {
         return Err(Box::new(DecodeError::TooMany { what: "series", limit: MAX_SERIES }));
     }

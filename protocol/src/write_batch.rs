@@ -25,6 +25,7 @@ pub use rejections::{Rejections, RowKind};
 
 use crate::batch::{Metadata, MetricType};
 use crate::labels::{Labels, LabelsError, METRIC_NAME};
+use crate::otlp::metrics::Origins;
 
 /// How large labels may be. Metric and unit names are names, help texts are values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,12 @@ pub enum SeriesError {
     /// A name without a value.
     #[error("{0} label references, they must come in pairs")]
     OddReferences(usize),
+    /// An attribute whose name has nothing that a label's name may have.
+    #[error("nothing remains of attribute {name:?} when it is made a label's name")]
+    Untranslatable {
+        /// The attribute.
+        name: String,
+    },
     /// Float samples and histograms in one series message.
     #[error("the series has both samples and histograms")]
     Mixed,
@@ -117,7 +124,7 @@ pub(crate) struct Piece {
     end: u32,
 }
 
-/// Positions from here on are in the scratch space. Bodies are at most 32 MB, and the scratch space is bounded by them.
+/// Positions from here on are in the scratch space. Bodies and the scratch space are bounded far below.
 const SCRATCH: u32 = 1 << 31;
 
 /// How a series' raw label bytes are to be read.
@@ -127,6 +134,8 @@ enum LabelForm {
     Pairs,
     /// Varint references into the symbols: remote write 2.0.
     References,
+    /// Not at all: they are made of what the origins remember of the request: OTLP.
+    Origins,
 }
 
 /// A decoded write request.
@@ -151,6 +160,7 @@ pub(crate) struct Rows {
     exemplars: Vec<ExemplarEntry>,
     metadata: Vec<MetadataEntry>,
     rejections: Rejections,
+    origins: Option<Box<Origins>>,
 }
 
 #[derive(Debug)]
@@ -220,7 +230,17 @@ impl Rows {
             exemplars: Vec::new(),
             metadata: Vec::new(),
             rejections: Rejections::default(),
+            origins: None,
         }
+    }
+
+    /// Rows whose labels [`Rows::set_origins`] tells in the end.
+    pub(crate) fn with_origins(limits: LabelLimits) -> Self {
+        Self::new(LabelForm::Origins, limits, Vec::new())
+    }
+
+    pub(crate) fn set_origins(&mut self, origins: Origins) {
+        self.origins = Some(Box::new(origins));
     }
 
     pub(crate) fn series_len(&self) -> usize {
@@ -473,6 +493,10 @@ impl<'a> Series<'a> {
 
     /// Reads, checks and sorts the labels: UTF-8, limits, no doubled or empty name, a metric name.
     pub fn labels(&self) -> Result<Labels, SeriesError> {
+        if let Some(origins) = &self.batch.rows.origins {
+            let batch = self.batch;
+            return origins.labels(self.index, &batch.rows.limits, |piece| batch.bytes(piece));
+        }
         let mut pairs = Vec::with_capacity(16);
         let (mut count, limits) = (0, &self.batch.rows.limits);
         self.for_each_raw_pair(|name, value| {
@@ -493,6 +517,9 @@ impl<'a> Series<'a> {
 
     /// The labels for an error's text, as well as they can be read, cut to some 200 bytes.
     pub fn describe(&self) -> String {
+        if let Some(origins) = &self.batch.rows.origins {
+            return origins.describe(self.index, |piece| self.batch.bytes(piece));
+        }
         let mut description = Description::default();
         self.for_each_raw_pair(|name, value| description.push(name, value));
         description.finish()
@@ -515,6 +542,7 @@ impl<'a> Series<'a> {
                     visit(symbol(name), symbol(value));
                 }
             }
+            LabelForm::Origins => {}
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod cors;
 mod discovery;
 pub mod envelope;
 mod federate;
+mod grpc;
 mod health;
 mod openapi;
 mod params;
@@ -116,7 +117,25 @@ impl App {
 
 /// The router with its layers.
 pub fn router(app: Arc<App>) -> Router {
-    routes::router()
+    with_layers(routes::router(), app)
+}
+
+/// The router of the listener for OTLP over HTTP.
+pub fn otlp_router(app: Arc<App>) -> Router {
+    with_layers(routes::otlp_router(), app)
+}
+
+/// The router of the listener for OTLP over gRPC. Clients take a refusal of a layer for what its HTTP status means.
+pub fn grpc_router(app: Arc<App>) -> Router {
+    grpc::router()
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .with_state(app)
+}
+
+fn with_layers(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         // Bodies are bounded where they are read, each by its own limit (`body::collect`).

@@ -14,11 +14,13 @@ pub mod units;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use protocol::otlp::metrics::{Promoted, Translation};
+use protocol::otlp::naming::Strategy;
 use query::Features;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources};
-use units::{ByteSize, MemoryBudget, Retention, Span};
+use units::{ByteSize, Listen, MemoryBudget, Retention, Span};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ pub struct Config {
     pub cluster: ClusterSection,
     pub storage: StorageSection,
     pub ingest: IngestSection,
+    pub otlp: OtlpSection,
     pub query: QuerySection,
     pub telemetry: TelemetrySection,
 }
@@ -180,6 +183,98 @@ impl Default for IngestSection {
     }
 }
 
+/// What becomes of metrics that say by how much something grew instead of how much it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deltas {
+    /// They are refused, by name.
+    Reject,
+    /// They are samples like others.
+    Store,
+}
+
+/// OTLP: where it is listened for besides `http.addr`, and how metrics become series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpSection {
+    pub grpc_addr: Listen,
+    pub http_addr: Listen,
+    pub max_body: ByteSize,
+    pub translation_strategy: Strategy,
+    pub promote_resource_attributes: Vec<String>,
+    pub promote_all_resource_attributes: bool,
+    pub ignore_resource_attributes: Vec<String>,
+    pub keep_identifying_resource_attributes: bool,
+    pub promote_scope_metadata: bool,
+    pub convert_histograms_to_nhcb: bool,
+    pub label_name_underscore_sanitization: bool,
+    pub label_name_preserve_multiple_underscores: bool,
+    pub deltas: Deltas,
+}
+
+/// What Prometheus' guide to OpenTelemetry promotes.
+const PROMOTED: [&str; 19] = [
+    "service.instance.id",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "cloud.availability_zone",
+    "cloud.region",
+    "container.name",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "k8s.container.name",
+    "k8s.cronjob.name",
+    "k8s.daemonset.name",
+    "k8s.deployment.name",
+    "k8s.job.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.replicaset.name",
+    "k8s.statefulset.name",
+];
+
+impl Default for OtlpSection {
+    fn default() -> Self {
+        Self {
+            grpc_addr: Listen::Auto,
+            http_addr: Listen::Auto,
+            max_body: ByteSize::mib(64),
+            translation_strategy: Strategy::default(),
+            promote_resource_attributes: PROMOTED.map(str::to_owned).into(),
+            promote_all_resource_attributes: false,
+            ignore_resource_attributes: Vec::new(),
+            keep_identifying_resource_attributes: false,
+            promote_scope_metadata: false,
+            convert_histograms_to_nhcb: false,
+            label_name_underscore_sanitization: true,
+            label_name_preserve_multiple_underscores: true,
+            deltas: Deltas::Reject,
+        }
+    }
+}
+
+impl OtlpSection {
+    /// The settings as the decoder takes them.
+    pub fn translation(&self) -> Translation {
+        let set = |names: &[String]| names.iter().cloned().collect();
+        Translation {
+            strategy: self.translation_strategy,
+            underscore_sanitization: self.label_name_underscore_sanitization,
+            preserve_multiple_underscores: self.label_name_preserve_multiple_underscores,
+            promoted: match self.promote_all_resource_attributes {
+                true => Promoted::AllBut(set(&self.ignore_resource_attributes)),
+                false => Promoted::These(set(&self.promote_resource_attributes)),
+            },
+            keep_identifying_attributes: self.keep_identifying_resource_attributes,
+            promote_scope: self.promote_scope_metadata,
+            custom_buckets: self.convert_histograms_to_nhcb,
+            store_deltas: self.deltas == Deltas::Store,
+        }
+    }
+}
+
 /// What a query may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,6 +342,9 @@ impl Default for TelemetrySection {
 /// With less, what a process needs at rest would count as pressure.
 const MIN_MEMORY_BUDGET: ByteSize = ByteSize::mib(128);
 
+/// Positions in a request are kept in 31 bits, with room to spare.
+const MAX_OTLP_BODY: ByteSize = ByteSize::mib(256);
+
 impl Config {
     /// Refuses values that can not work, naming the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
@@ -304,7 +402,18 @@ impl Config {
         if let Err(reason) = crate::telemetry::log_filter(&self.telemetry.log_level) {
             return invalid("telemetry.log_level", reason);
         }
-        let positive: [(&str, u128); 22] = [
+        let otlp = &self.otlp;
+        if !otlp.ignore_resource_attributes.is_empty() && !otlp.promote_all_resource_attributes {
+            return invalid(
+                "otlp.ignore_resource_attributes",
+                "means something only with otlp.promote_all_resource_attributes".into(),
+            );
+        }
+        if otlp.max_body > MAX_OTLP_BODY {
+            return invalid("otlp.max_body", format!("must be at most {MAX_OTLP_BODY}"));
+        }
+        let positive: [(&str, u128); 23] = [
+            ("otlp.max_body", self.otlp.max_body.0.into()),
             ("http.write_timeout", self.http.write_timeout.0.as_millis()),
             ("http.max_form_body", self.http.max_form_body.0.into()),
             ("peer.max_in_flight", self.peer.max_in_flight.0.into()),
@@ -411,6 +520,8 @@ mod tests {
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
         refused(|c| c.cluster.join = vec!["a:1,b:2".into()], "cluster.join");
+        refused(|c| c.otlp.max_body = ByteSize::mib(257), "otlp.max_body: must be at most 256MiB");
+        refused(|c| c.otlp.ignore_resource_attributes = vec!["a".into()], "otlp.ignore_resource_attributes");
         refused(|c| c.telemetry.log_level = "info,cluster=loud".into(), "telemetry.log_level");
         refused(|c| c.query.max_samples = 0, "query.max_samples");
         refused(|c| c.query.max_memory = ByteSize(0), "query.max_memory");

@@ -10,8 +10,13 @@
 //! come again.
 
 mod budget;
+mod decompress;
+pub mod grpc;
+pub mod influx;
 mod metrics;
+pub mod otlp;
 pub mod remote_write;
+mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +27,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::ids::TenantId;
 use protocol::memory::MemoryLedger;
+use protocol::otlp::metrics::Translation;
 use protocol::remote_write::Limits;
 use protocol::write_batch::{FingerprintKey, LabelLimits, WriteBatch};
 
-use crate::config::{HttpSection, IngestSection};
+use crate::config::{HttpSection, IngestSection, OtlpSection};
 use crate::runtime::pool::Pool;
 use crate::telemetry::Metrics;
 use budget::Budget;
@@ -72,6 +78,10 @@ impl<W: ShardWriter> MetricWriter for Router<W> {
 pub struct IngestSettings {
     /// Limits of a decoded request.
     pub limits: Limits,
+    /// Bytes of an OTLP request when decompressed.
+    pub otlp_max_body_bytes: usize,
+    /// How OTLP metrics become series.
+    pub translation: Arc<Translation>,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     /// Bytes of requests in work.
@@ -82,7 +92,7 @@ pub struct IngestSettings {
 
 impl IngestSettings {
     /// The settings of the configuration.
-    pub fn from_config(ingest: &IngestSection, http: &HttpSection) -> Self {
+    pub fn from_config(ingest: &IngestSection, otlp: &OtlpSection, http: &HttpSection) -> Self {
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let labels = LabelLimits {
             max_labels: ingest.max_labels as usize,
@@ -91,6 +101,8 @@ impl IngestSettings {
         };
         Self {
             limits: Limits { max_body_bytes: bytes(ingest.max_body.0), labels },
+            otlp_max_body_bytes: otlp.max_body.as_usize(),
+            translation: Arc::new(otlp.translation()),
             body_timeout: http.body_timeout.0,
             max_in_flight_bytes: bytes(ingest.max_in_flight.0),
             memory: MemoryLedger::default(),

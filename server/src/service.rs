@@ -24,8 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::active::{ActiveQueries, Settings as QuerySettings};
-use crate::api::serve::{HttpServer, ServeOptions};
+use crate::api::serve::{HttpServer, HttpVersion, ServeOptions};
 use crate::api::{self, App};
+use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::peer::tls::{PeerTls, TlsError};
 use crate::peer::{PeerNet, PeerOptions};
@@ -106,6 +107,7 @@ async fn serve(
     let metrics = Arc::new(Metrics::new());
     let app = App::new(Arc::clone(&config), Arc::clone(&metrics));
     let serve_options = ServeOptions {
+        version: HttpVersion::One,
         header_timeout: config.http.header_timeout.0,
         write_timeout: config.http.write_timeout.0,
         max_connections: config.http.max_connections as usize,
@@ -114,6 +116,7 @@ async fn serve(
     let http = HttpServer::start(config.http.addr, api::router(Arc::clone(&app)), serve_options)
         .await
         .map_err(listen("http.addr", config.http.addr))?;
+    let otlp = otlp_listeners(&config, &app, serve_options).await?;
     let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
         .await
         .map_err(listen("peer.addr", config.peer.addr))?;
@@ -169,7 +172,7 @@ async fn serve(
     stop.cancelled().await;
     tracing::info!("stopping");
     let limit = config.node.shutdown_timeout.0;
-    wind_down(&app, &http, node.hand_over_leaderships(), limit).await;
+    wind_down(&app, &http, &otlp, node.hand_over_leaderships(), limit).await;
     if tokio::time::timeout(limit / 3, node.stop()).await.is_err() {
         tracing::warn!("not every group ended in time");
     }
@@ -181,12 +184,55 @@ async fn serve(
 
 /// Ends the service for clients: probes learn of it first, and everything is still answered while leaderships are handed
 /// over, so that nobody meets a closed port or a shard without leader who looks where to go.
-async fn wind_down(app: &App, http: &HttpServer, hand_over: impl Future<Output = ()>, limit: Duration) {
+async fn wind_down(
+    app: &App,
+    http: &HttpServer,
+    further: &[HttpServer],
+    hand_over: impl Future<Output = ()>,
+    limit: Duration,
+) {
     app.announce_stop();
     if tokio::time::timeout(limit / 3, hand_over).await.is_err() {
         tracing::warn!("not every leadership was handed over in time");
     }
-    http.stop(limit / 3).await;
+    let servers = further.iter().chain([http]);
+    futures_util::future::join_all(servers.map(|server| server.stop(limit / 3))).await;
+}
+
+/// The usual ports of OTLP.
+const OTLP_GRPC_PORT: u16 = 4317;
+const OTLP_HTTP_PORT: u16 = 4318;
+
+/// Starts the listeners that only OTLP has. The usual ports may be taken, by a collector for instance: nobody asked for
+/// them by name, so that is a warning.
+async fn otlp_listeners(
+    config: &Config,
+    app: &Arc<App>,
+    options: ServeOptions,
+) -> Result<Vec<HttpServer>, ServiceError> {
+    let mut servers = Vec::new();
+    let listeners: [(&'static str, Listen, u16, HttpVersion); 2] = [
+        ("otlp.grpc_addr", config.otlp.grpc_addr, OTLP_GRPC_PORT, HttpVersion::Two),
+        ("otlp.http_addr", config.otlp.http_addr, OTLP_HTTP_PORT, HttpVersion::One),
+    ];
+    for (what, listen, usual_port, version) in listeners {
+        let Some((addr, is_needed)) = listen.beside(config.http.addr, usual_port) else { continue };
+        let router = match version {
+            HttpVersion::One => api::otlp_router(Arc::clone(app)),
+            HttpVersion::Two => api::grpc_router(Arc::clone(app)),
+        };
+        match HttpServer::start(addr, router, ServeOptions { version, ..options }).await {
+            Ok(server) => {
+                tracing::info!(setting = what, addr = %server.addr, "listening for OTLP");
+                servers.push(server);
+            }
+            Err(source) if is_needed => return Err(ServiceError::Listen { what, addr, source }),
+            Err(error) => {
+                tracing::warn!(setting = what, %addr, %error, "not listening for OTLP: its usual port can not be had");
+            }
+        }
+    }
+    Ok(servers)
 }
 
 fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<PeerOptions, ServiceError> {
@@ -267,6 +313,7 @@ mod tests {
     async fn everything_but_readiness_is_served_while_leaderships_are_handed_over() {
         let app = App::new(Arc::new(Config::default()), Arc::new(Metrics::new()));
         let options = ServeOptions {
+            version: HttpVersion::One,
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 8,
@@ -282,7 +329,7 @@ mod tests {
             assert!(other.starts_with("HTTP/1.1 200"), "{other}");
             asked = true;
         };
-        wind_down(&app, &http, hand_over, Duration::from_secs(60)).await;
+        wind_down(&app, &http, &[], hand_over, Duration::from_secs(60)).await;
         assert!(asked);
         assert!(get(addr, "/-/healthy").await.is_err(), "the port is closed");
     }

@@ -192,7 +192,7 @@ pub fn connect(
     let runtime = runtimes.query.handle().clone();
     let queries = Queries::new(engine, runtime, &config.query, metrics.query.clone(), active);
     let router = Router::new(Arc::clone(node), router_config(config, memory));
-    let settings = IngestSettings::from_config(&config.ingest, &config.http);
+    let settings = IngestSettings::from_config(&config.ingest, &config.otlp, &config.http);
     let ingest =
         Ingest::new(Arc::new(router), IngestSettings { memory: memory.clone(), ..settings }, metrics);
     Ok(Backend { operations: Arc::new(NodeOperations(Arc::clone(node))), queries, ingest })

@@ -1,7 +1,7 @@
 //! Real peers from the distribution: Prometheus and node_exporter.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use chaos::client::Client;
@@ -19,7 +19,51 @@ pub fn installed(programs: &[&str]) -> bool {
     false
 }
 
-fn find(program: &str) -> Option<std::path::PathBuf> {
+/// A directory of client libraries that `.ci/peers` made, as [`installed`] does it: `python` or `node`.
+fn client_dir(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let dir = cache
+        .map(|cache| cache.join("pharos/clients").join(name))
+        .filter(|dir| dir.join("installed").exists());
+    if dir.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the {name} clients must be installed in CI");
+        eprintln!("skipped: the {name} clients are not installed (make peers)");
+    }
+    dir
+}
+
+/// A script of `cases/clients`.
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/clients").join(name)
+}
+
+/// A Python with the client libraries, about to run a script of `cases/clients`.
+pub fn python(name: &str) -> Option<Command> {
+    let mut command = Command::new(client_dir("python")?.join("venv/bin/python"));
+    command.arg(script(name));
+    Some(command)
+}
+
+/// A Node.js with the client libraries, about to run a script of `cases/clients`.
+pub fn node(name: &str) -> Option<Command> {
+    if !installed(&["node"]) {
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", client_dir("node")?.join("node_modules")).arg(script(name));
+    Some(command)
+}
+
+/// Runs a client to its end; panics with what it said if it failed.
+pub fn run(mut command: Command, arguments: &[&str]) {
+    let output = command.args(arguments).output().expect("an installed program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|p| p.is_file())
 }

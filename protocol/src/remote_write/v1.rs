@@ -250,7 +250,7 @@ pub(super) fn type_from_wire(code: u64) -> MetricType {
     u8::try_from(code).ok().and_then(MetricType::from_code).unwrap_or_default()
 }
 
-pub(super) fn check_metadata(
+pub(crate) fn check_metadata(
     family: &[u8],
     help: &[u8],
     unit: &[u8],

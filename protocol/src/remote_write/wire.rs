@@ -3,14 +3,14 @@
 use super::{DecodeError, Fault, Problem};
 
 /// Wire types of protobuf. Groups (3 and 4) were abandoned before remote write existed and are refused.
-pub(super) const VARINT: u8 = 0;
-pub(super) const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
 const FIXED32: u8 = 5;
 
 /// A message, or the rest of it. Positions count from the start of the request.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// The request, up to the end of this message.
     bytes: &'a [u8],
     position: usize,
@@ -111,6 +111,20 @@ impl<'a> Reader<'a> {
         Ok(f64::from_le_bytes(*chunk))
     }
 
+    /// A fixed number of eight bytes.
+    #[inline]
+    pub fn fixed64(&mut self, wire: u8) -> Result<u64, Fault> {
+        Ok(self.f64(wire)?.to_bits())
+    }
+
+    /// A fixed number of four bytes.
+    pub fn fixed32(&mut self, wire: u8) -> Result<u32, Fault> {
+        self.expect(wire, FIXED32)?;
+        let chunk = self.rest().first_chunk::<4>().ok_or_else(|| self.error(Problem::Cut))?;
+        self.position += 4;
+        Ok(u32::from_le_bytes(*chunk))
+    }
+
     /// Passes over a label of the form that all senders write: a short name, then a short value, and nothing else.
     /// `false`, without having moved, where it is another form.
     #[inline]
@@ -149,6 +163,11 @@ impl<'a> Reader<'a> {
             take(packed.raw_f64()?);
         }
         Ok(())
+    }
+
+    /// A repeated fixed number of eight bytes, packed or one by one.
+    pub fn each_fixed64(&mut self, wire: u8, mut take: impl FnMut(u64)) -> Result<(), Fault> {
+        self.each_f64(wire, |value| take(value.to_bits()))
     }
 
     /// Passes over a field that we do not know.

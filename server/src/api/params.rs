@@ -59,6 +59,11 @@ impl Params {
         self.get(name).map(|text| text.parse().map_err(|_| Self::invalid(name, text, "a number"))).transpose()
     }
 
+    /// The parameters of a query string alone, for requests whose body is data.
+    pub fn of_uri(uri: &Uri) -> Result<Self, ApiError> {
+        Self::from_uri(uri).map(Self)
+    }
+
     fn from_uri(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
         let Query(pairs) =
             Query::try_from_uri(uri).map_err(|error| ApiError::bad_data(format!("query string: {error}")))?;

@@ -116,6 +116,61 @@ pub fn table() -> Vec<Route> {
             write::remote_write,
         ),
         route(
+            Post,
+            "/v1/metrics",
+            Write,
+            "Takes metrics: OTLP in protobuf or JSON; gzip, zstd, deflate, snappy or plain.",
+            [],
+            write::otlp_metrics,
+        ),
+        route(
+            Post,
+            "/api/v1/otlp/v1/metrics",
+            Write,
+            "The same, where Prometheus has it.",
+            [],
+            write::otlp_metrics,
+        ),
+        route(
+            Post,
+            "/write",
+            Write,
+            "Takes samples: InfluxDB's line protocol, version 1.",
+            [
+                may("precision", "Unit of timestamps: `ns`, `us`, `ms`, `s`, `m` or `h`."),
+                may("db", "The database: becomes the label `db`."),
+            ],
+            write::influx_v1,
+        ),
+        route(
+            Post,
+            "/api/v2/write",
+            Write,
+            "Takes samples: InfluxDB's line protocol, version 2.",
+            [
+                may("precision", "Unit of timestamps: `ns`, `us`, `ms` or `s`."),
+                may("bucket", "The bucket: becomes the label `db`."),
+            ],
+            write::influx_v2,
+        ),
+        route(Get, "/ping", Public, "204, for InfluxDB's clients.", [], write::influx_ping),
+        route(
+            Get,
+            "/health",
+            Public,
+            "Whether the node takes writes, for InfluxDB's clients.",
+            [],
+            write::influx_health,
+        ),
+        route(
+            GetOrPost,
+            "/query",
+            Write,
+            "Answers InfluxDB's clients that create their database before they write.",
+            [need("q", "`CREATE DATABASE` or `SHOW DATABASES`.")],
+            write::influx_query,
+        ),
+        route(
             GetOrPost,
             "/api/v1/query",
             Read,
@@ -417,7 +472,16 @@ pub fn table() -> Vec<Route> {
 
 /// The router made from the table.
 pub fn router() -> Router<Arc<App>> {
-    table().into_iter().fold(Router::new(), |router, route| {
+    router_of(|_| true)
+}
+
+/// The routes of OTLP, for a listener of its own.
+pub fn otlp_router() -> Router<Arc<App>> {
+    router_of(|path| path.starts_with("/v1/"))
+}
+
+fn router_of(wanted: impl Fn(&str) -> bool) -> Router<Arc<App>> {
+    table().into_iter().filter(|route| wanted(route.path)).fold(Router::new(), |router, route| {
         let layer = middleware::from_fn_with_state(route.permission, auth::layer);
         router.route(route.path, route.handler.layer(layer))
     })

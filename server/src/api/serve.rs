@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -18,9 +18,30 @@ use super::progress::WithProgress;
 /// What a connection may buffer: bounds the head of a request, and the pieces in which a body is read.
 const MAX_BUFFER_BYTES: usize = 256 << 10;
 
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/1.
+    One,
+    /// HTTP/2 from the first byte, as gRPC's clients speak it without TLS.
+    Two,
+}
+
+/// Calls at once on a connection, and what it may have sent beyond what was taken.
+const MAX_STREAMS: u32 = 128;
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const MAX_HEADER_BYTES: u32 = 32 << 10;
+
+/// How often a silent client is asked whether it is there, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Limits of the listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
+    /// What is spoken.
+    pub version: HttpVersion,
     /// Time for a request's head; also how long an idle connection is kept.
     pub header_timeout: Duration,
     /// How long a client may take nothing of its answer.
@@ -58,6 +79,20 @@ impl HttpServer {
     }
 }
 
+/// Drives a connection to its end; a stop lets it finish what is in work. The versions' connections have no trait for that.
+macro_rules! until_stopped {
+    ($connection:ident, $stop:ident) => {{
+        tokio::pin!($connection);
+        tokio::select! {
+            ended = $connection.as_mut() => ended,
+            () = $stop.cancelled() => {
+                $connection.as_mut().graceful_shutdown();
+                $connection.await
+            }
+        }
+    }};
+}
+
 async fn accept(
     listener: TcpListener,
     router: Router,
@@ -88,17 +123,26 @@ async fn accept(
         let service = TowerToHyperService::new(router.clone());
         let stop = stop.clone();
         connections.spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(options.header_timeout)
-                .max_buf_size(MAX_BUFFER_BYTES);
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let ended = match options.version {
+                HttpVersion::One => {
+                    let mut http = http1::Builder::new();
+                    http.timer(TokioTimer::new())
+                        .header_read_timeout(options.header_timeout)
+                        .max_buf_size(MAX_BUFFER_BYTES);
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    until_stopped!(connection, stop)
+                }
+                HttpVersion::Two => {
+                    let mut http = http2::Builder::new(TokioExecutor::new());
+                    http.timer(TokioTimer::new())
+                        .max_concurrent_streams(MAX_STREAMS)
+                        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                        .max_header_list_size(MAX_HEADER_BYTES)
+                        .keep_alive_interval(PING_INTERVAL)
+                        .keep_alive_timeout(PING_TIMEOUT);
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    until_stopped!(connection, stop)
                 }
             };
             if let Err(error) = ended {

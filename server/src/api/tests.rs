@@ -21,7 +21,7 @@ use query::{Engine, EngineOptions};
 
 use super::active::{ActiveQueries, Settings};
 use super::read::Queries;
-use super::serve::{HttpServer, ServeOptions};
+use super::serve::{HttpServer, HttpVersion, ServeOptions};
 use super::*;
 use crate::config::units::Span;
 use crate::ingest::{Ingest, IngestSettings, MetricWriter};
@@ -128,6 +128,7 @@ async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
     let mut config = Config::default();
     change(&mut config);
     let options = ServeOptions {
+        version: HttpVersion::One,
         header_timeout: config.http.header_timeout.0,
         write_timeout: config.http.write_timeout.0,
         max_connections: 64,
@@ -161,7 +162,7 @@ impl Surface {
             ),
             ingest: Ingest::new(
                 Arc::new(router),
-                IngestSettings::from_config(&config.ingest, &config.http),
+                IngestSettings::from_config(&config.ingest, &config.otlp, &config.http),
                 metrics,
             ),
         });
@@ -385,6 +386,7 @@ async fn an_answer_that_nobody_takes_holds_its_place_until_it_is_given_up() {
         .route("/endless", axum::routing::get(endless))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit));
     let options = ServeOptions {
+        version: HttpVersion::One,
         header_timeout: Duration::from_secs(60),
         write_timeout: Duration::from_millis(200),
         max_connections: 8,

@@ -4,12 +4,23 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
-use super::App;
+use super::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::ingest::influx::{self, Api, Query};
+
+/// `/v1/metrics`, `/api/v1/otlp/v1/metrics`
+pub async fn otlp_metrics(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.otlp_metrics(&auth.tenant, &headers, body).await)
+}
 
 /// `/api/v1/write`
 pub async fn remote_write(
@@ -19,4 +30,58 @@ pub async fn remote_write(
     body: Body,
 ) -> Result<Response, ApiError> {
     Ok(app.backend()?.ingest.remote_write(&auth.tenant, &headers, body).await)
+}
+
+async fn influx_write(
+    api: Api,
+    app: &App,
+    auth: &AuthContext,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let params = Params::of_uri(uri)?;
+    let database = if api == Api::V1 { "db" } else { "bucket" };
+    let query = Query {
+        precision: params.get("precision").unwrap_or_default(),
+        database: params.get(database).unwrap_or_default(),
+    };
+    Ok(app.backend()?.ingest.influx_write(api, &auth.tenant, query, headers, body).await)
+}
+
+/// `/write`
+pub async fn influx_v1(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    influx_write(Api::V1, &app, &auth, &uri, &headers, body).await
+}
+
+/// `/api/v2/write`
+pub async fn influx_v2(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    influx_write(Api::V2, &app, &auth, &uri, &headers, body).await
+}
+
+/// `/ping`
+pub async fn influx_ping() -> Response {
+    influx::ping()
+}
+
+/// `/health`
+pub async fn influx_health(State(app): State<Arc<App>>) -> Response {
+    influx::health(app.backend().is_ok())
+}
+
+/// `/query`
+pub async fn influx_query(params: Params) -> Response {
+    influx::query(params.get("q").unwrap_or_default())
 }

@@ -87,6 +87,52 @@ pub const KEYS: &[Key] = &[
         "ingest.max_in_flight",
         "Bytes of writes in work on this node; more are answered 503 with `Retry-After`.",
     ),
+    key(
+        "otlp.grpc_addr",
+        "Address for OTLP over gRPC: `ip:port`, `off`, or `auto`: port 4317 beside `http.addr`, and nowhere if that is taken.",
+    ),
+    key(
+        "otlp.http_addr",
+        "A further address for OTLP over HTTP, which `http.addr` takes too: `ip:port`, `off`, or `auto`: port 4318 beside \
+         `http.addr`, and nowhere if that is taken.",
+    ),
+    key("otlp.max_body", "Largest OTLP request after decompression; at most 256MiB."),
+    key(
+        "otlp.translation_strategy",
+        "How names become those of Prometheus, as there: `UnderscoreEscapingWithSuffixes`, \
+         `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.",
+    ),
+    key(
+        "otlp.promote_resource_attributes",
+        "Resource attributes that become labels of each series. The default is the list of Prometheus' guide.",
+    ),
+    key("otlp.promote_all_resource_attributes", "Makes all resource attributes labels of each series."),
+    key("otlp.ignore_resource_attributes", "Those that `otlp.promote_all_resource_attributes` leaves out."),
+    key(
+        "otlp.keep_identifying_resource_attributes",
+        "Whether `target_info` has `service.name`, `service.namespace` and `service.instance.id` beside `job` and `instance`.",
+    ),
+    key(
+        "otlp.promote_scope_metadata",
+        "Makes name, version, schema and attributes of the scope labels (`otel_scope_...`).",
+    ),
+    key(
+        "otlp.convert_histograms_to_nhcb",
+        "Stores histograms with explicit bounds as native histograms with custom buckets instead of classic series.",
+    ),
+    key(
+        "otlp.label_name_underscore_sanitization",
+        "Puts `key` in front of label names that begin with a single underscore.",
+    ),
+    key(
+        "otlp.label_name_preserve_multiple_underscores",
+        "Keeps runs of underscores in label names instead of making one of them.",
+    ),
+    key(
+        "otlp.deltas",
+        "What becomes of sums and histograms of delta temporality: `reject` refuses them by name, `store` keeps each as a \
+         sample of its own (sum them up with `sum_over_time`; `rate` does not understand them).",
+    ),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
     key("query.lookback", "How far an instant selector looks back for a sample."),
     key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),

@@ -4,6 +4,7 @@
 //! an error, because `timeout: 30` has meant seconds in one product and milliseconds in the next. `0` alone is fine.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ pub enum UnitError {
     /// The number has no unit.
     #[error("{input:?} has no unit: write one of {units} behind the number")]
     NoUnit { input: String, units: &'static str },
+    /// Neither an address nor a word.
+    #[error("{input:?} is no address: ip:port, auto or off is expected")]
+    Listen { input: String },
     /// The value does not fit.
     #[error("{input:?} is too large")]
     TooLarge { input: String },
@@ -244,6 +248,51 @@ impl fmt::Display for MemoryBudget {
     }
 }
 
+/// Where a further listener listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Listen {
+    /// On its usual port, beside the HTTP API; if that port is taken, nowhere.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    On(SocketAddr),
+}
+
+impl Listen {
+    /// The address beside another one, and whether it is needed.
+    pub fn beside(self, addr: SocketAddr, usual_port: u16) -> Option<(SocketAddr, bool)> {
+        match self {
+            Self::Auto => Some((SocketAddr::new(addr.ip(), usual_port), false)),
+            Self::Off => None,
+            Self::On(addr) => Some((addr, true)),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = UnitError;
+
+    fn from_str(input: &str) -> Result<Self, UnitError> {
+        match input.trim() {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            addr => addr.parse().map(Self::On).map_err(|_| UnitError::Listen { input: input.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::On(addr) => addr.fmt(f),
+        }
+    }
+}
+
 macro_rules! text_form {
     ($($name:ident),*) => {$(
         impl TryFrom<String> for $name {
@@ -259,7 +308,7 @@ macro_rules! text_form {
         }
     )*};
 }
-text_form!(ByteSize, Span, Retention, MemoryBudget);
+text_form!(ByteSize, Span, Retention, MemoryBudget, Listen);
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,9 @@ use protocol::varint::{write_prefixed, write_u64};
 
 use super::*;
 
+mod influx;
+mod otlp;
+
 const NOW: i64 = 1_700_000_000_000;
 
 /// Takes everything and remembers it by tenant, or says that it does not know.
@@ -78,7 +81,11 @@ fn setup_with(router: RouterConfig, change: impl FnOnce(&mut IngestSettings)) ->
     let map = Arc::new(ShardMap::even(1).unwrap());
     let shards = Arc::new(Shards { map, rows: Mutex::default(), uncertain: Mutex::new(false) });
     let router = Arc::new(Router::new(Arc::clone(&shards), router));
-    let mut settings = IngestSettings::from_config(&IngestSection::default(), &HttpSection::default());
+    let mut settings = IngestSettings::from_config(
+        &IngestSection::default(),
+        &OtlpSection::default(),
+        &HttpSection::default(),
+    );
     change(&mut settings);
     let metrics = Metrics::new();
     Setup { ingest: Ingest::new(router, settings, &metrics), shards, metrics }

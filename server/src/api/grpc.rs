@@ -1,0 +1,29 @@
+//! The calls of the gRPC listener; what they do is in [`crate::ingest::grpc`].
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use axum::routing::post;
+
+use super::App;
+use crate::auth::{self, Permission};
+use crate::ingest::grpc::{EXPORT_METRICS, failed, unimplemented};
+
+/// Method by path.
+pub fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route(EXPORT_METRICS, post(export_metrics))
+        .fallback(|uri: Uri| async move { unimplemented(uri.path()) })
+}
+
+async fn export_metrics(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    let allowed = auth::authorize(Permission::Write, &headers);
+    match allowed.and_then(|auth| Ok((auth, app.backend()?))) {
+        Ok((auth, backend)) => backend.ingest.grpc_export_metrics(&auth.tenant, &headers, body).await,
+        Err(error) => failed(&error.into()),
+    }
+}
