@@ -60,7 +60,7 @@ fn engine(shards: u16, records: &[Record]) -> (Engine, Arc<LogCluster>) {
     (Engine::new(cluster.clone(), EngineOptions::default()), cluster)
 }
 
-fn now<T>(answer: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+fn now<T>(answer: impl Future<Output = Result<T, QueryError>> + Send) -> Result<T, QueryError> {
     answer.now_or_never().expect("a cluster in memory never waits")
 }
 

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::ids::{ShardId, TenantId};
 use protocol::logs::messages::{
     CountsRequest, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody, LogRequest,
@@ -26,7 +27,7 @@ use protocol::scan::FragmentBody;
 use super::fragment::sums;
 use super::patterns::{self, Pattern};
 use super::source::LogKinds;
-use crate::engine::{Engine, encode, execute};
+use crate::engine::{Engine, Reply, encode, execute};
 use crate::error::QueryError;
 use crate::exec::{Budget, CancelFlag};
 use crate::source::{Consistency, ReadContext};
@@ -194,6 +195,19 @@ pub struct Surroundings {
     pub at: usize,
 }
 
+/// A question on its way to the shards.
+pub(crate) struct Sending {
+    context: ReadContext,
+    fragment: Bytes,
+}
+
+impl Sending {
+    /// Sends it to all shards.
+    pub async fn send(self, engine: &Engine) -> Result<Vec<Reply>> {
+        execute(engine.cluster(), &self.context, self.fragment).await
+    }
+}
+
 /// A running question.
 pub(crate) struct Asking<'a> {
     engine: &'a Engine,
@@ -209,12 +223,8 @@ impl<'a> Asking<'a> {
         Self { engine, query, budget }
     }
 
-    /// Asks all shards; answers come in shard order.
-    pub async fn ask(
-        &self,
-        (start_ns, end_ns): (TimestampNs, TimestampNs),
-        body: LogBody,
-    ) -> Result<Vec<(ShardId, LogAnswer)>> {
+    /// A question, ready to be sent.
+    pub fn prepare(&self, (start_ns, end_ns): (TimestampNs, TimestampNs), body: LogBody) -> Result<Sending> {
         self.budget.check()?;
         let limits = self.budget.limits();
         let timeout = self.budget.remaining();
@@ -233,8 +243,11 @@ impl<'a> Asking<'a> {
             consistency: self.query.consistency.clone(),
             timeout,
         };
-        let fragment = encode(&self.query.tenant, FragmentBody::Logs(request));
-        let replies = execute(self.engine.cluster(), &context, fragment).await?;
+        Ok(Sending { context, fragment: encode(&self.query.tenant, FragmentBody::Logs(request)) })
+    }
+
+    /// What shards answered, in shard order.
+    pub fn take_in(&self, replies: Vec<Reply>) -> Result<Vec<(ShardId, LogAnswer)>> {
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
             self.budget.hold(reply.bytes)?;
@@ -250,12 +263,23 @@ impl<'a> Asking<'a> {
         Ok(answers)
     }
 
+    /// Asks all shards; answers come in shard order. Takes itself exclusively, since budgets stay on one thread at a time.
+    pub async fn ask(
+        &mut self,
+        range: (TimestampNs, TimestampNs),
+        body: LogBody,
+    ) -> Result<Vec<(ShardId, LogAnswer)>> {
+        let sending = self.prepare(range, body)?;
+        let replies = sending.send(self.engine).await?;
+        self.take_in(replies)
+    }
+
     fn range(&self) -> (TimestampNs, TimestampNs) {
         (self.query.start_ns, self.query.end_ns)
     }
 
     async fn rows(
-        &self,
+        &mut self,
         range: (TimestampNs, TimestampNs),
         filter: &LogFilter,
         newest_first: bool,
@@ -297,7 +321,7 @@ impl<'a> Asking<'a> {
         Ok(rows)
     }
 
-    async fn counts(&self, filter: &LogFilter, bucket_ns: i64, by: &[LogField]) -> Result<Vec<Counted>> {
+    async fn counts(&mut self, filter: &LogFilter, bucket_ns: i64, by: &[LogField]) -> Result<Vec<Counted>> {
         if by.contains(&LogField::Any) {
             return Err(QueryError::BadParameter("records cannot be counted by \"*\"".to_owned()));
         }
@@ -307,7 +331,8 @@ impl<'a> Asking<'a> {
             by: by.iter().map(FieldMessage::from).collect(),
         });
         let mut all: BTreeMap<Vec<String>, BTreeMap<u64, u64>> = BTreeMap::new();
-        for (_, answer) in self.ask(self.range(), body).await? {
+        let range = self.range();
+        for (_, answer) in self.ask(range, body).await? {
             for group in answer.groups {
                 let values = group.values.clone();
                 add_buckets(all.entry(values).or_default(), group)?;
@@ -367,8 +392,9 @@ impl Engine {
         if limit > MAX_ROWS {
             return Err(QueryError::BadParameter(format!("limit {limit} is more than {MAX_ROWS} rows")));
         }
-        let asking = Asking::new(self, query);
-        asking.rows(asking.range(), filter, newest_first, limit, after).await
+        let mut asking = Asking::new(self, query);
+        let range = asking.range();
+        asking.rows(range, filter, newest_first, limit, after).await
     }
 
     /// Records by time and fields: a line a group, sorted by its values. Bucket `n` begins `n * bucket_ns` behind the
@@ -436,10 +462,11 @@ impl Engine {
 
     /// The fields of matching records, sorted.
     pub async fn log_fields(&self, query: &LogQuery, filter: &LogFilter) -> Result<Vec<FieldInfo>> {
-        let asking = Asking::new(self, query);
+        let mut asking = Asking::new(self, query);
         let body = LogBody::Fields(FieldsRequest { filter: filter.into() });
         let mut all: BTreeMap<LogField, (LogKinds, u64)> = BTreeMap::new();
-        for (shard, answer) in asking.ask(asking.range(), body).await? {
+        let range = asking.range();
+        for (shard, answer) in asking.ask(range, body).await? {
             for field in answer.fields {
                 let kinds = u8::try_from(field.kinds).map_err(|_| {
                     QueryError::Protocol(format!("shard {shard} names kinds of values that are none"))
@@ -471,11 +498,12 @@ impl Engine {
         limit: usize,
     ) -> Result<Patterns> {
         check_buckets(query.start_ns, query.end_ns, bucket_ns)?;
-        let asking = Asking::new(self, query);
+        let mut asking = Asking::new(self, query);
         let body =
             LogBody::Patterns(PatternsRequest { filter, logql, bucket_ns, max_templates: MAX_TEMPLATES });
         let (mut masked, mut left_out) = (BTreeMap::<String, BTreeMap<u64, u64>>::new(), 0u64);
-        for (shard, answer) in asking.ask(asking.range(), body).await? {
+        let range = asking.range();
+        for (shard, answer) in asking.ask(range, body).await? {
             left_out = left_out.saturating_add(answer.left_out);
             for mut group in answer.groups {
                 let Some(text) = group.values.pop() else {
@@ -501,7 +529,7 @@ impl Engine {
         if before.saturating_add(after) > MAX_ROWS {
             return Err(QueryError::BadParameter(format!("more than {MAX_ROWS} rows around one")));
         }
-        let asking = Asking::new(self, query);
+        let mut asking = Asking::new(self, query);
         let time = place.time_ns;
         let previous = place.ordinal.checked_sub(1).map(|ordinal| Place { ordinal, ..place });
         // The first of its time and shard has none before it to begin behind.

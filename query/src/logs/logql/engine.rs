@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use protocol::ids::ShardId;
 use protocol::logs::TimestampNs;
-use protocol::logs::messages::{LinesRequest, LogBody, RangeRequest, StreamsRequest, VolumeRequest};
+use protocol::logs::messages::{
+    LinesRequest, LogAnswer, LogBody, RangeRequest, StreamsRequest, VolumeRequest,
+};
 
 use super::super::engine::{Asking, LogQuery, Patterns, Place, check_buckets};
 use super::super::fragment::{any_filter, sums};
@@ -16,6 +19,7 @@ use super::range::{Buckets, State, Steps};
 use super::{Expr, LabelMatcher, Metric, RangeOp, parse};
 use crate::engine::Engine;
 use crate::error::QueryError;
+use crate::exec::Budget;
 use crate::value::Map;
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -143,7 +147,7 @@ impl Engine {
             );
             return Err(QueryError::BadParameter(message));
         }
-        let asking = Asking::new(self, &request.query);
+        let mut asking = Asking::new(self, &request.query);
         let body = LogBody::Lines(LinesRequest {
             query,
             newest_first: request.newest_first,
@@ -194,11 +198,28 @@ impl Engine {
         }
         let mut wanted = Vec::new();
         parts(metric, &mut wanted);
-        let answers = try_join_all(wanted.into_iter().filter_map(|metric| {
-            let part = part_of(metric)?;
-            Some(self.logql_part(&asking, metric, part, steps))
-        }))
-        .await?;
+        let wanted: Vec<(&Metric, Part<'_>)> =
+            wanted.into_iter().filter_map(|metric| Some((metric, part_of(metric)?))).collect();
+        let mut sendings = Vec::with_capacity(wanted.len());
+        // Without steps, nothing is asked.
+        for (metric, part) in wanted.iter().filter(|_| steps.count > 0) {
+            let buckets = Buckets::new(steps, part.range.range_ns, part.range.offset_ns);
+            let body = LogBody::Range(RangeRequest {
+                query: metric.to_string(),
+                start_ns: steps.start_ns,
+                step_ns: steps.step_ns,
+                steps: u32::try_from(steps.count).unwrap_or(u32::MAX),
+                max_series: MAX_SERIES,
+            });
+            sendings.push(asking.prepare(buckets.times(), body)?);
+        }
+        let replies = try_join_all(sendings.into_iter().map(|sending| sending.send(self))).await?;
+        let mut answers = Vec::with_capacity(wanted.len());
+        let mut replies = replies.into_iter();
+        for (_, part) in &wanted {
+            let parts = asking.take_in(replies.next().unwrap_or_default())?;
+            answers.push(merged(&asking.budget, part, steps, parts)?);
+        }
         let evaluation = Evaluation { steps, budget: &asking.budget };
         let value = evaluation.evaluate(metric, &mut answers.into_iter())?;
         asking.budget.check()?;
@@ -216,71 +237,9 @@ impl Engine {
         })
     }
 
-    /// Series of a part that the shards do.
-    async fn logql_part(
-        &self,
-        asking: &Asking<'_>,
-        metric: &Metric,
-        part: Part<'_>,
-        steps: Steps,
-    ) -> Result<Vec<Series>> {
-        if steps.count == 0 {
-            return Ok(Vec::new());
-        }
-        let range = part.range;
-        let buckets = Buckets::new(steps, range.range_ns, range.offset_ns);
-        let body = LogBody::Range(RangeRequest {
-            query: metric.to_string(),
-            start_ns: steps.start_ns,
-            step_ns: steps.step_ns,
-            steps: u32::try_from(steps.count).unwrap_or(u32::MAX),
-            max_series: MAX_SERIES,
-        });
-        let mut merged: BTreeMap<LabelSet, Map<u64, State>> = BTreeMap::new();
-        for (_, answer) in asking.ask(buckets.times(), body).await? {
-            for series in answer.series {
-                let labels = LabelSet::from_flat(series.labels);
-                let of_series = merged.entry(labels).or_default();
-                let (mut ints, mut floats) = (series.ints.into_iter(), series.floats.into_iter());
-                for bucket in sums(&series.buckets)? {
-                    let state = State::read(range.op, range.unwrap.is_some(), &mut ints, &mut floats)?;
-                    asking.budget.hold(state.memory_bytes() + 16)?;
-                    match of_series.get_mut(&bucket) {
-                        Some(known) => known.merge(&state),
-                        None => drop(of_series.insert(bucket, state)),
-                    }
-                }
-                if merged.len() as u64 > MAX_SERIES {
-                    return Err(too_many_series(MAX_SERIES));
-                }
-            }
-        }
-        let columns = merged.len() as u64 + 1;
-        asking.budget.hold(columns.saturating_mul(steps.count as u64 * size_of::<Option<f64>>() as u64))?;
-        let mut out = Vec::with_capacity(merged.len());
-        for (labels, states) in merged {
-            asking.budget.check()?;
-            let values = (0..steps.count).map(|step| {
-                let mut window: Option<State> = None;
-                for state in buckets.of_window(step).filter_map(|bucket| states.get(&bucket)) {
-                    match &mut window {
-                        Some(window) => window.merge(state),
-                        None => window = Some(state.clone()),
-                    }
-                }
-                Some(window?.value(range.op, range.param, range.range_ns))
-            });
-            out.push(Series { labels, values: values.collect() });
-        }
-        if range.op == RangeOp::AbsentOverTime {
-            out = absent(&range.log.matchers, &out, steps.count);
-        }
-        Ok(out)
-    }
-
     /// Label sets of the streams that one of some selectors selects, sorted; without selectors, of all.
     pub async fn logql_streams(&self, query: &LogQuery, selectors: &[String]) -> Result<Vec<LabelSet>> {
-        let asking = Asking::new(self, query);
+        let mut asking = Asking::new(self, query);
         let body = LogBody::Streams(StreamsRequest { selectors: selectors.to_vec() });
         let mut all = std::collections::BTreeSet::new();
         for (_, answer) in asking.ask((query.start_ns, query.end_ns), body).await? {
@@ -299,7 +258,7 @@ impl Engine {
         if bucket_ns != 0 {
             check_buckets(query.start_ns, query.end_ns, bucket_ns)?;
         }
-        let asking = Asking::new(self, query);
+        let mut asking = Asking::new(self, query);
         let body = LogBody::Volume(VolumeRequest { selector: selector.to_owned(), bucket_ns });
         let mut all: BTreeMap<LabelSet, BTreeMap<u64, (u64, u64)>> = BTreeMap::new();
         for (_, answer) in asking.ask((query.start_ns, query.end_ns), body).await? {
@@ -322,6 +281,57 @@ impl Engine {
         let log = super::parse_log(&query.text)?;
         self.patterns(query, any_filter(), log.to_string(), bucket_ns, limit).await
     }
+}
+
+/// Series of a part of a query: the states of all shards merged, windows made of them.
+fn merged(
+    budget: &Budget,
+    part: &Part<'_>,
+    steps: Steps,
+    answers: Vec<(ShardId, LogAnswer)>,
+) -> Result<Vec<Series>> {
+    let range = part.range;
+    let buckets = Buckets::new(steps, range.range_ns, range.offset_ns);
+    let mut merged: BTreeMap<LabelSet, Map<u64, State>> = BTreeMap::new();
+    for (_, answer) in answers {
+        for series in answer.series {
+            let labels = LabelSet::from_flat(series.labels);
+            let of_series = merged.entry(labels).or_default();
+            let (mut ints, mut floats) = (series.ints.into_iter(), series.floats.into_iter());
+            for bucket in sums(&series.buckets)? {
+                let state = State::read(range.op, range.unwrap.is_some(), &mut ints, &mut floats)?;
+                budget.hold(state.memory_bytes() + 16)?;
+                match of_series.get_mut(&bucket) {
+                    Some(known) => known.merge(&state),
+                    None => drop(of_series.insert(bucket, state)),
+                }
+            }
+            if merged.len() as u64 > MAX_SERIES {
+                return Err(too_many_series(MAX_SERIES));
+            }
+        }
+    }
+    let columns = merged.len() as u64 + 1;
+    budget.hold(columns.saturating_mul(steps.count as u64 * size_of::<Option<f64>>() as u64))?;
+    let mut out = Vec::with_capacity(merged.len());
+    for (labels, states) in merged {
+        budget.check()?;
+        let values = (0..steps.count).map(|step| {
+            let mut window: Option<State> = None;
+            for state in buckets.of_window(step).filter_map(|bucket| states.get(&bucket)) {
+                match &mut window {
+                    Some(window) => window.merge(state),
+                    None => window = Some(state.clone()),
+                }
+            }
+            Some(window?.value(range.op, range.param, range.range_ns))
+        });
+        out.push(Series { labels, values: values.collect() });
+    }
+    if range.op == RangeOp::AbsentOverTime {
+        out = absent(&range.log.matchers, &out, steps.count);
+    }
+    Ok(out)
 }
 
 /// One series where there is nothing, with the labels that the selector asks for by value.
