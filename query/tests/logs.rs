@@ -340,6 +340,37 @@ proptest! {
     }
 
     #[test]
+    fn lines_come_in_order_and_only_so_many(records in records(60), limit in 1usize..20, newest_first: bool) {
+        let records = in_seconds(&records);
+        let text = "{service_name=~\"c.*\"} |= \"a\" | logfmt | took > 1";
+        for shards in SHARDS {
+            let (engine, _) = engine(shards, &records);
+            let query = LogQuery::new(TenantId::default(), text, 0, 19 * SECOND);
+            let request = LogqlRequest { query, when: When::Every { step_ns: SECOND }, limit, newest_first };
+            let LogqlAnswer::Lines(lines) = now(engine.logql(&request)).expect("lines") else { panic!("lines are due") };
+            let took = |r: &Record| r.1.body.text().split("took=").nth(1).and_then(|t| t.chars().next()?.to_digit(10));
+            let all: Vec<i64> = records
+                .iter()
+                .filter(|r| service(r).starts_with('c') && r.1.body.text().contains('a') && took(r) > Some(1))
+                .map(|r| r.1.time_ns)
+                .collect();
+            prop_assert_eq!(lines.len(), limit.min(all.len()));
+            let mut times = all;
+            times.sort_unstable();
+            if newest_first {
+                times.reverse();
+            }
+            times.truncate(limit);
+            prop_assert_eq!(lines.iter().map(|line| line.time_ns).collect::<Vec<_>>(), times);
+        }
+    }
+}
+
+proptest! {
+    // Many queries a case.
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
     fn logql_does_not_depend_on_the_number_of_shards(records in records(60), step in 1i64..7) {
         let records = in_seconds(&records);
         let queries = [
@@ -368,32 +399,6 @@ proptest! {
                 let found = ask(shards);
                 prop_assert!(close(&found, &one), "{text} on {shards} shards: {found:?}, not {one:?}");
             }
-        }
-    }
-
-    #[test]
-    fn lines_come_in_order_and_only_so_many(records in records(60), limit in 1usize..20, newest_first: bool) {
-        let records = in_seconds(&records);
-        let text = "{service_name=~\"c.*\"} |= \"a\" | logfmt | took > 1";
-        for shards in SHARDS {
-            let (engine, _) = engine(shards, &records);
-            let query = LogQuery::new(TenantId::default(), text, 0, 19 * SECOND);
-            let request = LogqlRequest { query, when: When::Every { step_ns: SECOND }, limit, newest_first };
-            let LogqlAnswer::Lines(lines) = now(engine.logql(&request)).expect("lines") else { panic!("lines are due") };
-            let took = |r: &Record| r.1.body.text().split("took=").nth(1).and_then(|t| t.chars().next()?.to_digit(10));
-            let all: Vec<i64> = records
-                .iter()
-                .filter(|r| service(r).starts_with('c') && r.1.body.text().contains('a') && took(r) > Some(1))
-                .map(|r| r.1.time_ns)
-                .collect();
-            prop_assert_eq!(lines.len(), limit.min(all.len()));
-            let mut times = all;
-            times.sort_unstable();
-            if newest_first {
-                times.reverse();
-            }
-            times.truncate(limit);
-            prop_assert_eq!(lines.iter().map(|line| line.time_ns).collect::<Vec<_>>(), times);
         }
     }
 }
