@@ -9,18 +9,22 @@ DATA ?= pharos-data
 NODES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fmt lint unit peers docs bench
+.PHONY: help run build ui test fmt lint unit peers pages docs bench bench-ui
 
 help: ## Lists the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | while IFS='|' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
 
 build: ## Builds the pharos binary
 	cargo build --locked -p server
 
-run: build ## Builds, and starts a cluster of three nodes with live data on this machine
+# Nothing is done where its sources are as they were. Without Node: make run NO_UI=1.
+ui: ## Builds the web UI (Node 20.19 or newer)
+	@$(if $(NO_UI),true,.ci/ui build)
+
+run: ui build ## Builds, and starts a cluster of three nodes with live data on this machine
 	@$(PHAROS) dev --nodes $(NODES) --data-dir $(DATA)
 
-test: peers fmt lint unit ## Runs everything that CI runs
+test: peers fmt lint pages unit ## Runs everything that CI runs
 
 fmt: ## Checks the formatting
 	cargo fmt --all -- --check
@@ -31,6 +35,10 @@ lint: ## Runs clippy; a warning is an error
 unit: build ## Runs all tests
 	PHAROS_BIN=$(PHAROS) cargo test --locked --workspace
 
+pages: ui build ## Checks and tests the web UI, in a real browser too
+	.ci/ui test
+	PHAROS_BIN=$(PHAROS) .ci/ui browser
+
 # Real Prometheus and node_exporter, against which answers are compared. Installed where that is possible; where it is
 # not, the tests that need them say so, and in CI fail.
 peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter)
@@ -40,7 +48,10 @@ docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew
 	PHAROS_BLESS=1 cargo test --locked -p server --lib the_committed
 	PHAROS_BLESS=1 cargo test --locked -p query --test docs
 
-bench: ## Measures ingest and queries with a release build, beside other stores that are installed
+bench: ui ## Measures ingest and queries with a release build, beside other stores that are installed
 	cargo build --locked --release -p server
 	$(RELEASE) bench compare $(if $(BENCH_QUERIES),--queries $(BENCH_QUERIES))
 	$(RELEASE) bench ingest --workload b
+
+bench-ui: ui build ## Measures the pages: sizes, and times in a real browser
+	PHAROS_BIN=$(PHAROS) .ci/ui bench

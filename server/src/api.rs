@@ -12,13 +12,16 @@ pub mod active;
 pub mod admin;
 pub mod body;
 pub mod cluster;
+mod columns;
 mod compress;
 pub mod cors;
+pub mod dashboards;
 mod discovery;
 pub mod envelope;
 mod federate;
 mod grpc;
 mod health;
+mod live;
 mod openapi;
 mod params;
 mod progress;
@@ -50,6 +53,7 @@ use crate::runtime::now_ms;
 use crate::telemetry::Metrics;
 
 use cluster::Operations;
+use dashboards::DashboardStore;
 pub use openapi::document as openapi_document;
 pub use params::Params;
 
@@ -57,6 +61,8 @@ pub use params::Params;
 pub struct Backend {
     /// The node, as operators and probes see it.
     pub operations: Arc<dyn Operations>,
+    /// Dashboards.
+    pub dashboards: Arc<dyn DashboardStore>,
     /// The query engine.
     pub queries: read::Queries,
     /// The ways in for data.
@@ -74,6 +80,8 @@ pub struct App {
     backend: OnceLock<Backend>,
     stopping: AtomicBool,
     requests: Arc<Semaphore>,
+    live_places: Arc<Semaphore>,
+    live_status: live::StatusCache,
     cors: cors::Cors,
 }
 
@@ -89,6 +97,8 @@ impl App {
             backend: OnceLock::new(),
             stopping: AtomicBool::new(false),
             requests,
+            live_places: Arc::new(Semaphore::new(live::MAX_SOCKETS)),
+            live_status: live::StatusCache::default(),
             cors,
         })
     }
@@ -148,8 +158,11 @@ fn with_layers(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Grafana probes for an alerting API by this very text.
-async fn not_found() -> Response {
+/// A page, or 404. Grafana probes for an alerting API by this very text.
+async fn not_found(request: Request) -> Response {
+    if let Some(page) = crate::assets::answer(&request) {
+        return page;
+    }
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "404 page not found\n")
         .into_response()
 }

@@ -5,6 +5,7 @@
 //! that decides what is stored, replicated or answered.
 //!
 //! ```text
+//! HTTP -> assets                                                            pages
 //! HTTP -> api (routes, auth, errors) -> ingest -> cluster::router           write
 //!                                    -> wiring -> query::Engine -> cluster  read
 //! peers <-> peer <-> cluster::Node          runtime: threads and tasks for all of it
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod assets;
 pub mod auth;
 pub mod cli;
 pub mod config;

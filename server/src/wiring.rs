@@ -1,6 +1,7 @@
 //! Where crates that do not know each other meet: `query`'s traits over `storage` and `cluster`, the node's operations
 //! for the HTTP surface.
 
+pub mod dashboards;
 pub mod operations;
 pub mod view;
 
@@ -31,6 +32,7 @@ use crate::runtime::pool::{Pool, PoolError};
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
+use dashboards::NodeDashboards;
 use operations::NodeOperations;
 use view::ShardView;
 
@@ -195,7 +197,12 @@ pub fn connect(
     let settings = IngestSettings::from_config(&config.ingest, &config.otlp, &config.http);
     let ingest =
         Ingest::new(Arc::new(router), IngestSettings { memory: memory.clone(), ..settings }, metrics);
-    Ok(Backend { operations: Arc::new(NodeOperations(Arc::clone(node))), queries, ingest })
+    Ok(Backend {
+        operations: Arc::new(NodeOperations(Arc::clone(node))),
+        dashboards: Arc::new(NodeDashboards(Arc::clone(node))),
+        queries,
+        ingest,
+    })
 }
 
 /// The cache of a node with little memory holds fewer series.

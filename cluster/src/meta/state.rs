@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use protocol::ids::{ClusterSecret, NodeId, SLOT_COUNT, ShardId, SlotId};
+use protocol::ids::{ClusterSecret, NodeId, SLOT_COUNT, ShardId, SlotId, TenantId};
 use serde::{Deserialize, Serialize};
+
+use super::dashboards::{DashboardSave, Dashboards};
 
 /// A member of one Raft group: a node and how often that node was given a replica of the group.
 ///
@@ -136,6 +138,9 @@ pub struct MetaState {
     pub moved_slots: BTreeMap<SlotId, ShardId>,
     /// Settings.
     pub settings: Settings,
+    /// What people share. Absent in files of before there were any.
+    #[serde(default, skip_serializing_if = "Dashboards::is_empty")]
+    pub dashboards: Dashboards,
     /// Counts applied commands that changed something; a cheap way to see news.
     pub version: u64,
 }
@@ -214,6 +219,17 @@ pub enum MetaCommand {
         /// Value; none removes it.
         value: Option<String>,
     },
+    /// Stores a version of a dashboard.
+    SaveDashboard(DashboardSave),
+    /// Deletes a dashboard with its versions.
+    DeleteDashboard {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        uid: String,
+        /// The newest version, as far as who deletes it knows.
+        expected: u64,
+    },
     /// Raises the encoder epoch. It never falls.
     SetEncoderEpoch {
         /// New epoch.
@@ -234,6 +250,16 @@ pub enum MetaOutcome {
         /// The id it had before, now retired.
         replaced: Option<NodeId>,
     },
+    /// The version of a dashboard that was stored.
+    Dashboard {
+        /// Its number.
+        version: u64,
+    },
+    /// The dashboard has another version than the one that was named. Nothing changed.
+    Stale {
+        /// Its newest; 0 when there is no such dashboard.
+        newest: u64,
+    },
     /// It does not fit the state. Nothing changed.
     Refused {
         /// Why.
@@ -242,7 +268,7 @@ pub enum MetaOutcome {
 }
 
 impl MetaOutcome {
-    fn refused(reason: impl Into<String>) -> Self {
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self::Refused { reason: reason.into() }
     }
 }
@@ -283,7 +309,7 @@ impl MetaState {
     /// Applies a command. Deterministic: nothing but the state and the command decides.
     pub fn apply(&mut self, command: &MetaCommand) -> MetaOutcome {
         let outcome = self.change(command);
-        if !matches!(outcome, MetaOutcome::Refused { .. }) {
+        if !matches!(outcome, MetaOutcome::Refused { .. } | MetaOutcome::Stale { .. }) {
             self.version += 1;
         }
         outcome
@@ -352,6 +378,10 @@ impl MetaState {
                     None => self.settings.values.remove(key),
                 };
                 MetaOutcome::Done
+            }
+            MetaCommand::SaveDashboard(save) => self.dashboards.save(save),
+            MetaCommand::DeleteDashboard { tenant, uid, expected } => {
+                self.dashboards.delete(tenant, uid, *expected)
             }
             MetaCommand::SetEncoderEpoch { epoch } => {
                 self.settings.encoder_epoch = self.settings.encoder_epoch.max(*epoch);

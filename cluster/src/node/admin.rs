@@ -25,8 +25,41 @@ impl<E: Env> Node<E> {
     async fn change(&self, command: MetaCommand, timeout: Duration) -> Result<(), ClusterError> {
         match self.propose_meta(command, timeout).await? {
             MetaOutcome::Refused { reason } => Err(refused(reason)),
-            MetaOutcome::Done | MetaOutcome::Node { .. } => Ok(()),
+            MetaOutcome::Stale { newest } => Err(refused(format!("its newest version is {newest}"))),
+            MetaOutcome::Done | MetaOutcome::Node { .. } | MetaOutcome::Dashboard { .. } => Ok(()),
         }
+    }
+
+    /// Stores a dashboard, or deletes it, and waits until this node shows it so. The outcome is [`MetaOutcome::Dashboard`]
+    /// or [`MetaOutcome::Done`], else why it was not done.
+    pub async fn change_dashboard(
+        &self,
+        command: MetaCommand,
+        timeout: Duration,
+    ) -> Result<MetaOutcome, ClusterError> {
+        let shown = match &command {
+            MetaCommand::SaveDashboard(save) => Some((save.tenant.clone(), save.uid.clone())),
+            MetaCommand::DeleteDashboard { tenant, uid, .. } => Some((tenant.clone(), uid.clone())),
+            _ => None,
+        };
+        let outcome = self.propose_meta(command, timeout).await?;
+        if let Some((tenant, uid)) = shown {
+            // A leader elsewhere applied it first; here it may take a moment, or others may have changed it since.
+            let here = || {
+                let meta = self.meta();
+                let newest =
+                    meta.dashboards.versions(&tenant, &uid).and_then(|v| v.last()).map(|v| v.version);
+                let done = match &outcome {
+                    MetaOutcome::Dashboard { version } => newest.is_some_and(|n| n >= *version),
+                    MetaOutcome::Done => newest.is_none(),
+                    _ => true,
+                };
+                if done { Ok(()) } else { Err("this node has not applied it yet".to_owned()) }
+            };
+            // It is committed whatever this node knows.
+            let _ = self.wait_until("a change of a dashboard", KNOWS_BY, here).await;
+        }
+        Ok(outcome)
     }
 
     /// Who leads and who lives, as this node has heard.

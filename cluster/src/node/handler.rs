@@ -243,7 +243,9 @@ impl<E: Env> Node<E> {
             MetaOutcome::Refused { reason } => {
                 Err(Refusal::Failed { kind: ErrorKind::Conflict, message: reason })
             }
-            MetaOutcome::Done => Err(failed("no id was given")),
+            MetaOutcome::Done | MetaOutcome::Dashboard { .. } | MetaOutcome::Stale { .. } => {
+                Err(failed("no id was given"))
+            }
         }
     }
 

@@ -8,17 +8,19 @@ use super::routes::{Param, Route, Verb, table};
 pub fn document() -> String {
     let mut paths = Map::new();
     for route in table() {
-        let mut item = Map::new();
-        if matches!(route.verb, Verb::Get | Verb::GetOrPost) {
-            item.insert("get".to_owned(), operation(&route, "get"));
+        let methods: &[&str] = match route.verb {
+            Verb::Get => &["get"],
+            Verb::Post => &["post"],
+            Verb::GetOrPost => &["get", "post"],
+            Verb::PostOrPut => &["post", "put"],
+            Verb::Put => &["put"],
+            Verb::Delete => &["delete"],
+        };
+        // Several rows may share a path.
+        let item = paths.entry(route.path).or_insert_with(|| json!({}));
+        for method in methods {
+            item[*method] = operation(&route, method);
         }
-        if route.verb != Verb::Get {
-            item.insert("post".to_owned(), operation(&route, "post"));
-        }
-        if route.verb == Verb::PostOrPut {
-            item.insert("put".to_owned(), operation(&route, "put"));
-        }
-        paths.insert(route.path.to_owned(), Value::Object(item));
     }
     let document = json!({
         "openapi": "3.1.0",

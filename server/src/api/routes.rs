@@ -6,10 +6,13 @@
 use std::sync::Arc;
 
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Router, middleware};
 
-use super::{App, admin, cluster, discovery, federate, health, prometheus, remote_read, status, write};
+use super::{
+    App, admin, cluster, dashboards, discovery, federate, health, live, prometheus, remote_read, status,
+    write,
+};
 use crate::auth::{self, Permission};
 
 /// Methods that a route answers.
@@ -23,6 +26,10 @@ pub enum Verb {
     GetOrPost,
     /// POST or PUT.
     PostOrPut,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
 }
 
 /// A parameter of a route.
@@ -88,6 +95,8 @@ where
         Verb::Post => post(handler),
         Verb::GetOrPost => get(handler.clone()).post(handler),
         Verb::PostOrPut => post(handler.clone()).put(handler),
+        Verb::Put => put(handler),
+        Verb::Delete => delete(handler),
     };
     Route { verb, path, permission, summary, params: params.into(), handler }
 }
@@ -105,7 +114,7 @@ const MATCH: Param = many("match[]", false, "A series selector; several are unit
 /// All routes.
 pub fn table() -> Vec<Route> {
     use Permission::{Administer, Observe, Public, Read, Write};
-    use Verb::{Get, GetOrPost, Post, PostOrPut};
+    use Verb::{Delete, Get, GetOrPost, Post, PostOrPut, Put};
     vec![
         route(
             Post,
@@ -387,6 +396,63 @@ pub fn table() -> Vec<Route> {
             "How many series there are, by metric, label and label pair, the largest first.",
             [may("limit", "Length of each list: 1 to 10000, 10 by default.")],
             status::tsdb,
+        ),
+        route(
+            Get,
+            "/api/v1/live",
+            Read,
+            "A WebSocket that pushes what a page subscribes to: the cluster's status, windows of expressions.",
+            [],
+            live::live,
+        ),
+        route(
+            Get,
+            "/api/v1/dashboards",
+            Read,
+            "The tenant's dashboards, without documents.",
+            [],
+            dashboards::list,
+        ),
+        route(
+            Get,
+            "/api/v1/dashboards/{uid}",
+            Read,
+            "The newest version of a dashboard, with its document.",
+            [path("uid", "Its name.")],
+            dashboards::get,
+        ),
+        route(
+            Put,
+            "/api/v1/dashboards/{uid}",
+            Write,
+            "Stores a version of a dashboard; 409 where it was made from another than the newest. The body is JSON: \
+             `expected` (that version, 0 for a new dashboard), `message`, `dashboard`.",
+            [path("uid", "Its name: 1 to 64 of [A-Za-z0-9_-].")],
+            dashboards::save,
+        ),
+        route(
+            Delete,
+            "/api/v1/dashboards/{uid}",
+            Write,
+            "Deletes a dashboard with its versions.",
+            [path("uid", "Its name."), need("expected", "Its newest version.")],
+            dashboards::delete,
+        ),
+        route(
+            Get,
+            "/api/v1/dashboards/{uid}/versions",
+            Read,
+            "The versions of a dashboard that are kept, the newest first.",
+            [path("uid", "Its name.")],
+            dashboards::versions,
+        ),
+        route(
+            Get,
+            "/api/v1/dashboards/{uid}/versions/{version}",
+            Read,
+            "A version of a dashboard, with its document.",
+            [path("uid", "Its name."), path("version", "The version's number.")],
+            dashboards::version,
         ),
         route(Get, "/api/v1/openapi.json", Public, "This document.", [], status::openapi),
         route(

@@ -129,7 +129,8 @@ async fn accept(
                     http.timer(TokioTimer::new())
                         .header_read_timeout(options.header_timeout)
                         .max_buf_size(MAX_BUFFER_BYTES);
-                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    // A connection may become a WebSocket, which then lives without it, in a place of its own.
+                    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
                     until_stopped!(connection, stop)
                 }
                 HttpVersion::Two => {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use ::cluster::meta::{MetaCommand, MetaOutcome};
 use ::cluster::router::{Prepared, RouteError, WriteReceipt};
 use bytes::Bytes;
 use protocol::ids::{ClusterSecret, TenantId};
@@ -117,6 +118,42 @@ impl MetricWriter for ImitatedRouter {
     }
 }
 
+/// Dashboards as the meta group keeps them, without one.
+#[derive(Default)]
+struct ImitatedDashboards(Mutex<::cluster::meta::MetaState>);
+
+impl ImitatedDashboards {
+    fn apply(&self, command: &MetaCommand) -> MetaOutcome {
+        self.0.lock().unwrap().apply(command)
+    }
+}
+
+impl dashboards::DashboardStore for ImitatedDashboards {
+    fn read(&self, look: &mut dyn FnMut(&::cluster::meta::dashboards::Dashboards)) {
+        look(&self.0.lock().unwrap().dashboards);
+    }
+
+    fn save(&self, save: ::cluster::meta::dashboards::DashboardSave) -> BoxFuture<'_, Result<u64, ApiError>> {
+        let (uid, expected) = (save.uid.clone(), save.expected);
+        let outcome = match self.apply(&MetaCommand::SaveDashboard(save)) {
+            MetaOutcome::Dashboard { version } => Ok(version),
+            MetaOutcome::Stale { newest } => Err(dashboards::stale(&uid, expected, newest)),
+            other => panic!("{other:?}"),
+        };
+        std::future::ready(outcome).boxed()
+    }
+
+    fn delete(&self, tenant: TenantId, uid: String, expected: u64) -> BoxFuture<'_, Result<(), ApiError>> {
+        let command = MetaCommand::DeleteDashboard { tenant, uid: uid.clone(), expected };
+        let outcome = match self.apply(&command) {
+            MetaOutcome::Done => Ok(()),
+            MetaOutcome::Stale { newest } => Err(dashboards::stale(&uid, expected, newest)),
+            other => panic!("{other:?}"),
+        };
+        std::future::ready(outcome).boxed()
+    }
+}
+
 struct Surface {
     app: Arc<App>,
     release: Arc<tokio::sync::Notify>,
@@ -150,6 +187,7 @@ impl Surface {
         let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
         self.app.connect(Backend {
             operations: Arc::new(Imitation { ready, deletes: Arc::clone(&self.deletes) }),
+            dashboards: Arc::<ImitatedDashboards>::default(),
             queries: Queries::new(
                 engine,
                 runtime,
@@ -668,4 +706,89 @@ async fn nothing_selected_is_nothing_federated() {
     assert_eq!(surface.get("/federate?match[]=up").await.0, 200);
     assert_eq!(surface.get("/federate?match[]=up%7B").await.0, 400);
     assert_eq!(surface.request("POST", "/api/v1/read", "", "garbage").await.0, 400);
+}
+
+#[tokio::test]
+async fn dashboards_are_saved_by_version() {
+    let surface = surface(|_| {}).await;
+    surface.connect_node(true);
+    let save =
+        |expected: u64, title: &str| json!({"expected": expected, "dashboard": {"title": title}}).to_string();
+    let path = "/api/v1/dashboards/hosts";
+    assert_eq!(surface.get(path).await.0, 404);
+    let (status, body) = surface.request("PUT", path, "", &save(0, "One")).await;
+    assert_eq!((status, body.contains("\"version\":1")), (200, true), "{body}");
+    assert_eq!(surface.request("PUT", path, "", &save(1, "Two")).await.0, 200);
+    let (status, body) = surface.request("PUT", path, "", &save(1, "Three")).await;
+    assert_eq!(status, 409, "{body}");
+    assert!(body.contains("version 2"), "{body}");
+    let (_, body) = surface.get(path).await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (&answer["data"]["dashboard"]["title"], &answer["data"]["version"]),
+        (&json!("Two"), &json!(2))
+    );
+    let (_, body) = surface.get(&format!("{path}/versions")).await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let titles: Vec<&Value> = answer["data"].as_array().unwrap().iter().map(|row| &row["title"]).collect();
+    assert_eq!(titles, ["Two", "One"]);
+    let (_, body) = surface.get(&format!("{path}/versions/1")).await;
+    assert!(body.contains("\"title\":\"One\""), "{body}");
+    assert_eq!(surface.get(&format!("{path}/versions/9")).await.0, 404);
+    assert_eq!(surface.get(&format!("{path}/versions/x")).await.0, 400);
+    // Another tenant has its own.
+    let (_, body) = surface.request("GET", "/api/v1/dashboards", "X-Scope-OrgID: other\r\n", "").await;
+    assert!(body.contains("\"data\":[]"), "{body}");
+    for (method, path, body, expected) in [
+        ("PUT", "/api/v1/dashboards/a%20b", save(0, "x"), 400),
+        ("PUT", "/api/v1/dashboards/a", "{}".to_owned(), 400),
+        ("PUT", "/api/v1/dashboards/a", save(0, ""), 400),
+        ("DELETE", path, String::new(), 400),
+        ("DELETE", "/api/v1/dashboards/hosts?expected=1", String::new(), 409),
+        ("DELETE", "/api/v1/dashboards/none?expected=1", String::new(), 404),
+        ("DELETE", "/api/v1/dashboards/hosts?expected=2", String::new(), 200),
+    ] {
+        let (status, answer) = surface.request(method, path, "", &body).await;
+        assert_eq!(status, expected, "{method} {path} {body}: {answer}");
+    }
+    assert_eq!(surface.get(path).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_live_socket_pushes_the_cluster() {
+    let surface = surface(|_| {}).await;
+    surface.connect_node(true);
+    let (status, _) = surface.get("/api/v1/live").await;
+    assert_eq!(status, 426, "no upgrade was asked for");
+    let upgrade = |origin: &str| {
+        format!(
+            "GET /api/v1/live HTTP/1.1\r\nHost: x\r\n{origin}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(surface.server.addr).await.unwrap();
+    stream.write_all(upgrade("Origin: http://elsewhere\r\n").as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 403");
+
+    let mut stream = TcpStream::connect(surface.server.addr).await.unwrap();
+    stream.write_all(upgrade("Origin: http://x\r\n").as_bytes()).await.unwrap();
+    let wish = br#"{"do":"subscribe","id":7,"topic":"cluster"}"#;
+    // A frame of text from a client: final, masked, by a mask of zeros.
+    let mut frame = vec![0x81, 0x80 | u8::try_from(wish.len()).unwrap(), 0, 0, 0, 0];
+    frame.extend_from_slice(wish);
+    stream.write_all(&frame).await.unwrap();
+    let wanted = br#"{"id":7,"dropped":0,"data":{"node":1}}"#;
+    let mut seen = Vec::new();
+    let read = async {
+        while !seen.windows(wanted.len()).any(|window| window == wanted) {
+            let mut piece = [0; 256];
+            let count = stream.read(&mut piece).await.unwrap();
+            assert!(count > 0, "closed after {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&piece[..count]);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("the status comes");
+    assert!(seen.starts_with(b"HTTP/1.1 101"));
 }

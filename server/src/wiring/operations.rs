@@ -28,7 +28,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A node, as its operators see it.
 pub struct NodeOperations(pub Arc<Node<TokioEnv>>);
 
-fn answer<T>(result: Result<T, ClusterError>) -> Result<T, ApiError> {
+pub(super) fn answer<T>(result: Result<T, ClusterError>) -> Result<T, ApiError> {
     result.map_err(|error| match error.kind() {
         ErrorKind::Internal | ErrorKind::Corruption => ApiError::internal(&error),
         kind => ApiError::new(kind, chain(&error)),

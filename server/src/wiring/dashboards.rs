@@ -1,0 +1,83 @@
+//! Dashboards of the HTTP surface, kept in the meta group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::error::ClusterError;
+use cluster::meta::dashboards::{DashboardSave, DashboardVersion, Dashboards};
+use cluster::meta::{MetaCommand, MetaOutcome};
+use cluster::node::Node;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use protocol::error::ErrorKind;
+use protocol::ids::TenantId;
+
+use crate::api::dashboards::{DashboardStore, stale};
+use crate::error::ApiError;
+use crate::runtime::TokioEnv;
+
+use super::operations::answer;
+
+/// How long a save may look for the meta group's leader.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The dashboards that this node has.
+pub struct NodeDashboards(pub Arc<Node<TokioEnv>>);
+
+impl NodeDashboards {
+    fn newest(&self, tenant: &TenantId, uid: &str) -> Option<Arc<DashboardVersion>> {
+        self.0.meta().dashboards.versions(tenant, uid).and_then(|versions| versions.last().cloned())
+    }
+}
+
+fn odd(outcome: MetaOutcome) -> ApiError {
+    match outcome {
+        MetaOutcome::Refused { reason } => ApiError::new(ErrorKind::LimitExceeded, reason),
+        other => {
+            let reason = format!("the meta group answered {other:?}");
+            ApiError::internal(&ClusterError::Refused { reason })
+        }
+    }
+}
+
+impl DashboardStore for NodeDashboards {
+    fn read(&self, look: &mut dyn FnMut(&Dashboards)) {
+        look(&self.0.meta().dashboards);
+    }
+
+    fn save(&self, save: DashboardSave) -> BoxFuture<'_, Result<u64, ApiError>> {
+        async move {
+            let command = MetaCommand::SaveDashboard(save.clone());
+            match answer(self.0.change_dashboard(command, TIMEOUT).await)? {
+                MetaOutcome::Dashboard { version } => Ok(version),
+                MetaOutcome::Stale { newest } => {
+                    // An answer may be lost on its way and the command be sent again: then it is its own first sending
+                    // that it finds.
+                    let last = self.newest(&save.tenant, &save.uid);
+                    let is_own = last.is_some_and(|last| {
+                        last.version == save.expected + 1
+                            && last.updated_ms == save.updated_ms
+                            && last.document == save.document
+                    });
+                    if is_own { Ok(newest) } else { Err(stale(&save.uid, save.expected, newest)) }
+                }
+                other => Err(odd(other)),
+            }
+        }
+        .boxed()
+    }
+
+    fn delete(&self, tenant: TenantId, uid: String, expected: u64) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move {
+            let command = MetaCommand::DeleteDashboard { tenant, uid: uid.clone(), expected };
+            match answer(self.0.change_dashboard(command, TIMEOUT).await)? {
+                MetaOutcome::Done => Ok(()),
+                // As above: it is gone, which is what was asked for.
+                MetaOutcome::Stale { newest: 0 } => Ok(()),
+                MetaOutcome::Stale { newest } => Err(stale(&uid, expected, newest)),
+                other => Err(odd(other)),
+            }
+        }
+        .boxed()
+    }
+}

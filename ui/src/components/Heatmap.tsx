@@ -1,0 +1,232 @@
+// A heatmap on a canvas: columns are steps, rows buckets, colour the count. Painted as one image and scaled by the
+// browser, so that a thousand columns cost what ten do.
+
+import { useEffect, useMemo, useRef, useState } from 'react';
+import type { Heat } from '../lib/heatmap';
+import { formatMoment, type Range } from '../lib/time';
+import { formatValue } from '../lib/units';
+import { useTheme } from '../state/theme';
+
+const LEFT = 64;
+const BOTTOM = 24;
+
+/** From nothing to most: dark to bright on dark, pale to deep on light; both read without hue. */
+const RAMPS: Record<string, [number, number, number][]> = {
+  dark: [
+    [24, 32, 44],
+    [31, 58, 102],
+    [62, 88, 190],
+    [140, 92, 214],
+    [232, 104, 142],
+    [250, 176, 92],
+    [252, 244, 180],
+  ],
+  light: [
+    [240, 243, 248],
+    [190, 214, 240],
+    [110, 168, 222],
+    [52, 112, 190],
+    [60, 62, 150],
+    [84, 26, 110],
+    [60, 8, 60],
+  ],
+};
+
+/** A colour of the ramp; `share` from 0 to 1. */
+export function ramp(theme: string, share: number): [number, number, number] {
+  const stops = RAMPS[theme] ?? RAMPS.dark!;
+  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const low = Math.floor(at);
+  const [a, b] = [stops[low]!, stops[Math.min(low + 1, stops.length - 1)]!];
+  const part = at - low;
+  return [0, 1, 2].map((i) => Math.round(a[i]! + (b[i]! - a[i]!) * part)) as [number, number, number];
+}
+
+interface Hover {
+  column: number;
+  row: number;
+  x: number;
+  y: number;
+}
+
+export function Heatmap({
+  heat,
+  range,
+  utc,
+  height,
+  unit,
+  onZoom,
+  dimmed,
+  label,
+}: {
+  heat: Heat;
+  range: Range;
+  utc: boolean;
+  height: number;
+  unit?: string;
+  onZoom?: (range: Range) => void;
+  dimmed?: boolean;
+  label: string;
+}) {
+  const box = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [width, setWidth] = useState(0);
+  const [hover, setHover] = useState<Hover | null>(null);
+  const [drag, setDrag] = useState<{ from: number; to: number } | null>(null);
+  const theme = useTheme();
+
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const observer = new ResizeObserver(([entry]) => entry && setWidth(Math.floor(entry.contentRect.width)));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+
+  const image = useMemo(() => {
+    const [columns, rows] = [heat.times.length, heat.rows.length];
+    if (columns === 0 || rows === 0 || typeof ImageData === 'undefined') return null;
+    const data = new ImageData(columns, rows);
+    // Counts spread over orders of magnitude: the square root keeps the rare ones visible.
+    const most = Math.sqrt(heat.max || 1);
+    heat.rows.forEach((row, r) => {
+      const line = rows - 1 - r;
+      row.counts.forEach((count, c) => {
+        if (!count) return;
+        const [red, green, blue] = ramp(theme, 0.12 + 0.88 * (Math.sqrt(count) / most));
+        data.data.set([red, green, blue, 255], (line * columns + c) * 4);
+      });
+    });
+    return data;
+  }, [heat, theme]);
+
+  const plotWidth = Math.max(0, width - LEFT - 8);
+  const plotHeight = Math.max(0, height - BOTTOM - 6);
+  const xOf = (ms: number): number => LEFT + ((ms - range.from) / (range.to - range.from)) * plotWidth;
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: painted from the image and the sizes
+  useEffect(() => {
+    const context = canvas.current?.getContext('2d');
+    if (!context || !image || width === 0) return;
+    const scale = devicePixelRatio;
+    context.canvas.width = width * scale;
+    context.canvas.height = height * scale;
+    const source = document.createElement('canvas');
+    source.width = image.width;
+    source.height = image.height;
+    source.getContext('2d')?.putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    // A step's column stands for the step before it: it ends at its moment.
+    const [left, right] = [xOf(heat.times[0]! - heat.step), xOf(heat.times.at(-1)!)];
+    context.save();
+    context.beginPath();
+    context.rect(LEFT * scale, 6 * scale, plotWidth * scale, plotHeight * scale);
+    context.clip();
+    context.drawImage(source, left * scale, 6 * scale, (right - left) * scale, plotHeight * scale);
+    context.restore();
+  }, [image, width, height, range]);
+
+  const bound = (value: number): string => formatValue(value, unit);
+  const labelled = heat.rows.length <= 14 ? 1 : Math.ceil(heat.rows.length / 12);
+  const ticks = Array.from({ length: 6 }, (_, i) => range.from + ((range.to - range.from) * (i + 0.5)) / 6);
+  const cell = hover ? heat.rows[hover.row] : undefined;
+  const count = hover && cell ? cell.counts[hover.column] : undefined;
+
+  const place = (event: React.PointerEvent): { ms: number; hover: Hover | null } => {
+    const rect = box.current!.getBoundingClientRect();
+    const [x, y] = [event.clientX - rect.left, event.clientY - rect.top];
+    const ms = range.from + ((x - LEFT) / plotWidth) * (range.to - range.from);
+    const column = Math.ceil((ms - heat.times[0]!) / heat.step);
+    const row = heat.rows.length - 1 - Math.floor(((y - 6) / plotHeight) * heat.rows.length);
+    const inside =
+      x >= LEFT &&
+      y >= 6 &&
+      y <= 6 + plotHeight &&
+      column >= 0 &&
+      column < heat.times.length &&
+      row >= 0 &&
+      row < heat.rows.length;
+    return { ms, hover: inside ? { column, row, x, y } : null };
+  };
+
+  return (
+    <div
+      ref={box}
+      className={`heatmap ${dimmed ? 'is-dimmed' : ''}`}
+      style={{ height }}
+      role="img"
+      aria-label={`${label}: heatmap of ${heat.rows.length} buckets and ${heat.times.length} steps`}
+      data-testid="heatmap"
+      onPointerMove={(event) => {
+        const at = place(event);
+        setHover(at.hover);
+        if (drag) setDrag({ ...drag, to: at.ms });
+      }}
+      onPointerDown={(event) => {
+        const at = place(event);
+        if (at.hover && onZoom) setDrag({ from: at.ms, to: at.ms });
+      }}
+      onPointerUp={() => {
+        if (drag && onZoom && Math.abs(xOf(drag.to) - xOf(drag.from)) > 4) {
+          onZoom({ from: Math.min(drag.from, drag.to), to: Math.max(drag.from, drag.to) });
+        }
+        setDrag(null);
+      }}
+      onPointerLeave={() => {
+        setHover(null);
+        setDrag(null);
+      }}
+    >
+      <canvas ref={canvas} style={{ width, height }} />
+      {heat.rows.map((row, r) =>
+        r % labelled === 0 ? (
+          <span
+            key={`${row.lower}:${row.upper}`}
+            className="heat-bound"
+            style={{
+              top: 6 + plotHeight * (1 - (r + 1) / heat.rows.length) + plotHeight / heat.rows.length / 2,
+              width: LEFT - 8,
+            }}
+          >
+            ≤ {bound(row.upper)}
+          </span>
+        ) : null,
+      )}
+      {ticks.map((ms) => (
+        <span key={ms} className="heat-time" style={{ left: xOf(ms) }}>
+          {formatMoment(ms, utc).slice(
+            range.to - range.from > 86_400_000 ? 5 : 11,
+            range.to - range.from > 600_000 ? 16 : 19,
+          )}
+        </span>
+      ))}
+      {drag && (
+        <span
+          className="heat-select"
+          style={{
+            left: Math.min(xOf(drag.from), xOf(drag.to)),
+            width: Math.abs(xOf(drag.to) - xOf(drag.from)),
+            top: 6,
+            height: plotHeight,
+          }}
+        />
+      )}
+      {hover && cell && (
+        <div
+          className="chart-tip"
+          style={{ left: hover.x + 180 > width ? hover.x - 190 : hover.x + 14, top: Math.min(hover.y, height - 70) }}
+        >
+          <div className="chart-tip-time">{formatMoment(heat.times[hover.column]!, utc)}</div>
+          <div className="chart-tip-row">
+            <span className="chart-tip-name">
+              {bound(cell.lower)} to {bound(cell.upper)}
+            </span>
+            <span className="chart-tip-value">
+              {count === null || count === undefined ? 'nothing' : formatValue(count)}
+            </span>
+          </div>
+        </div>
+      )}
+    </div>
+  );
+}

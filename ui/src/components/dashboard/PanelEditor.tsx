@@ -1,0 +1,446 @@
+// A panel while it is edited: how it looks above, what it asks below, how it draws beside.
+
+import { Eye, EyeOff, Plus, Trash2 } from 'lucide-react';
+import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from 'react';
+import {
+  type FieldLook,
+  PANEL_KINDS,
+  type Panel,
+  type PanelOptions,
+  type PanelQuery,
+  type Reducer,
+  refName,
+  type Variable,
+} from '../../lib/dashboard/model';
+import { UNITS } from '../../lib/units';
+import { Button, Field, IconButton, Input, Segmented, Select } from '../ui';
+import { PanelBody, type PanelContext } from './PanelView';
+
+const PromqlEditor = lazy(() => import('../PromqlEditor'));
+
+export default function PanelEditor({
+  panel,
+  variables,
+  context,
+  onChange,
+}: {
+  panel: Panel;
+  variables: Variable[];
+  context: PanelContext;
+  onChange: (panel: Panel, what: string) => void;
+}) {
+  const box = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(0);
+  useEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const observer = new ResizeObserver(([entry]) => entry && setWidth(Math.floor(entry.contentRect.width)));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  // What is typed is asked when it is run, not at each key.
+  const [drafts, setDrafts] = useState<PanelQuery[]>(panel.queries);
+  const known = useRef(panel.queries);
+  useEffect(() => {
+    if (known.current !== panel.queries) {
+      known.current = panel.queries;
+      setDrafts(panel.queries);
+    }
+  }, [panel.queries]);
+  const set = (part: Partial<Panel>, what: string) => onChange({ ...panel, ...part }, what);
+  const option = (part: Partial<PanelOptions>, what = Object.keys(part)[0] ?? 'option') =>
+    set({ options: clean({ ...panel.options, ...part }) }, what);
+  const run = (queries = drafts) => {
+    known.current = queries;
+    if (JSON.stringify(queries) !== JSON.stringify(panel.queries)) set({ queries }, 'queries');
+  };
+  const change = (i: number, part: Partial<PanelQuery>, now = false) => {
+    const next = drafts.map((q, j) => (j === i ? clean({ ...q, ...part }) : q));
+    setDrafts(next);
+    if (now) run(next);
+  };
+  return (
+    <div className="panel-editor">
+      <div className="panel-editor-main">
+        <div className="panel-preview" ref={box} data-testid="preview">
+          {width > 40 && <PanelBody panel={panel} context={context} height={300} width={width - 24} />}
+        </div>
+        {panel.kind === 'text' ? (
+          <textarea
+            className="input"
+            rows={14}
+            aria-label="Text in Markdown"
+            value={panel.options.text ?? ''}
+            onChange={(e) => option({ text: e.target.value })}
+          />
+        ) : (
+          <div className="queries">
+            {drafts.map((query, i) => (
+              <div key={query.ref} className="panel-query">
+                <div className="query-row">
+                  <span className="query-letter">{query.ref}</span>
+                  <div className="query-box">
+                    <Suspense fallback={<div className="promql-editor is-loading" />}>
+                      <PromqlEditor
+                        value={query.expr}
+                        onChange={(expr) => change(i, { expr })}
+                        onRun={() => run()}
+                        label={`Query ${query.ref}`}
+                      />
+                    </Suspense>
+                  </div>
+                  <IconButton
+                    icon={query.hidden ? EyeOff : Eye}
+                    label={query.hidden ? 'Not asked; ask it' : 'Asked; leave it out'}
+                    onClick={() => change(i, { hidden: query.hidden ? undefined : true }, true)}
+                  />
+                  <IconButton
+                    icon={Trash2}
+                    label="Remove the query"
+                    disabled={drafts.length === 1}
+                    onClick={() => {
+                      const next = drafts.filter((_, j) => j !== i);
+                      setDrafts(next);
+                      run(next);
+                    }}
+                  />
+                </div>
+                <div className="panel-query-more">
+                  <label className="check">
+                    Legend
+                    <Input
+                      value={query.legend ?? ''}
+                      placeholder="by itself, or {{label}}"
+                      onChange={(e) => change(i, { legend: e.target.value || undefined })}
+                      onBlur={() => run()}
+                    />
+                  </label>
+                  <label className="check">
+                    Least step
+                    <Input
+                      className="short"
+                      value={query.step ?? ''}
+                      placeholder="auto"
+                      onChange={(e) => change(i, { step: e.target.value || undefined })}
+                      onBlur={() => run()}
+                    />
+                  </label>
+                  <label className="check">
+                    <input
+                      type="checkbox"
+                      checked={query.instant ?? false}
+                      onChange={(e) => change(i, { instant: e.target.checked || undefined }, true)}
+                    />
+                    only at the end of the range
+                  </label>
+                </div>
+              </div>
+            ))}
+            <div className="query-bar">
+              <Button look="primary" onClick={() => run()}>
+                Run
+              </Button>
+              <Button
+                icon={Plus}
+                onClick={() => {
+                  const taken = new Set(drafts.map((q) => q.ref));
+                  let at = drafts.length;
+                  while (taken.has(refName(at))) at++;
+                  setDrafts([...drafts, { ref: refName(at), expr: '' }]);
+                }}
+              >
+                Add a query
+              </Button>
+            </div>
+          </div>
+        )}
+      </div>
+      <aside className="panel-editor-side" aria-label="Options">
+        <Group title="Panel">
+          <Field label="Kind">
+            <Select value={panel.kind} onChange={(e) => set({ kind: e.target.value as Panel['kind'] }, 'kind')}>
+              {PANEL_KINDS.filter((k) => k.id !== 'row').map((k) => (
+                <option key={k.id} value={k.id}>
+                  {k.label}
+                </option>
+              ))}
+            </Select>
+          </Field>
+          <Field label="Title">
+            <Input value={panel.title} onChange={(e) => set({ title: e.target.value }, 'title')} />
+          </Field>
+          <Field label="Description">
+            <Input
+              value={panel.description ?? ''}
+              onChange={(e) => set({ description: e.target.value || undefined }, 'description')}
+            />
+          </Field>
+          <Field label="Repeat for each value of">
+            <Select
+              value={panel.repeat?.variable ?? ''}
+              onChange={(e) =>
+                set({ repeat: e.target.value ? { ...panel.repeat, variable: e.target.value } : undefined }, 'repeat')
+              }
+            >
+              <option value="">nothing</option>
+              {variables.map((v) => (
+                <option key={v.name} value={v.name}>
+                  {v.name}
+                </option>
+              ))}
+            </Select>
+          </Field>
+        </Group>
+        {panel.kind !== 'text' && <LookGroup options={panel.options} option={option} />}
+        {panel.kind === 'timeseries' && <LineGroup options={panel.options} option={option} />}
+        {(panel.kind === 'stat' || panel.kind === 'gauge' || panel.kind === 'bar') && (
+          <FigureGroup panel={panel} option={option} />
+        )}
+        {panel.kind !== 'text' && panel.kind !== 'heatmap' && (
+          <ThresholdGroup options={panel.options} option={option} lines={panel.kind === 'timeseries'} />
+        )}
+      </aside>
+    </div>
+  );
+}
+
+function clean<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as T;
+}
+
+type SetOption = (part: Partial<PanelOptions>, what?: string) => void;
+
+function Group({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section className="option-group">
+      <h3>{title}</h3>
+      {children}
+    </section>
+  );
+}
+
+const number = (text: string): number | undefined =>
+  text.trim() === '' || !Number.isFinite(Number(text)) ? undefined : Number(text);
+
+function NumberField({
+  label,
+  value,
+  onChange,
+  placeholder = 'auto',
+}: {
+  label: string;
+  value: number | undefined;
+  onChange: (value: number | undefined) => void;
+  placeholder?: string;
+}) {
+  return (
+    <Field label={label}>
+      <Input
+        type="number"
+        value={value ?? ''}
+        placeholder={placeholder}
+        onChange={(e) => onChange(number(e.target.value))}
+      />
+    </Field>
+  );
+}
+
+function LookGroup({ options, option }: { options: PanelOptions; option: SetOption }) {
+  const known = UNITS.some((u) => u.id === (options.unit ?? 'short'));
+  return (
+    <Group title="Values">
+      <Field label="Unit">
+        <Select value={options.unit ?? 'short'} onChange={(e) => option({ unit: e.target.value })}>
+          {!known && <option value={options.unit}>{options.unit}</option>}
+          {UNITS.map((u) => (
+            <option key={u.id} value={u.id}>
+              {u.name}
+            </option>
+          ))}
+        </Select>
+      </Field>
+      <div className="three">
+        <NumberField label="Decimals" value={options.decimals} onChange={(decimals) => option({ decimals })} />
+        <NumberField label="From" value={options.min} onChange={(min) => option({ min })} />
+        <NumberField label="To" value={options.max} onChange={(max) => option({ max })} />
+      </div>
+    </Group>
+  );
+}
+
+function LineGroup({ options, option }: { options: PanelOptions; option: SetOption }) {
+  return (
+    <Group title="Drawing">
+      <Segmented
+        label="Drawn as"
+        value={options.draw ?? 'line'}
+        choices={[
+          { id: 'line', label: 'Lines' },
+          { id: 'bars', label: 'Bars' },
+          { id: 'points', label: 'Points' },
+        ]}
+        onChange={(id) => option({ draw: id as FieldLook['draw'] })}
+      />
+      <Segmented
+        label="Stacked"
+        value={options.stack ?? 'none'}
+        choices={[
+          { id: 'none', label: 'Apart' },
+          { id: 'normal', label: 'Stacked' },
+          { id: 'percent', label: 'Of 100 %' },
+        ]}
+        onChange={(id) => option({ stack: id as FieldLook['stack'] })}
+      />
+      <div className="three">
+        <NumberField
+          label="Fill (0 to 1)"
+          value={options.fill}
+          onChange={(fill) => option({ fill: fill === undefined ? undefined : Math.min(Math.max(fill, 0), 1) })}
+        />
+        <NumberField label="Line width" value={options.lineWidth} onChange={(lineWidth) => option({ lineWidth })} />
+      </div>
+      <label className="check">
+        <input
+          type="checkbox"
+          checked={options.stepped ?? false}
+          onChange={(e) => option({ stepped: e.target.checked || undefined })}
+        />
+        Steps instead of slopes
+      </label>
+      <label className="check">
+        <input
+          type="checkbox"
+          checked={options.log ?? false}
+          onChange={(e) => option({ log: e.target.checked || undefined })}
+        />
+        Logarithmic
+      </label>
+      <Field label="Legend">
+        <Select
+          value={options.legend ?? 'list'}
+          onChange={(e) => option({ legend: e.target.value as PanelOptions['legend'] })}
+        >
+          <option value="list">Names</option>
+          <option value="table">Table with numbers</option>
+          <option value="none">None</option>
+        </Select>
+      </Field>
+    </Group>
+  );
+}
+
+function FigureGroup({ panel, option }: { panel: Panel; option: SetOption }) {
+  const { options } = panel;
+  return (
+    <Group title="Figure">
+      <Field label="Of a series show">
+        <Select value={options.reduce ?? 'last'} onChange={(e) => option({ reduce: e.target.value as Reducer })}>
+          {[
+            ['last', 'the last value'],
+            ['mean', 'the average'],
+            ['max', 'the largest'],
+            ['min', 'the smallest'],
+            ['sum', 'the sum'],
+            ['delta', 'the change'],
+            ['range', 'the spread'],
+            ['first', 'the first value'],
+            ['count', 'the number of values'],
+          ].map(([id, label]) => (
+            <option key={id} value={id}>
+              {label}
+            </option>
+          ))}
+        </Select>
+      </Field>
+      {panel.kind === 'stat' && (
+        <>
+          <Segmented
+            label="Colour"
+            value={options.colourBy ?? 'value'}
+            choices={[
+              { id: 'none', label: 'Plain' },
+              { id: 'value', label: 'Value' },
+              { id: 'background', label: 'Background' },
+            ]}
+            onChange={(id) => option({ colourBy: id as PanelOptions['colourBy'] })}
+          />
+          <label className="check">
+            <input
+              type="checkbox"
+              checked={options.sparkline ?? false}
+              onChange={(e) => option({ sparkline: e.target.checked || undefined })}
+            />
+            Its course in the background
+          </label>
+        </>
+      )}
+    </Group>
+  );
+}
+
+function ThresholdGroup({ options, option, lines }: { options: PanelOptions; option: SetOption; lines: boolean }) {
+  const steps = options.thresholds ?? [];
+  const change = (next: NonNullable<FieldLook['thresholds']>) =>
+    option({ thresholds: next.length > 0 ? next : undefined }, 'thresholds');
+  return (
+    <Group title="Thresholds">
+      {steps.map((step, i) => (
+        <div key={i} className="threshold-row">
+          {step.value === null ? (
+            <span className="muted">base</span>
+          ) : (
+            <Input
+              type="number"
+              aria-label="From this value on"
+              value={step.value}
+              onChange={(e) =>
+                change(steps.map((s, j) => (j === i ? { ...s, value: number(e.target.value) ?? 0 } : s)))
+              }
+            />
+          )}
+          <Select
+            aria-label="Colour"
+            value={step.colour}
+            onChange={(e) => change(steps.map((s, j) => (j === i ? { ...s, colour: e.target.value } : s)))}
+          >
+            {[...new Set(['green', 'yellow', 'orange', 'red', 'blue', 'purple', step.colour])].map((c) => (
+              <option key={c} value={c}>
+                {c}
+              </option>
+            ))}
+          </Select>
+          <IconButton
+            icon={Trash2}
+            label="Remove the threshold"
+            onClick={() => change(steps.filter((_, j) => j !== i))}
+          />
+        </div>
+      ))}
+      <Button
+        icon={Plus}
+        onClick={() =>
+          change(
+            steps.length === 0
+              ? [
+                  { value: null, colour: 'green' },
+                  { value: 80, colour: 'red' },
+                ]
+              : [...steps, { value: (steps.at(-1)?.value ?? 0) + 10, colour: 'red' }],
+          )
+        }
+      >
+        Add a threshold
+      </Button>
+      {lines && steps.length > 0 && (
+        <label className="check">
+          <input
+            type="checkbox"
+            checked={options.showThresholds ?? false}
+            onChange={(e) => option({ showThresholds: e.target.checked || undefined })}
+          />
+          Draw them as lines
+        </label>
+      )}
+    </Group>
+  );
+}

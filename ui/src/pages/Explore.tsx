@@ -1,0 +1,520 @@
+// Ask in PromQL: several queries, as chart, table, heatmap or plan. All of it is in the address.
+
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useNavigate, useSearch } from '@tanstack/react-router';
+import {
+  ChartLine,
+  Grid3x3,
+  History,
+  LayoutDashboard,
+  ListTree,
+  Play,
+  Plus,
+  Sparkles,
+  Table2,
+  Trash2,
+  WandSparkles,
+} from 'lucide-react';
+import { lazy, Suspense, useEffect, useMemo, useRef, useState } from 'react';
+import { formatQuery, type MatrixSeries, queryExemplars } from '../api/prometheus';
+import { Chart, type ExemplarDot } from '../components/Chart';
+import { Dialog, Popover } from '../components/floating';
+import { Legend } from '../components/Legend';
+import { NoData } from '../components/NoData';
+import { StatsLine } from '../components/QueryInfo';
+import { PageHead } from '../components/Shell';
+import { Empty, ErrorBox, RemarkList, Skeleton, SlowNote } from '../components/states';
+import { Button, CopyButton, IconButton, Panel, Segmented, Select, Tabs } from '../components/ui';
+import { frameOf, parseValue } from '../lib/frame';
+import { heatOf, isHistogram } from '../lib/heatmap';
+import { formatDuration, formatMoment, niceStep, parseDuration } from '../lib/time';
+import { formatValue } from '../lib/units';
+import type { ExploreSearch } from '../routes';
+import { useClock, useRange } from '../state/clock';
+import { usePrefs } from '../state/prefs';
+import { aligned, useRangeQueries } from '../state/queries';
+
+const PromqlEditor = lazy(() => import('../components/PromqlEditor'));
+const Heatmap = lazy(async () => ({ default: (await import('../components/Heatmap')).Heatmap }));
+const ExplainTree = lazy(async () => ({ default: (await import('../components/ExplainTree')).ExplainTree }));
+const TableView = lazy(() => import('../components/TableView'));
+
+const STARTERS = [
+  { query: 'sum by (instance) (rate(process_cpu_seconds_total[1m]))', what: 'Processor time by node' },
+  { query: 'process_resident_memory_bytes', what: 'Memory by node' },
+  {
+    query: 'histogram_quantile(0.95, sum by (le, route) (rate(pharos_http_request_duration_seconds_bucket[5m])))',
+    what: '95th percentile of requests by route',
+  },
+  { query: 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))', what: 'Syncs of the log: a heatmap' },
+  { query: 'topk(10, count by (__name__) ({__name__!=""}))', what: 'Metrics with the most series' },
+];
+
+/** The unit of the buckets of a histogram, by its name. */
+const bucketUnit = (queries: string[]): string | undefined => {
+  const name = /(seconds|bytes)\w*_bucket/.exec(queries.join(' '))?.[1];
+  return name === 'seconds' ? 's' : name;
+};
+
+/** More series than this are drawn only when asked for. */
+const DRAWN = 100;
+
+const STEPS = ['auto', '1s', '5s', '10s', '15s', '30s', '1m', '5m', '15m', '1h'];
+
+export default function Explore() {
+  const search = useSearch({ from: '/explore' });
+  const navigate = useNavigate({ from: '/explore' });
+  const range = useRange();
+  const prefs = usePrefs();
+  const asked = search.q ?? [];
+  const [drafts, setDrafts] = useState<string[]>(asked.length > 0 ? asked : ['']);
+  const [past, setPast] = useState(false);
+  const view = search.view ?? 'chart';
+
+  // The address changed by itself: back, forward, a link.
+  const key = JSON.stringify(asked);
+  const known = useRef(key);
+  useEffect(() => {
+    if (known.current === key) return;
+    known.current = key;
+    const list = JSON.parse(key) as string[];
+    setDrafts(list.length > 0 ? list : ['']);
+  }, [key]);
+
+  const change = (part: Partial<ExploreSearch>, replace = false) =>
+    void navigate({ search: (old) => ({ ...old, ...part }), replace, resetScroll: false });
+  const run = (list = drafts) => {
+    const wanted = list.map((q) => q.trim()).filter((q) => q !== '');
+    for (const query of wanted) prefs.remember(query);
+    useClock.getState().tick();
+    if (JSON.stringify(wanted) !== key) {
+      known.current = JSON.stringify(wanted);
+      change({ q: wanted.length > 0 ? wanted : undefined });
+    }
+  };
+
+  return (
+    <div className="page explore">
+      <PageHead title="Explore" time />
+      <div className="queries">
+        {drafts.map((draft, i) => (
+          <QueryRow
+            key={i}
+            index={i}
+            value={draft}
+            removable={drafts.length > 1}
+            onChange={(value) => setDrafts((old) => old.map((q, j) => (j === i ? value : q)))}
+            onRun={() => run()}
+            onRemove={() => {
+              const left = drafts.filter((_, j) => j !== i);
+              setDrafts(left);
+              run(left);
+            }}
+          />
+        ))}
+        <div className="query-bar">
+          <Button look="primary" icon={Play} onClick={() => run()}>
+            Run
+          </Button>
+          <Button icon={Plus} onClick={() => setDrafts([...drafts, ''])} disabled={drafts.length >= 8}>
+            Add a query
+          </Button>
+          <Popover
+            label="Queries asked before"
+            align="start"
+            open={past}
+            onOpenChange={setPast}
+            trigger={
+              <Button icon={History} disabled={prefs.history.length === 0}>
+                History
+              </Button>
+            }
+          >
+            <ul className="history-list">
+              {prefs.history.slice(0, 30).map((query) => (
+                <li key={query}>
+                  <button
+                    type="button"
+                    onClick={() => {
+                      setPast(false);
+                      setDrafts([query]);
+                      run([query]);
+                    }}
+                  >
+                    <code className="clip">{query}</code>
+                  </button>
+                </li>
+              ))}
+            </ul>
+          </Popover>
+          <span className="spring" />
+          <Tabs
+            label="View"
+            value={view}
+            choices={[
+              { id: 'chart', label: 'Chart', icon: ChartLine },
+              { id: 'table', label: 'Table', icon: Table2 },
+              { id: 'heatmap', label: 'Heatmap', icon: Grid3x3 },
+              { id: 'plan', label: 'Plan', icon: ListTree },
+            ]}
+            onChange={(id) => change({ view: id === 'chart' ? undefined : (id as ExploreSearch['view']) })}
+          />
+        </div>
+      </div>
+      {asked.length === 0 ? (
+        <Panel>
+          <Empty icon={Sparkles} title="Ask something">
+            <p>Write PromQL above, or begin with one of these:</p>
+            <ul className="starters">
+              {STARTERS.map(({ query, what }) => (
+                <li key={query}>
+                  <button
+                    type="button"
+                    onClick={() => {
+                      setDrafts([query]);
+                      run([query]);
+                    }}
+                  >
+                    <span>{what}</span>
+                    <code>{query}</code>
+                  </button>
+                </li>
+              ))}
+            </ul>
+          </Empty>
+        </Panel>
+      ) : view === 'table' ? (
+        <Suspense fallback={<Skeleton height={200} />}>
+          <TableView queries={asked} time={range.range.to} utc={range.utc} />
+        </Suspense>
+      ) : (
+        <RangeView queries={asked} view={view} search={search} change={change} />
+      )}
+    </div>
+  );
+}
+
+function QueryRow({
+  index,
+  value,
+  removable,
+  onChange,
+  onRun,
+  onRemove,
+}: {
+  index: number;
+  value: string;
+  removable: boolean;
+  onChange: (value: string) => void;
+  onRun: () => void;
+  onRemove: () => void;
+}) {
+  const [problem, setProblem] = useState<string | null>(null);
+  const format = () =>
+    void formatQuery(value).then(
+      (answer) => {
+        setProblem(null);
+        onChange(answer.data);
+      },
+      (error: Error) => setProblem(error.message),
+    );
+  return (
+    <div className="query-row">
+      <span className="query-letter" aria-hidden>
+        {String.fromCharCode(65 + index)}
+      </span>
+      <div className="query-box">
+        <Suspense fallback={<div className="promql-editor is-loading" />}>
+          <PromqlEditor
+            value={value}
+            onChange={onChange}
+            onRun={onRun}
+            label={`Query ${String.fromCharCode(65 + index)}`}
+            autoFocus={index === 0}
+          />
+        </Suspense>
+        {problem && <p className="critical small query-problem">■ {problem}</p>}
+      </div>
+      <IconButton icon={WandSparkles} label="Format" onClick={format} disabled={value.trim() === ''} />
+      <CopyButton text={value} label="Copy the query" />
+      {removable && <IconButton icon={Trash2} label="Remove this query" onClick={onRemove} />}
+    </div>
+  );
+}
+
+function RangeView({
+  queries,
+  view,
+  search,
+  change,
+}: {
+  queries: string[];
+  view: 'chart' | 'heatmap' | 'plan';
+  search: ExploreSearch;
+  change: (part: Partial<ExploreSearch>) => void;
+}) {
+  const { range, utc, zoom } = useRange();
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const typed = search.step ? parseDuration(search.step) : null;
+  const wide = Math.max(200, Math.min(1200, Math.floor((window.innerWidth - 120) / (view === 'heatmap' ? 6 : 2))));
+  const step = typed && typed >= 1 ? typed : niceStep(range, wide);
+  const span = aligned(range, step);
+  const results = useRangeQueries(queries, range, step, view === 'plan');
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const [emphasised, setEmphasised] = useState<string | null>(null);
+  const [all, setAll] = useState(false);
+  const [dot, setDot] = useState<ExemplarDot | null>(null);
+  const began = useRef(performance.now());
+  const fetching = results.some((r) => r.isFetching);
+  useEffect(() => {
+    if (fetching) began.current = performance.now();
+  }, [fetching]);
+
+  const answers = results.map((r) => r.data);
+  const stamp = results.map((r) => r.dataUpdatedAt).join();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the stamp stands for the answers
+  const frame = useMemo(() => {
+    const parts = answers
+      .map((answer, query) => (answer ? { result: answer.data.result, query } : null))
+      .filter((part) => part !== null);
+    // Answers that still belong to the range before are drawn where their times are.
+    return frameOf(parts, span.from, span.to, step);
+  }, [stamp, span.from, span.to, step]);
+  const shown = useMemo(
+    () => (all || frame.series.length <= DRAWN ? frame : { ...frame, series: frame.series.slice(0, DRAWN) }),
+    [frame, all],
+  );
+
+  const exemplars = useQuery({
+    queryKey: ['timed', 'exemplars', queries, span.from, span.to],
+    enabled: search.exemplars === true && view === 'chart',
+    queryFn: async ({ signal }) => {
+      const lists = await Promise.all(
+        queries.map((query) => queryExemplars({ query, from: span.from, to: span.to }, signal)),
+      );
+      return lists.flatMap((list) =>
+        list.data.flatMap((series) =>
+          series.exemplars.map((e) => ({
+            time: e.timestamp * 1000,
+            value: parseValue(e.value),
+            labels: [...Object.entries(e.labels), ...Object.entries(series.seriesLabels)] as [string, string][],
+          })),
+        ),
+      );
+    },
+  });
+
+  const merged: MatrixSeries[] = answers.flatMap((a) => a?.data.result ?? []);
+  const histogram = isHistogram(merged);
+  const heat = view === 'heatmap' && histogram ? heatOf(merged, span.from, span.to, step) : null;
+  const errors = results
+    .map((r, i) => ({ error: r.error, query: queries[i]!, retry: r.refetch }))
+    .filter((e) => e.error);
+  const loading = results.every((r) => r.isPending) && errors.length === 0;
+  const dimmed = fetching && results.some((r) => r.isPlaceholderData);
+  const nativeOnly = frame.series.length === 0 && merged.some((s) => (s.histograms?.length ?? 0) > 0);
+
+  return (
+    <>
+      {errors.map(({ error, query, retry }) => (
+        <ErrorBox key={query} error={error} query={query} onRetry={() => void retry()} />
+      ))}
+      {answers.map((a, i) => a && <RemarkList key={i} warnings={a.warnings} infos={a.infos} />)}
+      <Suspense fallback={<Skeleton height={380} rows={8} />}>
+        <Panel
+          className="result"
+          title={
+            view === 'chart' ? (
+              <div className="result-tools">
+                <Segmented
+                  label="Stack"
+                  value={search.stack ? 'stack' : 'lines'}
+                  choices={[
+                    { id: 'lines', label: 'Lines' },
+                    { id: 'stack', label: 'Stacked' },
+                  ]}
+                  onChange={(id) => change({ stack: id === 'stack' || undefined })}
+                />
+                <label className="check">
+                  <input
+                    type="checkbox"
+                    checked={search.exemplars ?? false}
+                    onChange={(e) => change({ exemplars: e.target.checked || undefined })}
+                  />
+                  Exemplars{search.exemplars && exemplars.data ? ` (${exemplars.data.length})` : ''}
+                </label>
+                <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
+              </div>
+            ) : (
+              <div className="result-tools">
+                <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
+              </div>
+            )
+          }
+          actions={
+            <>
+              {fetching && (
+                <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
+              )}
+              <Button
+                look="ghost"
+                icon={LayoutDashboard}
+                onClick={() =>
+                  void navigate({
+                    to: '/dashboards/$uid',
+                    params: { uid: 'new' },
+                    search: { 'v-query': queries } as never,
+                  })
+                }
+              >
+                To a dashboard
+              </Button>
+            </>
+          }
+        >
+          {loading ? (
+            <Skeleton height={380} rows={8} />
+          ) : view === 'plan' ? (
+            answers.map((a, i) =>
+              a?.data.explain ? (
+                <ExplainTree key={i} plan={a.data.explain.plan} fragments={a.data.explain.fragments} />
+              ) : null,
+            )
+          ) : view === 'heatmap' ? (
+            heat && heat.rows.length > 0 ? (
+              <Heatmap
+                heat={heat}
+                range={range}
+                utc={utc}
+                height={420}
+                unit={bucketUnit(queries)}
+                onZoom={zoom}
+                dimmed={dimmed}
+                label={queries.join(', ')}
+              />
+            ) : errors.length === 0 ? (
+              <Empty icon={Grid3x3} title="These are no histograms">
+                A heatmap needs series with a label <code>le</code>, such as{' '}
+                <code>sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))</code>, or native histograms.
+              </Empty>
+            ) : null
+          ) : nativeOnly ? (
+            <Empty
+              icon={Grid3x3}
+              title="The answer is native histograms"
+              actions={<Button onClick={() => change({ view: 'heatmap' })}>Show the heatmap</Button>}
+            >
+              They have buckets, not one value; <code>histogram_quantile</code> or <code>histogram_avg</code> makes
+              lines of them.
+            </Empty>
+          ) : frame.series.length === 0 ? (
+            errors.length === 0 && <NoData queries={queries} />
+          ) : (
+            <>
+              <Chart
+                frame={shown}
+                range={range}
+                utc={utc}
+                height={Math.max(280, Math.min(440, window.innerHeight - 430))}
+                stack={search.stack ? 'normal' : 'none'}
+                hidden={hidden}
+                emphasised={emphasised}
+                exemplars={search.exemplars ? exemplars.data : undefined}
+                onExemplar={setDot}
+                onZoom={zoom}
+                onZoomOut={() =>
+                  zoom({ from: range.from - (range.to - range.from) / 2, to: range.to + (range.to - range.from) / 2 })
+                }
+                dimmed={dimmed}
+                label={queries.join(', ')}
+              />
+              {frame.series.length > DRAWN && (
+                <p className="cap-note">
+                  {shown.series.length} of {frame.series.length} series are drawn.{' '}
+                  <Button look="ghost" onClick={() => setAll(!all)}>
+                    {all ? `Draw the first ${DRAWN}` : 'Draw all'}
+                  </Button>
+                </p>
+              )}
+              <Legend frame={shown} hidden={hidden} onHidden={setHidden} onEmphasise={setEmphasised} tools />
+            </>
+          )}
+        </Panel>
+      </Suspense>
+      {answers.map((a, i) =>
+        a ? (
+          <StatsLine
+            key={i}
+            elapsedMs={a.elapsedMs}
+            bytes={a.bytes}
+            stats={a.data.stats}
+            series={a.data.result.length}
+            fragments={a.data.explain?.fragments}
+          >
+            <span>
+              step <b>{formatDuration(step)}</b>
+            </span>
+          </StatsLine>
+        ) : null,
+      )}
+      <ExemplarDrawer dot={dot} utc={utc} onClose={() => setDot(null)} />
+    </>
+  );
+}
+
+function StepPicker({
+  step,
+  value,
+  onChange,
+}: {
+  step: number;
+  value: string | undefined;
+  onChange: (value: string | undefined) => void;
+}) {
+  return (
+    <label className="check">
+      Step
+      <Select
+        value={value ?? 'auto'}
+        onChange={(e) => onChange(e.target.value === 'auto' ? undefined : e.target.value)}
+      >
+        {[...new Set([...STEPS, ...(value ? [value] : [])])].map((choice) => (
+          <option key={choice} value={choice}>
+            {choice === 'auto' ? `auto (${formatDuration(step)})` : choice}
+          </option>
+        ))}
+      </Select>
+    </label>
+  );
+}
+
+function ExemplarDrawer({ dot, utc, onClose }: { dot: ExemplarDot | null; utc: boolean; onClose: () => void }) {
+  return (
+    <Dialog open={dot !== null} onClose={onClose} title="Exemplar" drawer>
+      {dot && (
+        <dl className="facts">
+          <div>
+            <dt>time</dt>
+            <dd className="tab-num">{formatMoment(dot.time, utc, true)}</dd>
+          </div>
+          <div>
+            <dt>value</dt>
+            <dd className="tab-num">{formatValue(dot.value, 'none')}</dd>
+          </div>
+          {dot.labels.map(([name, value], i) => (
+            <div key={i}>
+              <dt>
+                <bdi>{name}</bdi>
+              </dt>
+              <dd className="mono">
+                <bdi>{value}</bdi>
+                <CopyButton text={value} label={`Copy ${name}`} />
+              </dd>
+            </div>
+          ))}
+        </dl>
+      )}
+    </Dialog>
+  );
+}

@@ -1,0 +1,256 @@
+// The first page: how the cluster is, how much arrives, and how to send more.
+
+import { useQuery } from '@tanstack/react-query';
+import { Link } from '@tanstack/react-router';
+import { Activity, LayoutDashboard, Network, Search, Star } from 'lucide-react';
+import { useState } from 'react';
+import { address } from '../api/client';
+import { type ClusterStatus, health } from '../api/cluster';
+import { listDashboards } from '../api/dashboards';
+import { buildInfo, tsdb } from '../api/status';
+import { LiveChart } from '../components/LiveChart';
+import { PageHead } from '../components/Shell';
+import { ErrorBox, Skeleton } from '../components/states';
+import { CopyButton, Panel, Segmented, StatusTag } from '../components/ui';
+import { BUILTIN } from '../dashboards';
+import { formatBytes, formatCount } from '../lib/units';
+import { useLiveCluster } from '../state/live';
+import { currentTenant, usePrefs } from '../state/prefs';
+import { useSystemMetrics } from '../state/system';
+
+export default function Home() {
+  const { status, error } = useLiveCluster();
+  const system = useSystemMetrics();
+  return (
+    <div className="page home">
+      <PageHead title="Home" />
+      <HealthStrip status={status} error={error} />
+      <div className="home-charts">
+        <Panel title="Samples received from clients" note="rows a second, all nodes">
+          <LiveChart
+            query="sum(rate(pharos_ingest_rows_total[1m]))"
+            tenant={system.tenant}
+            unit="short"
+            figure
+            none="No client has sent a sample yet"
+            label="Samples received a second"
+            sync="home"
+          />
+        </Panel>
+        <Panel title="Writes made durable" note="log entries a second, all shards">
+          <LiveChart
+            query="sum(rate(pharos_shard_applied_index[1m]) * on (instance, shard) (pharos_shard_leader == 1))"
+            tenant={system.tenant}
+            unit="short"
+            figure
+            label="Log entries applied a second"
+            sync="home"
+          />
+        </Panel>
+        <Panel title="Queries" note="answered a second, all nodes">
+          <LiveChart
+            query="sum(rate(pharos_query_duration_seconds_count[1m]))"
+            tenant={system.tenant}
+            unit="short"
+            figure
+            label="Queries a second"
+            sync="home"
+          />
+        </Panel>
+        <Panel title="Processor" note="cores in use, by node">
+          <LiveChart
+            query="sum by (instance) (rate(process_cpu_seconds_total[1m]))"
+            tenant={system.tenant}
+            unit="short"
+            figure
+            template="{{instance}}"
+            label="Processor cores in use by node"
+            sync="home"
+          />
+        </Panel>
+      </div>
+      <div className="home-low">
+        <FirstSteps />
+        <div className="home-side">
+          <Shortcuts />
+          <Explored />
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function HealthStrip({ status, error }: { status: ClusterStatus | null; error: string | null }) {
+  const build = useQuery({ queryKey: ['buildinfo'], queryFn: ({ signal }) => buildInfo(signal), staleTime: 300_000 });
+  if (!status) {
+    return (
+      <div className="strip">{error ? <ErrorBox error={new Error(error)} /> : <Skeleton rows={1} height={44} />}</div>
+    );
+  }
+  const h = health(status);
+  const cells: { name: string; value: string; tone?: 'ok' | 'warn' | 'critical' }[] = [
+    { name: 'nodes', value: `${h.reachable} of ${h.members}`, tone: h.reachable === h.members ? 'ok' : 'warn' },
+    { name: 'shards', value: String(status.shards.length) },
+    {
+      name: 'without leader',
+      value: String(h.leaderless.length),
+      tone: h.leaderless.length > 0 ? 'critical' : undefined,
+    },
+    {
+      name: 'under-replicated',
+      value: String(h.underReplicated.length),
+      tone: h.underReplicated.length > 0 ? 'warn' : undefined,
+    },
+    { name: 'entries behind, at most', value: formatCount(h.maxLag) },
+    { name: 'series in the head', value: formatCount(h.series) },
+    { name: 'on disk, all copies', value: formatBytes(h.bytes) },
+    { name: 'version', value: (build.data?.data.revision ?? '').replace('pharos-', '') || '–' },
+  ];
+  return (
+    <section className={`strip strip-${h.state}`} aria-label="State of the cluster" data-testid="health">
+      <Link to="/cluster" className="strip-state">
+        <StatusTag tone={h.state}>
+          {h.state === 'ok' ? 'Healthy' : h.state === 'warn' ? 'Degraded' : 'Critical'}
+        </StatusTag>
+        <span>{h.words}</span>
+      </Link>
+      <dl>
+        {cells.map((cell) => (
+          <div key={cell.name}>
+            <dt>{cell.name}</dt>
+            <dd className={`tab-num ${cell.tone && cell.tone !== 'ok' ? cell.tone : ''}`}>{cell.value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function FirstSteps() {
+  const [way, setWay] = useState('prometheus');
+  const tenant = currentTenant();
+  const base = address('/').replace(/\/$/, '');
+  const header = tenant ? `    headers: { X-Scope-OrgID: ${tenant} }\n` : '';
+  const curlHeader = tenant ? ` -H 'X-Scope-OrgID: ${tenant}'` : '';
+  const ways: Record<string, { label: string; what: string; text: string }> = {
+    prometheus: {
+      label: 'Prometheus',
+      what: 'Into prometheus.yml; Prometheus, vmagent, Grafana Alloy and the OpenTelemetry Collector speak this protocol.',
+      text: `remote_write:\n  - url: ${base}/api/v1/write\n${header}`,
+    },
+    grafana: {
+      label: 'Grafana',
+      what: 'As a data source of type Prometheus, by provisioning or by hand.',
+      text: `apiVersion: 1\ndatasources:\n  - name: Pharos\n    type: prometheus\n    access: proxy\n    url: ${base}\n`,
+    },
+    curl: {
+      label: 'curl',
+      what: 'Asks any node; each answers for the whole cluster.',
+      text: `curl -sG ${base}/api/v1/query${curlHeader} \\\n  --data-urlencode 'query=topk(5, count by (__name__) ({__name__!=""}))'`,
+    },
+    terminal: {
+      label: 'Terminal',
+      what: 'The binary is its own client.',
+      text: `pharos query --server ${base} --explain 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'`,
+    },
+  };
+  const shown = ways[way]!;
+  const series = useQuery({
+    queryKey: ['arrivals', tenant],
+    queryFn: ({ signal }) => tsdb(1, signal),
+    refetchInterval: 2000,
+  });
+  const count = series.data?.data.headStats.numSeries;
+  return (
+    <Panel title="Send and ask" note="with the addresses of this server">
+      <Segmented
+        label="Way"
+        value={way}
+        choices={Object.entries(ways).map(([id, { label }]) => ({ id, label }))}
+        onChange={setWay}
+      />
+      <p className="muted first-what">{shown.what}</p>
+      <div className="snippet">
+        <pre tabIndex={0}>{shown.text}</pre>
+        <CopyButton text={shown.text} />
+      </div>
+      <p className="arrivals" role="status">
+        {count === undefined ? (
+          <span className="muted">counting…</span>
+        ) : count === 0 ? (
+          <>
+            <StatusTag tone="none">Waiting</StatusTag> Nothing has arrived for tenant {tenant ?? 'default'} yet. This
+            line changes when it does.
+          </>
+        ) : (
+          <>
+            <StatusTag tone="ok">Arriving</StatusTag> <b className="tab-num">{formatCount(count)}</b> series of tenant{' '}
+            {tenant ?? 'default'} are being written.
+          </>
+        )}
+      </p>
+    </Panel>
+  );
+}
+
+function Shortcuts() {
+  const prefs = usePrefs();
+  const stored = useQuery({ queryKey: ['dashboards'], queryFn: ({ signal }) => listDashboards(signal) });
+  const titles = new Map<string, string>([
+    ...BUILTIN.map((b) => [b.uid, b.title] as const),
+    ...(stored.data?.data ?? []).map((d) => [d.uid, d.title] as const),
+  ]);
+  const starred = prefs.starred.filter((uid) => titles.has(uid));
+  const recent = prefs.recent.filter((r) => titles.has(r.uid) && !starred.includes(r.uid)).slice(0, 5);
+  const others = BUILTIN.filter((b) => !starred.includes(b.uid) && !recent.some((r) => r.uid === b.uid)).slice(0, 6);
+  const row = (uid: string, icon: typeof Star) => {
+    const Glyph = icon;
+    return (
+      <li key={uid}>
+        <Link to="/dashboards/$uid" params={{ uid }} className="list-link">
+          <Glyph size={14} aria-hidden />
+          {titles.get(uid)}
+        </Link>
+      </li>
+    );
+  };
+  return (
+    <Panel title="Dashboards" actions={<Link to="/dashboards">All</Link>}>
+      <ul className="link-list">
+        {starred.map((uid) => row(uid, Star))}
+        {recent.map((r) => row(r.uid, LayoutDashboard))}
+        {others.map((b) => row(b.uid, LayoutDashboard))}
+      </ul>
+    </Panel>
+  );
+}
+
+function Explored() {
+  const history = usePrefs((s) => s.history).slice(0, 5);
+  return (
+    <Panel title="Look around">
+      <ul className="link-list">
+        <li>
+          <Link to="/browse" className="list-link">
+            <Search size={14} aria-hidden />
+            Browse metrics without a query
+          </Link>
+        </li>
+        <li>
+          <Link to="/cluster" className="list-link">
+            <Network size={14} aria-hidden />
+            See who leads what, live
+          </Link>
+        </li>
+        {history.map((query) => (
+          <li key={query}>
+            <Link to="/explore" search={{ q: [query] }} className="list-link">
+              <Activity size={14} aria-hidden />
+              <code className="clip">{query}</code>
+            </Link>
+          </li>
+        ))}
+      </ul>
+    </Panel>
+  );
+}

@@ -1,0 +1,50 @@
+// The keyboard: single keys and two-key sequences (`g e`), never while somebody types.
+
+import { useEffect } from 'react';
+
+export interface KeyBinding {
+  /** `r`, `?`, `g e`, `mod+k`. */
+  keys: string;
+  label: string;
+  run: () => void;
+}
+
+const isTyping = (target: EventTarget | null): boolean =>
+  target instanceof HTMLElement &&
+  (target.isContentEditable ||
+    ['INPUT', 'TEXTAREA', 'SELECT'].includes(target.tagName) ||
+    target.closest('.cm-editor') !== null);
+
+/** How long the second key of a sequence may take. */
+const SEQUENCE_MS = 1200;
+
+const NAMES: Record<string, string> = { ArrowLeft: '←', ArrowRight: '→', Escape: 'esc' };
+
+export function useKeys(bindings: KeyBinding[]): void {
+  useEffect(() => {
+    let first: { key: string; at: number } | null = null;
+    const onKey = (event: KeyboardEvent) => {
+      const key = NAMES[event.key] ?? event.key;
+      if ((event.metaKey || event.ctrlKey) && !event.altKey) {
+        const binding = bindings.find((b) => b.keys === `mod+${key.toLowerCase()}`);
+        if (binding) {
+          event.preventDefault();
+          binding.run();
+        }
+        return;
+      }
+      if (event.altKey || isTyping(event.target)) return;
+      const now = performance.now();
+      const sequence = first && now - first.at < SEQUENCE_MS ? `${first.key} ${key}` : null;
+      const binding = bindings.find((b) => b.keys === sequence) ?? bindings.find((b) => b.keys === key);
+      first = bindings.some((b) => b.keys.startsWith(`${key} `)) && !sequence ? { key, at: now } : null;
+      if (binding) {
+        event.preventDefault();
+        first = null;
+        binding.run();
+      }
+    };
+    document.addEventListener('keydown', onKey);
+    return () => document.removeEventListener('keydown', onKey);
+  }, [bindings]);
+}

@@ -1,0 +1,203 @@
+// What the browser tests stand on: a real cluster of three nodes with live and seeded data, a real Chromium.
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+export const root = new URL('../..', import.meta.url).pathname;
+
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Asks until it is so; the guard is generous, since machines are shared. */
+export async function until(what, ask, guardMs = 120_000) {
+  const end = Date.now() + guardMs;
+  let last;
+  while (Date.now() < end) {
+    try {
+      const answer = await ask();
+      if (answer) return answer;
+      last = 'not yet';
+    } catch (error) {
+      last = error;
+    }
+    await sleep(200);
+  }
+  throw new Error(`${what}: ${last instanceof Error ? last.message : last}`);
+}
+
+function binary() {
+  const path = process.env.PHAROS_BIN;
+  if (!path || !existsSync(path))
+    throw new Error(`PHAROS_BIN names no binary (${path ?? 'not set'}): build one with \`make build\``);
+  return path;
+}
+
+/** A cluster by `pharos dev`, on ports that other tests do not use. */
+export class Cluster {
+  constructor(nodes = 3) {
+    this.dir = mkdtempSync(join(tmpdir(), 'pharos-ui-'));
+    // Below the ports that the system gives out by itself.
+    this.base = 20_000 + (process.pid % 250) * 40;
+    this.nodes = nodes;
+  }
+
+  async start() {
+    this.log = '';
+    this.process = spawn(
+      binary(),
+      ['dev', '--nodes', String(this.nodes), '--data-dir', this.dir, '--port-base', String(this.base)],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
+    for (const stream of [this.process.stdout, this.process.stderr]) {
+      stream.on('data', (piece) => {
+        this.log += piece;
+      });
+    }
+    for (let node = 1; node <= this.nodes; node++) {
+      await until(
+        `node ${node} is ready`,
+        async () => {
+          if (this.process.exitCode !== null) throw new Error(`pharos dev ended:\n${this.log}`);
+          return (await fetch(`${this.url(node)}/-/ready`)).ok;
+        },
+        300_000,
+      );
+    }
+    return this;
+  }
+
+  url(node = 1) {
+    return `http://127.0.0.1:${this.base + node}`;
+  }
+
+  async stop() {
+    if (this.process?.exitCode === null) {
+      this.process.kill('SIGINT');
+      await Promise.race([new Promise((done) => this.process.once('exit', done)), sleep(60_000)]);
+      if (this.process.exitCode === null) this.process.kill('SIGKILL');
+    }
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async query(text, node = 1) {
+    const answer = await fetch(`${this.url(node)}/api/v1/query?query=${encodeURIComponent(text)}`);
+    return (await answer.json()).data.result;
+  }
+
+  /** Writes samples by remote write 1.0. */
+  async write(series, node = 1, tenant) {
+    const body = snappy(writeRequest(series));
+    const answer = await fetch(`${this.url(node)}/api/v1/write`, {
+      method: 'POST',
+      body,
+      headers: {
+        'Content-Type': 'application/x-protobuf',
+        'Content-Encoding': 'snappy',
+        'X-Prometheus-Remote-Write-Version': '0.1.0',
+        ...(tenant ? { 'X-Scope-OrgID': tenant } : {}),
+      },
+    });
+    if (!answer.ok) throw new Error(`write: ${answer.status} ${await answer.text()}`);
+  }
+}
+
+// --- Just enough of protobuf and snappy for remote write ------------------------------------------------------------
+
+function varint(value) {
+  const out = [];
+  let rest = BigInt.asUintN(64, BigInt(value));
+  do {
+    const byte = Number(rest & 127n);
+    rest >>= 7n;
+    out.push(rest > 0n ? byte | 128 : byte);
+  } while (rest > 0n);
+  return Buffer.from(out);
+}
+
+const field = (number, bytes) => Buffer.concat([varint((number << 3) | 2), varint(bytes.length), bytes]);
+const text = (number, value) => field(number, Buffer.from(value));
+const double = (number, value) => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeDoubleLE(value);
+  return Buffer.concat([varint((number << 3) | 1), bytes]);
+};
+const integer = (number, value) => Buffer.concat([varint(number << 3), varint(value)]);
+
+const labelsOf = (labels) =>
+  Object.entries(labels)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => field(1, Buffer.concat([text(1, name), text(2, value)])));
+
+function writeRequest(series) {
+  return Buffer.concat(
+    series.map(({ labels, samples, exemplars = [] }) =>
+      field(
+        1,
+        Buffer.concat([
+          ...labelsOf(labels),
+          ...samples.map(([time, value]) => field(2, Buffer.concat([double(1, value), integer(2, time)]))),
+          ...exemplars.map((e) =>
+            field(3, Buffer.concat([...labelsOf(e.labels), double(2, e.value), integer(3, e.time)])),
+          ),
+        ]),
+      ),
+    ),
+  );
+}
+
+/** The block format with literals only. */
+function snappy(bytes) {
+  const out = [varint(bytes.length)];
+  for (let at = 0; at < bytes.length; at += 60_000) {
+    const piece = bytes.subarray(at, at + 60_000);
+    const tag = Buffer.alloc(3);
+    tag[0] = 61 << 2;
+    tag.writeUInt16LE(piece.length - 1, 1);
+    out.push(tag, piece);
+  }
+  return Buffer.concat(out);
+}
+
+// --- The browser ----------------------------------------------------------------------------------------------------
+
+const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+
+export async function browser() {
+  const executablePath = process.env.CHROMIUM ?? CHROMIUM.find((path) => existsSync(path));
+  if (!executablePath) throw new Error('no Chromium: set CHROMIUM to its path');
+  return chromium.launch({
+    executablePath,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--force-color-profile=srgb'],
+  });
+}
+
+/** A page that remembers everything that went wrong on it. */
+export async function open(instance, { theme = 'dark', width = 1440, height = 900 } = {}) {
+  const context = await instance.newContext({
+    viewport: { width, height },
+    colorScheme: theme,
+    reducedMotion: 'reduce',
+    timezoneId: 'UTC',
+    locale: 'en-GB',
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  const problems = [];
+  page.on('pageerror', (error) => problems.push(`error: ${error.stack ?? error.message}`));
+  page.on('console', (message) => {
+    // Statuses of requests are judged by what the page shows of them.
+    if (message.type() === 'error' && !/Failed to load resource/.test(message.text()))
+      problems.push(`console: ${message.text()}`);
+  });
+  page.on('dialog', (dialog) => void dialog.accept());
+  await page.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (event) => {
+      console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+    });
+  });
+  return { page, context, problems };
+}

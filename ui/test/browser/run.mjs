@@ -1,0 +1,491 @@
+// The pages in a real browser: every screen in both themes without a page error and clean by axe, and what people do on
+// them. `UI_IMAGES=1` also writes the pictures that the README shows.
+
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const only = process.argv[2];
+const images = process.env.UI_IMAGES ? join(root, '..', 'docs', 'images') : null;
+const shots = process.env.UI_SHOTS;
+
+const cluster = new Cluster();
+let instance;
+const failures = [];
+let passed = 0;
+
+function assert(condition, what) {
+  if (!condition) throw new Error(what);
+}
+
+async function test(name, body) {
+  if (only && !name.includes(only)) return;
+  const begun = Date.now();
+  try {
+    await body();
+    passed += 1;
+    console.log(`ok   ${name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    failures.push(name);
+    console.log(`FAIL ${name}\n     ${(error.stack ?? String(error)).replaceAll('\n', '\n     ')}`);
+  }
+}
+
+/** Runs on a page of its own, and fails where anything went wrong on it. */
+async function onPage(options, body) {
+  const { page, context, problems } = await open(instance, options);
+  try {
+    await body(page, context);
+    assert(problems.length === 0, `the page has problems:\n${problems.join('\n')}`);
+  } catch (error) {
+    if (shots) await page.screenshot({ path: join(shots, `failed-${Date.now()}.png`) }).catch(() => {});
+    if (problems.length > 0 && !String(error).includes('problems'))
+      error.message += `\non the page: ${problems.join('\n')}`;
+    throw error;
+  } finally {
+    await context.close();
+  }
+}
+
+async function go(page, path) {
+  await page.goto(cluster.url() + path);
+  await page.waitForSelector('#main');
+}
+
+/** Loaded means: no outline of what comes is shown any more, and no query is under way. */
+async function settled(page) {
+  await page.waitForFunction(() => document.querySelectorAll('.skeleton, .is-loading').length === 0, undefined, {
+    timeout: 90_000,
+  });
+}
+
+async function clean(page, what) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  const lines = found.violations.map(
+    (v) =>
+      `${v.id} (${v.impact}): ${v.nodes
+        .slice(0, 4)
+        .map((n) => `${n.target.join(' ')} ${n.failureSummary?.split('\n')[1] ?? ''}`)
+        .join(' | ')}`,
+  );
+  assert(lines.length === 0, `${what} is not clean:\n${lines.join('\n')}`);
+}
+
+const type = async (page, text, nth = 0) => {
+  const editor = page.locator('[data-testid=promql-editor] .cm-content').nth(nth);
+  await editor.click();
+  await page.keyboard.press('Control+a');
+  await page.keyboard.insertText(text);
+  await page.keyboard.press('Escape');
+};
+
+const QUERY = 'sum by (instance) (rate(process_cpu_seconds_total[1m]))';
+const SYNCS = 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))';
+const explore = (query, more = '') =>
+  `/explore?q=${encodeURIComponent(JSON.stringify([query]))}&from=now-15m&to=now${more}`;
+
+const SCREENS = [
+  ['home', '/', '[data-testid=health]'],
+  ['explore', explore(QUERY), '[data-testid=chart] canvas'],
+  ['explore-empty', '/explore', '.starters'],
+  ['table', explore('topk(12, pharos_shard_applied_index)', '&view=table'), '[role=table]'],
+  ['heatmap', explore(SYNCS, '&view=heatmap'), '[data-testid=heatmap] canvas'],
+  ['plan', explore(QUERY, '&view=plan'), '[data-testid=explain]'],
+  ['metrics', '/browse?from=now-15m&to=now', '.metric-card canvas'],
+  ['metric', '/browse?metric=pharos_http_request_duration_seconds&from=now-15m&to=now', '.label-grid canvas'],
+  ['cardinality', '/cardinality', '.bars'],
+  ['cardinality-focus', '/cardinality?focus=pharos_shard_lag_entries', '.facts-table'],
+  ['dashboards', '/dashboards', '.builtin-list'],
+  ['dashboard', '/dashboards/pharos-cluster?from=now-15m&to=now', '[data-testid=panel] canvas'],
+  ['dashboard-ingest', '/dashboards/pharos-ingest?from=now-15m&to=now', '[data-testid=panel] canvas'],
+  ['dashboard-queries', '/dashboards/pharos-queries?from=now-15m&to=now', '[data-testid=panel] canvas'],
+  ['dashboard-host', '/dashboards/pharos-host', '[data-testid=panel]'],
+  ['dashboard-edit', '/dashboards/new', '.empty'],
+  ['cluster', '/cluster?shard=3', '[data-testid=matrix]'],
+  ['admin', '/admin', '.panel'],
+  ['admin-node', '/admin?tab=node', '.feature-list'],
+  ['admin-config', '/admin?tab=config', 'pre.block'],
+  ['admin-flags', '/admin?tab=flags', '.facts-table'],
+  ['not-found', '/nothing/here', '.empty'],
+];
+
+/** Shown in the README. */
+const PICTURES = ['home', 'explore', 'heatmap', 'metrics', 'dashboard', 'cluster', 'cardinality', 'plan'];
+
+/** What a label value may hold that a page must not believe. */
+const HOSTILE = {
+  markup: '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>',
+  attribute: '"><svg onload=window.hacked=1>',
+  template: '{{constructor}} ${window.hacked=1} $job',
+  rtl: '\u202Egnp.exe\u202C العربية עברית',
+  emoji: '🏮🧭👩‍🚀 zero\u200Bwidth',
+  control: 'bell\u0007 esc\u001b[31m tab\t line\nbreak',
+  path: '../../etc/passwd%00',
+  long: 'x'.repeat(4000),
+};
+
+async function seed() {
+  const now = Date.now();
+  const samples = (value) => Array.from({ length: 120 }, (_, i) => [now - (119 - i) * 5000, value + Math.sin(i / 8)]);
+  await cluster.write(
+    Object.entries(HOSTILE).map(([kind, text], i) => ({
+      labels: { __name__: 'hostile_values', job: 'seed', kind, text },
+      samples: samples(i),
+    })),
+  );
+  await cluster.write([
+    {
+      labels: { __name__: 'seeded_requests_total', job: 'seed' },
+      samples: Array.from({ length: 120 }, (_, i) => [now - (119 - i) * 5000, i * 10]),
+      exemplars: Array.from({ length: 6 }, (_, i) => ({
+        labels: { trace_id: `4bf92f3577b34da6a3ce929d0e0e473${i}` },
+        value: 1 + i / 4,
+        time: now - (100 - i * 16) * 5000,
+      })),
+    },
+  ]);
+}
+
+async function main() {
+  instance = await browser();
+  await cluster.start();
+  await seed();
+  await until(
+    'the cluster monitors itself',
+    async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m]))')).length === 1,
+  );
+
+  for (const theme of ['dark', 'light']) {
+    for (const [name, path, wanted] of SCREENS) {
+      await test(`${name}, ${theme}`, () =>
+        onPage({ theme }, async (page) => {
+          await go(page, path);
+          await page.waitForSelector(wanted);
+          await settled(page);
+          await sleep(250);
+          if (shots) await page.screenshot({ path: join(shots, `${name}-${theme}.png`) });
+          if (images && PICTURES.includes(name) && (theme === 'dark' || name === 'home')) {
+            mkdirSync(images, { recursive: true });
+            await page.screenshot({
+              path: join(images, `${name}${theme === 'light' ? '-light' : ''}.jpg`),
+              type: 'jpeg',
+              quality: 72,
+            });
+          }
+          await clean(page, name);
+        }));
+    }
+  }
+
+  await test('a link is the view: back, forward, reload, frozen', () =>
+    onPage({}, async (page) => {
+      await go(page, '/explore');
+      await type(page, QUERY);
+      await page.keyboard.press('Control+Enter');
+      await page.waitForSelector('[data-testid=chart] canvas');
+      assert(new URL(page.url()).searchParams.get('q')?.includes('process_cpu'), 'the query is in the address');
+      await page.getByRole('tab', { name: 'Table' }).click();
+      await page.waitForSelector('[role=table]');
+      await page.goBack();
+      await page.waitForSelector('[data-testid=chart] canvas');
+      await page.goForward();
+      await page.waitForSelector('[role=table]');
+      await page.reload();
+      await page.waitForSelector('[role=table]');
+      await page.locator('h1').click();
+      await page.keyboard.press('t');
+      await page.keyboard.press('f');
+      await page.waitForFunction(() => /from=%?2?2?\d{13}/.test(location.search));
+    }));
+
+  await test('a wrong query is named, and where', () =>
+    onPage({}, async (page) => {
+      await go(page, explore('sum(rate(up[5m])'));
+      await page.waitForSelector('[role=alert]');
+      const text = await page.locator('[role=alert]').first().innerText();
+      assert(/not valid/.test(text) && /parse error/.test(text), text);
+    }));
+
+  await test('nothing is told from no such metric and from another time', () =>
+    onPage({}, async (page) => {
+      await go(page, explore('no_such_metric_at_all'));
+      await page.getByText('There is no metric no_such_metric_at_all').waitFor();
+      await go(page, `/explore?q=${encodeURIComponent('["hostile_values"]')}&from=2020-01-01&to=2020-01-02`);
+      await page.getByText('Nothing in this time range').waitFor();
+      await page.getByRole('button', { name: 'Go there' }).click();
+      await page.waitForSelector('[data-testid=chart] canvas');
+    }));
+
+  await test('completion finds metrics by the server', () =>
+    onPage({}, async (page) => {
+      await go(page, '/explore');
+      const editor = page.locator('.cm-content').first();
+      await editor.click();
+      await page.keyboard.type('pharos_shard_la', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'pharos_shard_lag_entries' }).waitFor();
+    }));
+
+  await test('exemplars are dots, and a click shows them', () =>
+    onPage({}, async (page) => {
+      await go(page, explore('rate(seeded_requests_total[1m])', '&exemplars=true'));
+      await page.getByText(/Exemplars \(6\)/).waitFor();
+      await settled(page);
+      await sleep(300);
+      // The dots lie on known values: their places are read from the chart's own scales by trying them out.
+      const box = await page.locator('.u-over').boundingBox();
+      let shown = false;
+      for (let x = 2; x < box.width && !shown; x += 4) {
+        for (let y = 4; y < box.height && !shown; y += 12) {
+          await page.mouse.move(box.x + x, box.y + y);
+          shown = await page.evaluate(
+            () => document.querySelector('.chart-tip:not([hidden])')?.textContent?.includes('trace_id') ?? false,
+          );
+          if (shown) await page.mouse.click(box.x + x, box.y + y);
+        }
+      }
+      assert(shown, 'a dot is under some point of the chart');
+      await page.getByRole('dialog').getByText('4bf92f3577b34da6', { exact: false }).waitFor();
+    }));
+
+  await test('a drag zooms, a double click zooms out', () =>
+    onPage({}, async (page) => {
+      await go(page, explore(QUERY));
+      await page.waitForSelector('.u-over');
+      await settled(page);
+      const box = await page.locator('.u-over').boundingBox();
+      await page.mouse.move(box.x + box.width * 0.4, box.y + 50);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * 0.6, box.y + 60, { steps: 5 });
+      await page.mouse.up();
+      await page.waitForFunction(() => /from=%?2?2?\d{13}/.test(location.search));
+      const [from, to] = await page.evaluate(() =>
+        ['from', 'to'].map((k) => Number((new URLSearchParams(location.search).get(k) ?? '').replaceAll('"', ''))),
+      );
+      assert(to - from > 60_000 && to - from < 400_000, `zoomed to ${to - from} ms`);
+    }));
+
+  await test('hostile text is text, everywhere', () =>
+    onPage({}, async (page) => {
+      const places = [
+        explore('hostile_values'),
+        explore('hostile_values', '&view=table'),
+        '/browse?metric=hostile_values&by=text',
+        '/cardinality?limit=500',
+        '/cardinality?focus=hostile_values',
+        `/explore?q=${encodeURIComponent(JSON.stringify([`hostile_values{text=${JSON.stringify(HOSTILE.markup)}}`]))}`,
+        `/browse?search=${encodeURIComponent(HOSTILE.markup)}`,
+      ];
+      for (const path of places) {
+        await go(page, path);
+        await settled(page);
+        await sleep(200);
+        assert((await page.evaluate(() => window.hacked)) === undefined, `${path} ran what a label says`);
+        const made = await page.evaluate(
+          () => document.querySelectorAll('#root img, #root script, #root iframe, svg[onload]').length,
+        );
+        assert(made === 0, `${path} made elements of what a label says`);
+      }
+      await go(page, explore('hostile_values{kind="markup"}', '&view=table'));
+      await page.getByText('<script>window.hacked=1</script>', { exact: false }).first().waitFor();
+    }));
+
+  await test('the palette finds screens and metrics by keyboard', () =>
+    onPage({}, async (page) => {
+      await go(page, '/');
+      await page.keyboard.press('Control+k');
+      await page.getByRole('combobox').fill('shard_lag');
+      await page.getByRole('option', { name: /pharos_shard_lag_entries/ }).waitFor();
+      await clean(page, 'the palette');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/metric=pharos_shard_lag_entries/);
+      await page.locator('h1').click();
+      await page.keyboard.press('g');
+      await page.keyboard.press('n');
+      await page.waitForURL(/\/cluster/);
+      await page.keyboard.press('?');
+      await page.getByRole('dialog').getByText('Freeze the time range').waitFor();
+    }));
+
+  await test('a dashboard is made, edited, undone, saved, reloaded, shared', () =>
+    onPage({}, async (page, context) => {
+      await go(page, '/dashboards/new');
+      await page.getByRole('button', { name: 'Add a time series' }).click();
+      await page.waitForSelector('[data-testid=preview]');
+      await type(page, 'sum by ($by) (rate(process_cpu_seconds_total[$__rate_interval]))');
+      await page.getByLabel('Title').fill('Processor by $by');
+      await page.getByRole('button', { name: 'Run' }).click();
+      await page.getByRole('button', { name: 'Done' }).click();
+      await page.getByRole('button', { name: 'Settings and variables' }).click();
+      await page.getByRole('button', { name: 'Add a variable' }).click();
+      await page.getByRole('dialog').getByLabel('Name', { exact: true }).fill('by');
+      await page.getByRole('dialog').getByLabel('Kind').selectOption('custom');
+      await page.getByRole('dialog').getByLabel('Values, with commas between').fill('instance,job');
+      await page.getByLabel('several at once').uncheck();
+      await page.getByLabel('the choice "All"').uncheck();
+      await page.getByRole('dialog').getByRole('button', { name: 'Done' }).click();
+      await page.getByRole('heading', { name: 'Processor by instance' }).waitFor();
+      await page.waitForSelector('[data-testid=panel] canvas');
+      // One more panel, and undo takes it away again.
+      await page.getByRole('button', { name: 'Add', exact: true }).click();
+      await page.getByRole('menuitem', { name: 'Figure' }).click();
+      await page.getByRole('button', { name: 'Done' }).click();
+      await until('two panels', async () => (await page.locator('[data-testid=panel]').count()) === 2);
+      await page.getByRole('button', { name: 'Undo (Ctrl Z)' }).click();
+      await until('one panel', async () => (await page.locator('[data-testid=panel]').count()) === 1);
+      await page.getByRole('button', { name: 'Redo (Ctrl Y)' }).click();
+      await until('two panels again', async () => (await page.locator('[data-testid=panel]').count()) === 2);
+      await page.getByRole('button', { name: 'Undo (Ctrl Z)' }).click();
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await page.getByRole('dialog').getByLabel('Title').fill('Made by a test');
+      await clean(page, 'the dialog of a save');
+      await page.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
+      await page.waitForURL(/\/dashboards\/made-by-a-test-/);
+      await page.waitForSelector('[data-testid=panel] canvas');
+      const uid = new URL(page.url()).pathname.split('/').pop();
+      // Another node has it, too, and a link with a choice shows the choice.
+      await page.goto(`${cluster.url(2)}/dashboards/${uid}?v-by=job`);
+      await page.getByRole('heading', { name: 'Processor by job' }).waitFor();
+      await page.waitForSelector('[data-testid=panel] canvas');
+
+      // Two people: who saves second is told, and nothing is lost.
+      const other = await context.newPage();
+      other.setDefaultTimeout(60_000);
+      await other.goto(`${cluster.url(3)}/dashboards/${uid}`);
+      for (const one of [page, other]) {
+        await one.waitForSelector('[data-testid=panel]');
+        await one.getByRole('button', { name: 'Edit', exact: true }).click();
+        await one.getByRole('button', { name: 'Settings and variables' }).click();
+        await one
+          .getByRole('dialog')
+          .getByLabel('Tags')
+          .fill(one === page ? 'first' : 'second');
+        await one.getByRole('dialog').getByRole('button', { name: 'Done' }).click();
+      }
+      const save = async (one) => {
+        await one.getByRole('button', { name: 'Save', exact: true }).click();
+        await one.getByRole('dialog').getByRole('button', { name: 'Save', exact: true }).click();
+      };
+      await save(page);
+      await page.getByRole('dialog').waitFor({ state: 'detached' });
+      await save(other);
+      await other.getByRole('dialog').getByText('Somebody was faster').waitFor();
+      await other.getByRole('button', { name: /Save over it/ }).click();
+      await other.getByRole('dialog').waitFor({ state: 'detached' });
+      const versions = await (await fetch(`${cluster.url()}/api/v1/dashboards/${uid}/versions`)).json();
+      assert(versions.data.map((v) => v.tags.join()).join(' ') === 'second first ', JSON.stringify(versions.data));
+      await other.close();
+    }));
+
+  await test('every dashboard of the test data is imported and draws', async () => {
+    const data = process.env.PHAROS_TESTDATA;
+    if (!data) {
+      assert(process.env.CI !== 'true', 'PHAROS_TESTDATA is not set');
+      console.log('     skipped: PHAROS_TESTDATA is not set');
+      return;
+    }
+    const files = readdirSync(join(data, 'dashboards'), { recursive: true }).filter((name) => name.endsWith('.json'));
+    assert(files.length > 0, 'there are some');
+    for (const name of files) {
+      await onPage({}, async (page) => {
+        await go(page, '/dashboards?import=true');
+        await page.getByLabel('A file with a dashboard').setInputFiles(join(data, 'dashboards', name));
+        await page.waitForSelector('[data-testid=import-report]');
+        await page.getByRole('dialog').getByRole('button', { name: 'Import', exact: true }).click();
+        await page.waitForURL((url) => /\/dashboards\/[\w-]+-[a-z2-9]{5}$/.test(url.pathname));
+        await page.waitForSelector('[data-testid=panel]');
+        assert((await page.locator('[data-testid=panel]').count()) > 0, name);
+      });
+    }
+  });
+
+  await test('a dashboard keeps its layout after a drag', () =>
+    onPage({}, async (page) => {
+      await go(page, '/dashboards/pharos-queries');
+      await page.waitForSelector('[data-testid=panel]');
+      await page.getByRole('button', { name: 'Edit', exact: true }).click();
+      const head = page.locator('.drag-handle', { hasText: 'Queries by node' });
+      await head.waitFor();
+      await sleep(300);
+      const before = await head.boundingBox();
+      await page.mouse.move(before.x + 40, before.y + 10);
+      await page.mouse.down();
+      await page.mouse.move(before.x - 500, before.y + 60, { steps: 12 });
+      await page.mouse.up();
+      await until('it has moved', async () => ((await head.boundingBox())?.x ?? before.x) < before.x - 100);
+      await page.getByRole('button', { name: 'Undo (Ctrl Z)' }).click();
+      await until('it is back', async () => Math.abs(((await head.boundingBox())?.x ?? 0) - before.x) < 3);
+    }));
+
+  await test('a running query is listed and killed', () =>
+    onPage({}, async (page) => {
+      await go(page, '/admin');
+      const slow = 'sum(sum_over_time(vector(1)[3h:1ms])) + sum(sum_over_time(vector(2)[3h:1ms]))';
+      const asked = fetch(
+        `${cluster.url()}/api/v1/query_range?query=${encodeURIComponent(slow)}&start=0&end=10000&step=1`,
+      )
+        .then((a) => a.json())
+        .catch((e) => ({ error: String(e) }));
+      const row = page.locator('tr', { hasText: 'sum_over_time(vector(1)' }).first();
+      const found = await Promise.race([row.waitFor({ timeout: 30_000 }).then(() => true), asked.then((a) => a)]);
+      assert(found === true, `the query was not seen running: ${JSON.stringify(found).slice(0, 300)}`);
+      await row.getByRole('button', { name: 'Kill' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Kill', exact: true }).click();
+      const answer = await asked;
+      assert(answer.errorType === 'canceled', JSON.stringify(answer).slice(0, 300));
+    }));
+
+  await test('first data on an empty tenant moves the counter', () =>
+    onPage({}, async (page) => {
+      await go(page, '/?tenant=newcomer');
+      await page.getByText('Nothing has arrived for tenant newcomer yet', { exact: false }).waitFor();
+      await cluster.write(
+        [{ labels: { __name__: 'first_metric', job: 'x' }, samples: [[Date.now(), 1]] }],
+        1,
+        'newcomer',
+      );
+      await page.getByText('series of tenant newcomer are being written', { exact: false }).waitFor();
+    }));
+
+  await test('a node that dies shows on the map', () =>
+    onPage({}, async (page) => {
+      await go(page, '/cluster');
+      await page.waitForSelector('[data-testid=matrix]');
+      await page.getByText('Healthy').first().waitFor();
+      const victim = readdirSync('/proc').find((pid) => {
+        if (!/^\d+$/.test(pid)) return false;
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${cluster.dir}/node-3\0`);
+        } catch {
+          return false;
+        }
+      });
+      assert(victim, 'the process of node 3 is found');
+      // Stopped, not killed: the supervisor would start it again at once.
+      process.kill(Number(victim), 'SIGSTOP');
+      const begun = Date.now();
+      try {
+        await page.locator('tr.is-down', { hasText: 'node 3' }).waitFor();
+        console.log(`     the map showed it after ${Date.now() - begun} ms`);
+        await page.getByText('Degraded').or(page.getByText('Critical')).first().waitFor();
+      } finally {
+        process.kill(Number(victim), 'SIGCONT');
+      }
+      await page.getByText('Healthy').first().waitFor();
+    }));
+}
+
+try {
+  await main();
+} catch (error) {
+  failures.push('the run itself');
+  console.log(error.stack ?? error);
+  console.log(cluster.log?.slice(-3000));
+} finally {
+  await instance?.close();
+  await cluster.stop();
+}
+console.log(`${passed} passed, ${failures.length} failed${failures.length > 0 ? `: ${failures.join('; ')}` : ''}`);
+process.exit(failures.length > 0 ? 1 : 0);
