@@ -280,6 +280,7 @@ function options(
         ticks: { show: false },
         gap: 6,
         space: 34,
+        incrs: BINARY.has(unit ?? '') ? POWERS_OF_TWO : undefined,
         size: (self, values) => axisWidth(self, values, font),
         values: (_, splits) => splits.map((v) => (v === null ? '' : formatValue(v, shownUnit, decimals))),
       },
@@ -300,6 +301,10 @@ function options(
     plugins: [tooltip(latest, visible, (id) => lookOf.get(id)?.own ?? seriesColour(lookOf.get(id)?.colour ?? 0))],
   };
 }
+
+/** Units whose round numbers are powers of two. */
+const BINARY = new Set(['bytes', 'binBps', 'kbytes', 'mbytes', 'gbytes']);
+const POWERS_OF_TWO = Array.from({ length: 64 }, (_, i) => 2 ** (i - 4));
 
 function yRange(dataMin: number | null, dataMax: number | null, props: ChartProps): [number | null, number | null] {
   let low = dataMin ?? 0;

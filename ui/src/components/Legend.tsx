@@ -97,7 +97,11 @@ export const Legend = memo(function Legend(props: LegendProps) {
                 {head(column, NAMES[column])}
               </th>
             ))}
-            {tools && <th aria-label="Copy" />}
+            {tools && (
+              <th>
+                <span className="sr-only">copy</span>
+              </th>
+            )}
           </tr>
         </thead>
         <tbody>

@@ -62,7 +62,7 @@ export function LiveChart(props: LiveChartProps) {
           height={height}
           unit={unit}
           stack={props.stack}
-          fill={0.15}
+          fill={props.stack || frame.series.length === 1 ? 0.15 : 0}
           emphasised={emphasised}
           sync={props.sync}
           label={props.label}

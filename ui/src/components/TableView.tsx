@@ -46,8 +46,8 @@ export default function TableView({ queries, time, utc }: { queries: string[]; t
           },
           {
             id: 'copy',
-            title: '',
-            width: '36px',
+            title: 'Copy',
+            width: '44px',
             cell: (row) => <CopyButton text={seriesName(row.labels)} label="Copy the selector" />,
           },
         ];

@@ -27,7 +27,8 @@ export function assignLooks(names: string[]): SeriesLook[] {
   // How often each colour is taken: a clash goes to the least used one that comes next.
   const used = new Array<number>(PALETTE_SIZE).fill(0);
   return names.map((name) => {
-    const wanted = hash(name) % PALETTE_SIZE;
+    // A series without labels is the first colour, not whatever nothing hashes to.
+    const wanted = name.endsWith(':{}') ? 0 : hash(name) % PALETTE_SIZE;
     const least = Math.min(...used);
     let colour = wanted;
     for (let i = 0; i < PALETTE_SIZE; i++) {

@@ -82,7 +82,8 @@ export function frameOfColumns(columns: Columns, template?: string): Frame {
 /** Names that say what differs: the metric's name, and the labels that are not the same for all. */
 export function shortNames(all: Labels[], template?: string): string[] {
   if (template && template !== '__auto') return all.map((labels) => legendText(template, labels) || seriesName(labels));
-  if (all.length <= 1) return all.map((labels) => labels.__name__ ?? seriesName(labels));
+  // A sum over everything has no labels: there is nothing that its name could say.
+  if (all.length <= 1) return all.map((labels) => labels.__name__ ?? seriesName(labels).replace(/^\{\}$/, 'value'));
   const varying = varyingLabels(all);
   return all.map((labels) => {
     const keys = Object.keys(labels)

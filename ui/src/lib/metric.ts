@@ -55,8 +55,8 @@ export function unitOf(family: Family): string {
   const perSecond = family.kind === 'counter';
   if (/bytes/.test(text)) return perSecond ? 'binBps' : 'bytes';
   if (/timestamp|start_time/.test(text)) return 'none';
+  if (/milliseconds/.test(text)) return perSecond ? 'short' : 'ms';
   if (/seconds/.test(text)) return perSecond ? 'short' : 's';
-  if (/milliseconds/.test(text)) return 'ms';
   if (/ratio/.test(text)) return 'percentunit';
   return 'short';
 }

@@ -98,7 +98,9 @@ function Queries() {
                 <th>tenant</th>
                 <th>query</th>
                 <th className="num">for</th>
-                <th aria-label="Stop" />
+                <th>
+                  <span className="sr-only">stop</span>
+                </th>
               </tr>
             </thead>
             <tbody>
@@ -134,7 +136,9 @@ function Queries() {
                 <th>query</th>
                 <th className="num">crashes</th>
                 <th>until</th>
-                <th aria-label="Release" />
+                <th>
+                  <span className="sr-only">release</span>
+                </th>
               </tr>
             </thead>
             <tbody>

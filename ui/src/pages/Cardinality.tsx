@@ -95,7 +95,8 @@ export default function Cardinality() {
             />
             <Counts
               title="Series by label and value"
-              rows={data.seriesCountByLabelValuePair}
+              // The metric's name is a label, too; those are the list beside this one.
+              rows={data.seriesCountByLabelValuePair.filter((row) => !row.name.startsWith('__name__='))}
               total={data.headStats.numSeries}
               action={(row) => {
                 const at = row.name.indexOf('=');

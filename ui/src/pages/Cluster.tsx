@@ -250,7 +250,9 @@ function Nodes({ status, onAct }: { status: ClusterStatus; onAct: (act: Act) => 
             <th className="num">log</th>
             <th className="num">clock off by</th>
             <th>version</th>
-            <th aria-label="Actions" />
+            <th>
+              <span className="sr-only">actions</span>
+            </th>
           </tr>
         </thead>
         <tbody>

@@ -7,13 +7,13 @@ import { useState } from 'react';
 import { address } from '../api/client';
 import { type ClusterStatus, health } from '../api/cluster';
 import { listDashboards } from '../api/dashboards';
-import { buildInfo, tsdb } from '../api/status';
+import { buildInfo, slowQueries, tsdb } from '../api/status';
 import { LiveChart } from '../components/LiveChart';
 import { PageHead } from '../components/Shell';
 import { ErrorBox, Skeleton } from '../components/states';
 import { CopyButton, Panel, Segmented, StatusTag } from '../components/ui';
 import { BUILTIN } from '../dashboards';
-import { formatBytes, formatCount } from '../lib/units';
+import { formatBytes, formatCount, formatValue } from '../lib/units';
 import { useLiveCluster } from '../state/live';
 import { currentTenant, usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
@@ -75,6 +75,8 @@ export default function Home() {
           <Shortcuts />
           <Explored />
         </div>
+        <Largest />
+        <Slow />
       </div>
     </div>
   );
@@ -189,6 +191,88 @@ function FirstSteps() {
           </>
         )}
       </p>
+    </Panel>
+  );
+}
+
+/** Where this tenant's series come from. */
+function Largest() {
+  const status = useQuery({
+    queryKey: ['timed', 'largest', currentTenant()],
+    queryFn: ({ signal }) => tsdb(8, signal),
+    refetchInterval: 15_000,
+  });
+  const rows = status.data?.data.seriesCountByMetricName ?? [];
+  const most = Math.max(1, ...rows.map((r) => r.value));
+  return (
+    <Panel title="Metrics with the most series" actions={<Link to="/cardinality">Cardinality</Link>}>
+      {status.error ? (
+        <ErrorBox error={status.error} />
+      ) : !status.data ? (
+        <Skeleton rows={4} />
+      ) : rows.length === 0 ? (
+        <p className="muted">This tenant has none yet.</p>
+      ) : (
+        <table className="bars">
+          <thead className="sr-only">
+            <tr>
+              <th>metric</th>
+              <th>series</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row) => (
+              <tr key={row.name}>
+                <td className="bar-name mono">
+                  <span className="bar-fill" style={{ width: `${(row.value / most) * 100}%` }} aria-hidden />
+                  <Link to="/browse" search={{ metric: row.name }}>
+                    <bdi>{row.name}</bdi>
+                  </Link>
+                </td>
+                <td className="num">{formatCount(row.value)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </Panel>
+  );
+}
+
+/** What took long on this node lately. */
+function Slow() {
+  const slow = useQuery({ queryKey: ['slow'], queryFn: ({ signal }) => slowQueries(signal), refetchInterval: 15_000 });
+  const rows = (slow.data?.data ?? []).filter((row) => row.query !== '').slice(0, 8);
+  return (
+    <Panel title="Slow queries of this node" actions={<Link to="/admin">All</Link>}>
+      {slow.error ? (
+        <ErrorBox error={slow.error} />
+      ) : !slow.data ? (
+        <Skeleton rows={4} />
+      ) : rows.length === 0 ? (
+        <p className="muted">None since it started.</p>
+      ) : (
+        <table className="bars">
+          <thead className="sr-only">
+            <tr>
+              <th>query</th>
+              <th>took</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row, i) => (
+              <tr key={i}>
+                <td className="bar-name mono">
+                  <Link to="/explore" search={{ q: [row.query] }}>
+                    <bdi>{row.query}</bdi>
+                  </Link>
+                </td>
+                <td className="num">{formatValue(row.seconds, 's')}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
     </Panel>
   );
 }

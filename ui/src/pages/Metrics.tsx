@@ -39,7 +39,7 @@ function useMetadata() {
   });
 }
 
-function window(range: Range, step: number): string {
+function rateWindow(range: Range, step: number): string {
   // A rate needs some samples: not less than a minute, not less than a step or two.
   void range;
   return formatDuration(Math.max(60_000, step * 4));
@@ -212,7 +212,7 @@ function CardGrid({ list, range, utc }: { list: Family[]; range: Range; utc: boo
 
 function MetricCard({ family, range, utc }: { family: Family; range: Range; utc: boolean }) {
   const step = niceStep(range, 80, 5000);
-  const query = defaultQuery(family, window(range, step));
+  const query = defaultQuery(family, rateWindow(range, step));
   const span = aligned(range, step);
   const [result] = useRangeQueries([query], range, step, false);
   const frame = useMemo(
@@ -220,7 +220,7 @@ function MetricCard({ family, range, utc }: { family: Family; range: Range; utc:
     [result?.data, span.from, span.to, step],
   );
   const unit = unitOf(family);
-  const last = frame?.series[0]?.values.findLast((v) => v !== null);
+  const last = frame?.series[0]?.values.findLast((v) => v !== null && !Number.isNaN(v));
   return (
     <article className="metric-card">
       <Link
@@ -242,7 +242,7 @@ function MetricCard({ family, range, utc }: { family: Family; range: Range; utc:
           frame={frame}
           range={span}
           utc={utc}
-          height={84}
+          height={100}
           unit={unit}
           compact
           label={family.name}
@@ -251,7 +251,7 @@ function MetricCard({ family, range, utc }: { family: Family; range: Range; utc:
       ) : frame ? (
         <p className="muted small metric-none">no value in this range</p>
       ) : (
-        <Skeleton height={84} rows={2} />
+        <Skeleton height={100} rows={2} />
       )}
       <p className="metric-help muted" title={family.help}>
         <bdi>{family.help || 'No description came with it.'}</bdi>
@@ -288,7 +288,7 @@ function OneMetric({ name, by }: { name: string; by: string | undefined }) {
   const keys = (labels.data?.data ?? []).filter((l) => l !== '__name__' && l !== 'le');
   const step = niceStep(range, 400);
   const span = aligned(range, step);
-  const query = family ? defaultQuery(family, window(range, step), by ? [by] : []) : '';
+  const query = family ? defaultQuery(family, rateWindow(range, step), by ? [by] : []) : '';
   const [result] = useRangeQueries([query], range, step, false);
   const frame = useMemo(
     () => (result?.data ? frameOf([{ result: result.data.data.result, query: 0 }], span.from, span.to, step) : null),
@@ -387,7 +387,7 @@ function OneMetric({ name, by }: { name: string; by: string | undefined }) {
 function LabelCard({ family, label, range, utc }: { family: Family; label: string; range: Range; utc: boolean }) {
   const step = niceStep(range, 120, 5000);
   const span = aligned(range, step);
-  const query = `topk(8, ${defaultQuery(family, window(range, step), [label])})`;
+  const query = `topk(8, ${defaultQuery(family, rateWindow(range, step), [label])})`;
   const [result] = useRangeQueries([query], range, step, false);
   const values = useQuery({
     queryKey: ['label-values', currentTenant(), family.name, label, Math.floor(range.to / 60_000)],

@@ -45,6 +45,8 @@ export class Cluster {
 
   async start() {
     this.log = '';
+    // While pages are worked on: a cluster that runs already, behind `npm run dev`.
+    if (process.env.UI_ATTACH) return this;
     this.process = spawn(
       binary(),
       ['dev', '--nodes', String(this.nodes), '--data-dir', this.dir, '--port-base', String(this.base)],
@@ -71,6 +73,7 @@ export class Cluster {
   }
 
   url(node = 1) {
+    if (process.env.UI_ATTACH) return process.env.UI_ATTACH;
     return `http://127.0.0.1:${this.base + node}`;
   }
 
