@@ -563,7 +563,8 @@ function PanelFrame({
     ? { width: size.width - 20, height: size.height - 42 }
     : { width: measured.width - 20, height: measured.height - 42 };
   return (
-    <section
+    <div
+      role="group"
       ref={box}
       className={`dash-panel ${tall ? 'is-tall' : ''} ${title === '' ? 'is-untitled' : ''}`}
       aria-label={title || panel.kind}
@@ -593,7 +594,7 @@ function PanelFrame({
             <PanelBody panel={panel} context={context} height={inner.height} width={inner.width} />
           ))}
       </div>
-    </section>
+    </div>
   );
 }
 

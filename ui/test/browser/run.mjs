@@ -21,7 +21,7 @@ function assert(condition, what) {
 }
 
 async function test(name, body) {
-  if (only && !name.includes(only)) return;
+  if (only && !new RegExp(only).test(name)) return;
   const begun = Date.now();
   try {
     await body();
@@ -172,7 +172,7 @@ async function main() {
             await page.screenshot({
               path: join(images, `${name}${theme === 'light' ? '-light' : ''}.jpg`),
               type: 'jpeg',
-              quality: 72,
+              quality: 55,
             });
           }
           await clean(page, name);

@@ -143,7 +143,8 @@ export function PanelBody({
     const query = data.asked[data.results.findIndex((r) => r.error)]?.expr;
     content = height < 130 ? <SmallError error={error} /> : <ErrorBox error={error} query={query} />;
   } else if (pending && answers.length === 0) {
-    content = <Skeleton height={height} rows={Math.max(1, Math.min(6, Math.floor(height / 30)))} />;
+    // Out of sight nothing is asked, so nothing is on its way.
+    content = seen ? <Skeleton height={height} rows={Math.max(1, Math.min(6, Math.floor(height / 30)))} /> : null;
   } else {
     content = (
       <Drawn
@@ -401,7 +402,7 @@ function LegendList({
   const ids = frame.series.map((s) => s.id);
   const looks = assignLooks(ids);
   return (
-    <section className="legend-list" style={{ maxHeight: height }} tabIndex={0} aria-label="Legend">
+    <div role="group" className="legend-list" style={{ maxHeight: height }} tabIndex={0} aria-label="Legend">
       {frame.series.map((s, i) => (
         <button
           key={s.id}
@@ -417,7 +418,7 @@ function LegendList({
           <bdi>{s.name}</bdi>
         </button>
       ))}
-    </section>
+    </div>
   );
 }
 
@@ -673,7 +674,7 @@ function Bars({ panel, answers, data }: { panel: Panel; answers: Answers; data: 
   }));
   const top = Math.max(...rows.map((r) => Math.abs(r.value ?? 0)).filter(Number.isFinite), 0);
   return (
-    <section className="bar-list" tabIndex={0} aria-label={panel.title || 'Bars'}>
+    <div role="group" className="bar-list" tabIndex={0} aria-label={panel.title || 'Bars'}>
       <ul>
         {rows.slice(0, 200).map(({ s, look, value }) => {
           const [min, max] = [look.min ?? 0, look.max ?? (top || 1)];
@@ -697,7 +698,7 @@ function Bars({ panel, answers, data }: { panel: Panel; answers: Answers; data: 
           );
         })}
       </ul>
-    </section>
+    </div>
   );
 }
 
