@@ -13,7 +13,6 @@ import './style/controls.css';
 import './style/shell.css';
 import './style/data.css';
 import './style/pages.css';
-import './style/dashboards.css';
 
 const client = new QueryClient({
   defaultOptions: {

@@ -1,5 +1,6 @@
 // One dashboard: shown, edited, saved. An edit is local until it is saved; a save names the version it was made from.
 
+import '../style/dashboards.css';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useBlocker, useNavigate, useParams, useSearch } from '@tanstack/react-router';
 import {

@@ -1,5 +1,6 @@
 // All dashboards: one's own by folder, those that come with the server, and the way in for Grafana's.
 
+import '../style/dashboards.css';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { FileUp, LayoutDashboard, Plus, Search, Star } from 'lucide-react';

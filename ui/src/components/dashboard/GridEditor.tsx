@@ -11,6 +11,15 @@ import { IconButton, Input } from '../ui';
 export const LINE = 30;
 export const GAP = 8;
 
+// What drags would put a style of its own into the page, which the page's policy forbids. It looks for an element of this
+// name first; its rule stands in our own styles.
+const DRAG_STYLE = 'react-draggable-style-el';
+if (!document.getElementById(DRAG_STYLE)) {
+  const stand = document.createElement('meta');
+  stand.id = DRAG_STYLE;
+  document.head.append(stand);
+}
+
 export const pixels = (h: number): number => h * LINE + (h - 1) * GAP;
 
 export default function GridEditor({
