@@ -19,6 +19,7 @@
 //! - A request is atomic per sub-batch, and one shard's share is one sub-batch unless it is larger than
 //!   [`RouterConfig::max_part_bytes`].
 
+pub mod logs;
 mod metadata_cache;
 mod relabel;
 pub mod series_cache;
@@ -39,6 +40,7 @@ use protocol::batch::SubBatchOutcome;
 use protocol::commit_token::CommitToken;
 use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, LogIndex, Ordinal, ShardId, TenantId};
+use protocol::logs::batch::{LogBatchOutcome, RecordTooLong};
 use protocol::write_batch::{FingerprintKey, Rejections, WriteBatch};
 
 use metadata_cache::MetadataCache;
@@ -54,7 +56,9 @@ pub const CACHED_SERIES_BYTES: u64 = 45;
 pub struct RouterConfig {
     /// How old a sample may be. `None` takes every timestamp from 1970 on.
     pub retention: Option<Duration>,
-    /// How far ahead of cluster time a sample may be.
+    /// How old a log record may be. `None` takes every time from 1970 on.
+    pub log_retention: Option<Duration>,
+    /// How far ahead of cluster time a sample or record may be.
     pub max_future: Duration,
     /// How long a request may look for leaders before it fails as a whole.
     pub deadline: Duration,
@@ -73,6 +77,7 @@ impl Default for RouterConfig {
     fn default() -> Self {
         Self {
             retention: Some(Duration::from_secs(30 * 86_400)),
+            log_retention: Some(Duration::from_secs(14 * 86_400)),
             max_future: Duration::from_secs(600),
             deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(2),
@@ -110,6 +115,9 @@ pub enum RouteError {
         /// The last error of each.
         failures: Vec<(ShardId, WriteError)>,
     },
+    /// A log record is too long to be sent.
+    #[error(transparent)]
+    RecordTooLong(RecordTooLong),
     /// The labels of new series are too long together.
     #[error("the labels of the request's new series take more than {limit} bytes; send fewer series at once")]
     TooManyLabelBytes {
@@ -129,7 +137,7 @@ impl RouteError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoClusterTime => ErrorKind::Unavailable,
-            Self::TooManyLabelBytes { .. } => ErrorKind::LimitExceeded,
+            Self::TooManyLabelBytes { .. } | Self::RecordTooLong(_) => ErrorKind::LimitExceeded,
             // Full is full only where nothing worse happened.
             Self::Shards { failures } => {
                 let full = failures.iter().all(|(_, error)| error.kind() == ErrorKind::ResourceExhausted);
@@ -163,6 +171,7 @@ struct Counters {
     proposals: AtomicU64,
     retries: AtomicU64,
     stale: AtomicU64,
+    batches: AtomicU64,
 }
 
 /// Gets write requests to their shards. One per node, shared by all connections.
@@ -174,6 +183,8 @@ pub struct Router<W> {
     cache: SeriesCache,
     metadata: MetadataCache,
     counters: Counters,
+    /// Tells this router's batches without a key from those of others.
+    nonce: u64,
 }
 
 /// A request, split and ready to be delivered.
@@ -193,6 +204,7 @@ impl<W: ShardWriter> Router<W> {
             cache: SeriesCache::new(config.cache_series),
             metadata: MetadataCache::default(),
             counters: Counters::default(),
+            nonce: writer.nonce(),
             writer,
             secret,
             config,
@@ -367,19 +379,38 @@ impl<W: ShardWriter> Router<W> {
         }
     }
 
-    /// Proposes the same bytes until they are in, or the deadline has passed.
     async fn propose(
         &self,
         shard: ShardId,
         sub_batch: &Bytes,
         deadline: InstantOf<W>,
     ) -> Result<Proposed, WriteError> {
+        self.attempt(shard, deadline, |timeout| self.writer.propose(shard, sub_batch.clone(), timeout)).await
+    }
+
+    async fn propose_logs(
+        &self,
+        shard: ShardId,
+        sub_batch: &Bytes,
+        deadline: InstantOf<W>,
+    ) -> Result<(LogIndex, LogBatchOutcome), WriteError> {
+        let propose = |timeout| self.writer.propose_logs(shard, sub_batch.clone(), timeout);
+        self.attempt(shard, deadline, propose).await
+    }
+
+    /// Proposes the same bytes until they are in, or the deadline has passed.
+    async fn attempt<T, A: Future<Output = Result<T, WriteError>>>(
+        &self,
+        shard: ShardId,
+        deadline: InstantOf<W>,
+        propose: impl Fn(Duration) -> A,
+    ) -> Result<T, WriteError> {
         let mut pause = Duration::from_millis(20);
         loop {
             let left = deadline.saturating_duration_since(InstantOf::<W>::now());
             self.counters.proposals.fetch_add(1, Ordering::Relaxed);
             let timeout = left.min(self.config.attempt_timeout);
-            let error = match self.writer.propose(shard, sub_batch.clone(), timeout).await {
+            let error = match propose(timeout).await {
                 Ok(proposed) => return Ok(proposed),
                 Err(error) => error,
             };

@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod command;
 pub mod commit_token;
+pub mod encoding;
 pub mod error;
 pub mod histogram;
 pub mod ids;

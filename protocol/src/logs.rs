@@ -9,11 +9,18 @@
 //! becomes one attribute for each of its leaves, its path joined by dots; maps inside of arrays stay values. The order of
 //! attributes is kept, and so are repeated keys: what was sent is what is read back.
 //!
-//! Read first: [`LogRecord`], then [`filter`]; [`matching`] says what filters mean.
+//! Read first: [`LogRecord`], then [`filter`]; [`matching`] says what filters mean, [`batch`] how records travel.
 
+pub mod batch;
+pub mod block;
+pub mod codec;
+pub mod dict;
 pub mod filter;
 pub mod matching;
 pub mod messages;
+pub mod rows;
+pub mod template;
+pub mod text;
 pub mod value;
 
 use std::borrow::Cow;

@@ -2,6 +2,7 @@
 //! for the HTTP surface.
 
 pub mod dashboards;
+mod log_view;
 pub mod operations;
 pub mod view;
 
@@ -214,6 +215,10 @@ fn router_config(config: &Config, memory: &MemoryLedger) -> RouterConfig {
     let affordable = memory.budget() / MAX_CACHE_SHARE / CACHED_SERIES_BYTES;
     RouterConfig {
         retention: match config.storage.retention {
+            Retention::For(span) => Some(span.0),
+            Retention::Unlimited => None,
+        },
+        log_retention: match config.storage.log_retention {
             Retention::For(span) => Some(span.0),
             Retention::Unlimited => None,
         },

@@ -108,6 +108,10 @@ pub struct ShardStats {
     pub memtable_bytes: u64,
     /// Samples in the active memtable.
     pub memtable_samples: u64,
+    /// Log records in the active memtable.
+    pub memtable_records: u64,
+    /// Keys of log batches in the window.
+    pub window_keys: u64,
     /// Frozen memtables whose flush is not installed.
     pub frozen_memtables: u64,
     /// Bytes of those whose flush is not done here: the others are not in memory any more.
@@ -118,6 +122,8 @@ pub struct ShardStats {
     pub segment_bytes: u64,
     /// Samples in segments.
     pub segment_samples: u64,
+    /// Log records in segments.
+    pub segment_records: u64,
     /// Merges under way.
     pub merges: u64,
     /// Deletes not reflected by all segments yet.

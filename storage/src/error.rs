@@ -53,6 +53,9 @@ pub enum StorageError {
         /// Why.
         reason: String,
     },
+    /// Records of logs are not what they should be: a fault of ours, found before the log that has them was given up.
+    #[error("{0}")]
+    Rows(String),
     /// A segment can not be read.
     #[error("reading a segment failed")]
     Segment(#[from] SegmentError),
@@ -112,7 +115,7 @@ impl StorageError {
             }
             Self::Io { .. } => ErrorKind::Unavailable,
             Self::Corrupt { .. } => ErrorKind::Corruption,
-            Self::Version { .. } => ErrorKind::Internal,
+            Self::Version { .. } | Self::Rows(_) => ErrorKind::Internal,
             Self::MissingFile { .. } => ErrorKind::NotFound,
             Self::Transfer { .. } => ErrorKind::InvalidInput,
             Self::Segment(error) => error.kind(),
@@ -129,7 +132,7 @@ impl StorageError {
             Self::Corrupt { .. } | Self::MissingFile { .. } => true,
             Self::Segment(error) => error.kind() == ErrorKind::Corruption,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Version { .. } | Self::Transfer { .. } | Self::Build(_) => false,
+            Self::Version { .. } | Self::Transfer { .. } | Self::Build(_) | Self::Rows(_) => false,
         }
     }
 

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use protocol::logs::batch::BatchKey;
 use protocol::memory::Charge;
 
 use crate::columns::Columns;
@@ -15,6 +16,9 @@ use crate::engine::files::{files_dir, write_file};
 use crate::engine::jobs::JobDone;
 use crate::error::StorageError;
 use crate::fs::Fs;
+use crate::logs;
+use crate::logs::table::LogTableView;
+use crate::logs::window::encode_window_file;
 use crate::manifest::{FileKind, JobOutput, Partition, RegistryFile};
 use crate::memtable::{MemView, SlotMap};
 use crate::metadata::{MetadataMap, encode_metadata_file};
@@ -38,6 +42,10 @@ pub(crate) struct FlushInput {
     pub registry_from: Option<u32>,
     /// Metadata to write, if it changed.
     pub metadata: Option<Arc<MetadataMap>>,
+    /// The sub-batches of logs.
+    pub logs: LogTableView,
+    /// Keys of log batches in the window at the cut.
+    pub window: Arc<Vec<(i64, BatchKey)>>,
     /// For the columns that the samples are gathered into.
     pub _charge: Charge,
 }
@@ -57,6 +65,14 @@ pub(crate) fn run(
         input.table.each_ordinal(ALL_TIME, |o| touched[o as usize / 64] |= 1 << (o % 64));
         write_segments(fs, dir, aside, input, &mut output)?;
     }
+    if !input.logs.is_empty() {
+        let segments = logs::write::flush(fs, dir, aside, options_of(input), &input.logs)?;
+        output.segments.extend(segments);
+    }
+    if !input.window.is_empty() {
+        let bytes = encode_window_file(&input.window);
+        output.window = Some(write_file(fs, dir, aside, &bytes, FileKind::Window)?);
+    }
     if let Some(first) = input.registry_from {
         let bytes = encode_registry_file(&input.registry, first as usize);
         let file = write_file(fs, dir, aside, &bytes, FileKind::Registry)?;
@@ -75,6 +91,16 @@ pub(crate) fn run(
     Ok(done)
 }
 
+fn options_of(input: &FlushInput) -> WriteOptions {
+    WriteOptions {
+        log_after: input.log_after,
+        log_last: input.job,
+        encoder_epoch: input.encoder_epoch,
+        effort: Effort::Fast,
+        deleted_upto: 0,
+    }
+}
+
 fn write_segments(
     fs: &impl Fs,
     dir: &Path,
@@ -88,13 +114,6 @@ fn write_segments(
     let gathered = table.gather(&wanted, ALL_TIME);
     let mut exemplars = table.exemplars(&wanted, ALL_TIME).into_iter().peekable();
 
-    let options = WriteOptions {
-        log_after: input.log_after,
-        log_last: input.job,
-        encoder_epoch: input.encoder_epoch,
-        effort: Effort::Fast,
-        deleted_upto: 0,
-    };
     let mut buckets = Vec::new();
     table.each_time(|time| {
         let bucket = Partition::of_metric(time).bucket;
@@ -102,7 +121,7 @@ fn write_segments(
             buckets.push(bucket);
         }
     });
-    let mut writer = SegmentsWriter::new(fs, dir, aside, options, buckets);
+    let mut writer = SegmentsWriter::new(fs, dir, aside, options_of(input), buckets);
     let (mut columns, mut of_series) = (Columns::default(), Vec::new());
     for (slot, &ordinal) in order.iter().enumerate() {
         output.duplicates += gathered.columns(slot, &mut columns);

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 mod flush;
 pub mod fs;
+pub mod logs;
 pub mod manifest;
 pub mod memtable;
 mod merge;

@@ -15,7 +15,9 @@ use crate::tombstone::Tombstone;
 pub const MANIFEST_FILE: &str = "manifest";
 
 const MAGIC: &[u8; 7] = b"PHMANIF";
-const VERSION: u8 = 1;
+/// Version of a manifest that knows of logs; one that has nothing of them is written as the first version.
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_LOGS: u8 = 1;
 /// Longest manifest that is read: 64 MiB are half a million segments.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -36,7 +38,7 @@ pub struct Position {
 /// Which samples a segment holds: one signal and retention class, one span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
-    /// Number of the signal: 0 for metrics.
+    /// Number of the signal: 0 for metrics, 1 for logs.
     pub signal: u8,
     /// Retention class: 0 for the signal's default.
     pub class: u8,
@@ -56,6 +58,21 @@ impl Partition {
     /// The partition for metric samples of any age.
     pub const fn metric_catch_all() -> Self {
         Self { signal: 0, class: 0, bucket: Self::CATCH_ALL }
+    }
+
+    /// The partition of a log record.
+    pub const fn of_log(time_ms: i64) -> Self {
+        Self { signal: crate::logs::SIGNAL, class: 0, bucket: time_ms.div_euclid(PARTITION_MS) }
+    }
+
+    /// The partition for log records of any age.
+    pub const fn log_catch_all() -> Self {
+        Self { signal: crate::logs::SIGNAL, class: 0, bucket: Self::CATCH_ALL }
+    }
+
+    /// Whether it holds logs.
+    pub const fn is_logs(self) -> bool {
+        self.signal == crate::logs::SIGNAL
     }
 
     /// Whether the partition holds samples of any age.
@@ -93,6 +110,8 @@ pub enum FileKind {
     Registry,
     /// Metadata of metric families.
     Metadata,
+    /// Keys of log batches that were applied lately.
+    Window,
 }
 
 impl FileKind {
@@ -101,6 +120,7 @@ impl FileKind {
             Self::Segment => 0,
             Self::Registry => 1,
             Self::Metadata => 2,
+            Self::Window => 3,
         }
     }
 
@@ -109,11 +129,14 @@ impl FileKind {
             Self::Segment => "seg",
             Self::Registry => "reg",
             Self::Metadata => "meta",
+            Self::Window => "win",
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Segment, Self::Registry, Self::Metadata].into_iter().find(|kind| kind.code() == code)
+        [Self::Segment, Self::Registry, Self::Metadata, Self::Window]
+            .into_iter()
+            .find(|kind| kind.code() == code)
     }
 }
 
@@ -235,6 +258,8 @@ pub struct JobOutput {
     pub metadata: Option<FileRef>,
     /// Samples dropped because an earlier one had their series and timestamp.
     pub duplicates: u64,
+    /// Flush only: keys of log batches that were applied within the window before the cut, if there are any.
+    pub window: Option<FileRef>,
 }
 
 /// A file of the registry.
@@ -265,24 +290,33 @@ impl RegistryFile {
 impl JobOutput {
     /// The bytes that an install command carries.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let version = if self.window.is_some() { VERSION } else { VERSION_WITHOUT_LOGS };
+        let mut out = vec![version];
         write_list(&mut out, &self.segments, SegmentMeta::encode);
         write_list(&mut out, self.registry.as_slice(), RegistryFile::encode);
         write_list(&mut out, self.metadata.as_slice(), FileRef::encode);
         varint::write_u64(&mut out, self.duplicates);
+        if let Some(window) = &self.window {
+            window.encode(&mut out);
+        }
         out
     }
 
     /// Reads what [`JobOutput::encode`] wrote.
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let input = &mut bytes;
-        if varint::read_bytes(input, 1)? != [VERSION] {
+        let version = varint::read_bytes(input, 1)?[0];
+        if !(VERSION_WITHOUT_LOGS..=VERSION).contains(&version) {
             return None;
         }
         let segments = read_list(input, SegmentMeta::decode)?;
         let registry = read_list(input, RegistryFile::decode)?;
         let metadata = read_list(input, FileRef::decode)?;
         let duplicates = varint::read_u64(input)?;
+        let window = match version {
+            VERSION => Some(FileRef::decode(input).filter(|file| file.kind == FileKind::Window)?),
+            _ => None,
+        };
         let whole = input.is_empty() && registry.len() <= 1 && metadata.len() <= 1;
         let (registry, metadata) = (registry.first().copied(), metadata.first().copied());
         (whole && metadata.is_none_or(|file| file.kind == FileKind::Metadata)).then_some(Self {
@@ -290,13 +324,14 @@ impl JobOutput {
             registry,
             metadata,
             duplicates,
+            window,
         })
     }
 
     /// All files of the output.
     pub fn files(&self) -> impl Iterator<Item = FileRef> {
         let segments = self.segments.iter().map(|s| s.file);
-        segments.chain(self.registry.map(|r| r.file)).chain(self.metadata)
+        segments.chain(self.registry.map(|r| r.file)).chain(self.metadata).chain(self.window)
     }
 }
 
@@ -340,6 +375,8 @@ pub struct Manifest {
     pub flushed_bytes: u64,
     /// Bytes of segments that merges wrote since the shard began.
     pub merged_bytes: u64,
+    /// Keys of log batches that were applied within the window before `flushed`.
+    pub window: Option<FileRef>,
 }
 
 impl Manifest {
@@ -359,6 +396,7 @@ impl Manifest {
             duplicates: 0,
             flushed_bytes: 0,
             merged_bytes: 0,
+            window: None,
         }
     }
 
@@ -371,7 +409,8 @@ impl Manifest {
     pub fn files(&self) -> Vec<FileRef> {
         let segments = self.segments.iter().map(|s| s.file);
         let registry = self.registry.iter().map(|r| r.file);
-        let mut files: Vec<FileRef> = segments.chain(registry).chain(self.metadata).collect();
+        let mut files: Vec<FileRef> =
+            segments.chain(registry).chain(self.metadata).chain(self.window).collect();
         files.sort_unstable();
         files.dedup();
         files
@@ -386,7 +425,8 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
-        out.push(VERSION);
+        let has_logs = self.window.is_some() || self.segments.iter().any(|s| s.partition.is_logs());
+        out.push(if has_logs { VERSION } else { VERSION_WITHOUT_LOGS });
         out.extend_from_slice(&self.shard.0.to_le_bytes());
         write_list(&mut out, self.flushed.as_slice(), |position, out| {
             varint::write_u64(out, position.index.0);
@@ -414,6 +454,9 @@ impl Manifest {
         for counter in [self.duplicates, self.flushed_bytes, self.merged_bytes] {
             varint::write_u64(&mut out, counter);
         }
+        if has_logs {
+            write_list(&mut out, self.window.as_slice(), FileRef::encode);
+        }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out
     }
@@ -427,11 +470,11 @@ impl Manifest {
         if u32::from_le_bytes(*checksum) != crc32c::crc32c(body) {
             return Err("the checksum is wrong".into());
         }
-        if body[7] != VERSION {
+        if !(VERSION_WITHOUT_LOGS..=VERSION).contains(&body[7]) {
             let (what, version) = ("the manifest", body[7]);
             return Err(FormatError::Version { what, version, known: VERSION });
         }
-        let manifest = Self::decode_body(&mut &body[8..]).ok_or("the body is malformed")?;
+        let manifest = Self::decode_body(body[7], &mut &body[8..]).ok_or("the body is malformed")?;
         let registered = manifest.registry.iter().try_fold(0, |next, file| {
             (file.first == next).then(|| file.first.checked_add(file.count)).flatten()
         });
@@ -444,7 +487,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn decode_body(input: &mut &[u8]) -> Option<Self> {
+    fn decode_body(version: u8, input: &mut &[u8]) -> Option<Self> {
         let shard = ShardId(u16::from_le_bytes(varint::read_bytes(input, 2)?.try_into().ok()?));
         let flushed = read_list(input, |input| {
             let index = LogIndex(varint::read_u64(input)?);
@@ -477,21 +520,32 @@ impl Manifest {
         })?;
         let mut counter = || varint::read_u64(input);
         let (duplicates, flushed_bytes, merged_bytes) = (counter()?, counter()?, counter()?);
-        (input.is_empty() && flushed.len() <= 1 && metadata.len() <= 1).then(|| Self {
-            shard,
-            flushed: flushed.into_iter().next(),
-            op_index,
-            cluster_time_ms,
-            generation,
-            registry,
-            metadata: metadata.first().copied(),
-            segments,
-            merges,
-            tombstones,
-            duplicates,
-            flushed_bytes,
-            merged_bytes,
-        })
+        let window = match version {
+            VERSION => read_list(input, FileRef::decode)?,
+            _ => Vec::new(),
+        };
+        let is_window = |file: &FileRef| file.kind == FileKind::Window;
+        (window.len() <= 1
+            && window.iter().all(is_window)
+            && input.is_empty()
+            && flushed.len() <= 1
+            && metadata.len() <= 1)
+            .then(|| Self {
+                shard,
+                flushed: flushed.into_iter().next(),
+                op_index,
+                cluster_time_ms,
+                generation,
+                registry,
+                metadata: metadata.first().copied(),
+                segments,
+                merges,
+                tombstones,
+                duplicates,
+                flushed_bytes,
+                merged_bytes,
+                window: window.first().copied(),
+            })
     }
 
     /// Reads the manifest of a shard's directory; `None` if there is none yet.

@@ -17,6 +17,7 @@ use crate::engine::files::files_dir;
 use crate::engine::jobs::JobDone;
 use crate::error::StorageError;
 use crate::fs::Fs;
+use crate::logs;
 use crate::manifest::{JobOutput, Partition, SegmentMeta};
 use crate::scan::SegmentView;
 use crate::segment::{Exemplar, SegmentCursor, StartTime, compare_series};
@@ -52,6 +53,26 @@ pub(crate) fn run(
         effort: Effort::Thorough,
         deleted_upto: input.job,
     };
+    output.segments = if input.inputs.iter().any(|view| view.meta.partition.is_logs()) {
+        logs::write::merge(fs, dir, aside, options, &input.inputs)?
+    } else {
+        merge_series(fs, dir, aside, options, input, &mut output.duplicates)?
+    };
+    let files = files_dir(dir);
+    fs.sync_dir(&files).map_err(StorageError::io("sync", &files))?;
+    let open = |meta: &SegmentMeta| SegmentFile::open(fs, &files, meta.file);
+    let segments = output.segments.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(JobDone::new(output, segments))
+}
+
+fn merge_series(
+    fs: &impl Fs,
+    dir: &Path,
+    aside: &str,
+    options: WriteOptions,
+    input: &MergeInput,
+    duplicates: &mut u64,
+) -> Result<Vec<SegmentMeta>, StorageError> {
     let mut writer = SegmentsWriter::new(fs, dir, aside, options, buckets(&input.inputs)?);
     let mut sources: Vec<Source<'_>> = Vec::with_capacity(input.inputs.len());
     for view in &input.inputs {
@@ -74,7 +95,7 @@ pub(crate) fn run(
             if merged.is_empty() {
                 std::mem::swap(&mut merged, &mut piece);
             } else {
-                output.duplicates += merged.absorb(&piece);
+                *duplicates += merged.absorb(&piece);
             }
             if source.advance()? {
                 at += 1;
@@ -85,12 +106,7 @@ pub(crate) fn run(
         sort_exemplars(&mut exemplars);
         writer.push(&tenant, &labels, &merged, &exemplars)?;
     }
-    output.segments = writer.finish()?;
-    let files = files_dir(dir);
-    fs.sync_dir(&files).map_err(StorageError::io("sync", &files))?;
-    let open = |meta: &SegmentMeta| SegmentFile::open(fs, &files, meta.file);
-    let segments = output.segments.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    Ok(JobDone::new(output, segments))
+    writer.finish()
 }
 
 /// Sorts by time; what is equal in all (an exemplar sent twice) stays once.

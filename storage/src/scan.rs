@@ -15,6 +15,7 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,12 +25,14 @@ use protocol::matcher::Matcher;
 
 use crate::damage::Damage;
 use crate::error::StorageError;
+use crate::logs::segment::LogSegmentReader;
+use crate::logs::table::LogTableView;
 use crate::manifest::SegmentMeta;
 use crate::memtable::{MemView, SlotMap};
 use crate::merge::sort_exemplars;
 use crate::metadata::{FamilyMetadata, MetadataMap};
 use crate::segment::{Exemplar, SegmentReader, TimeSlice};
-use crate::segment_file::SegmentFile;
+use crate::segment_file::{Content, SegmentFile};
 use crate::series_index::RegistryView;
 use crate::tombstone::Tombstone;
 
@@ -40,6 +43,8 @@ use sources::{SeriesWalk, Source};
 pub struct TableView {
     pub(crate) table: MemView,
     pub(crate) registry: RegistryView,
+    /// Sub-batches of logs that came with them.
+    pub(crate) logs: LogTableView,
     /// Last log entry inside; `u64::MAX` for the active memtable.
     pub(crate) log_last: u64,
 }
@@ -53,11 +58,31 @@ pub struct SegmentView {
 }
 
 impl SegmentView {
-    /// The reader, if the file can be read.
-    pub(crate) fn reader(&self) -> Result<&SegmentReader, StorageError> {
+    fn content(&self) -> Result<&Content, StorageError> {
         match &self.file {
-            Some(file) => Ok(&file.reader),
+            Some(file) => Ok(&file.content),
             None => Err(StorageError::MissingFile { name: self.meta.file.name() }),
+        }
+    }
+
+    fn other_signal(&self) -> StorageError {
+        let reason = "holds another signal than the manifest says";
+        StorageError::corrupt(Path::new(&self.meta.file.name()), reason)
+    }
+
+    /// The reader of metrics, if the file can be read.
+    pub(crate) fn reader(&self) -> Result<&SegmentReader, StorageError> {
+        match self.content()? {
+            Content::Metrics(reader) => Ok(reader),
+            Content::Logs(_) => Err(self.other_signal()),
+        }
+    }
+
+    /// The reader of logs, if the file can be read.
+    pub(crate) fn logs(&self) -> Result<&LogSegmentReader, StorageError> {
+        match self.content()? {
+            Content::Logs(reader) => Ok(reader),
+            Content::Metrics(_) => Err(self.other_signal()),
         }
     }
 }
@@ -116,6 +141,10 @@ pub struct HeadStats {
 }
 
 impl StoreSnapshot {
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
     pub(crate) fn new(view: Arc<View>) -> Self {
         Self { view }
     }
@@ -270,7 +299,7 @@ impl StoreSnapshot {
         let spans = self.tables().filter_map(|view| view.table.span());
         HeadStats {
             series,
-            parts: (self.tables().count() + self.view.segments.len()) as u64,
+            parts: (self.tables().count() + self.metric_segments().count()) as u64,
             span: spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
         }
     }
@@ -331,13 +360,17 @@ impl StoreSnapshot {
         Ok(())
     }
 
+    fn metric_segments(&self) -> impl Iterator<Item = &SegmentView> {
+        self.view.segments.iter().filter(|s| !s.meta.partition.is_logs())
+    }
+
     /// Visits the segments that overlap a time range, oldest in the log first. Leaves word of damage that it meets.
     fn each_segment<'a>(
         &'a self,
         range: (i64, i64),
         mut visit: impl FnMut(&'a SegmentMeta, &'a SegmentReader) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        for view in self.view.segments.iter().filter(|s| s.meta.overlaps(range)) {
+        for view in self.metric_segments().filter(|s| s.meta.overlaps(range)) {
             let visited = view.reader().and_then(|reader| visit(&view.meta, reader));
             visited.inspect_err(|error| self.view.damage.note(error))?;
         }

@@ -22,13 +22,13 @@
 mod builder;
 mod cursor;
 mod dictionary;
-mod header;
+pub(crate) mod header;
 mod id_column;
 mod labels_index;
 mod metadata;
 mod order;
-mod reader;
-mod rows;
+pub(crate) mod reader;
+pub(crate) mod rows;
 mod sink;
 
 use std::fmt;

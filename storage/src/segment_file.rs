@@ -12,9 +12,12 @@ use crate::encoding::Effort;
 use crate::engine::files::{aside_path, files_dir};
 use crate::error::StorageError;
 use crate::fs::{Fs, OpenMode};
+use crate::logs::segment::LogSegmentReader;
 use crate::manifest::{FileKind, FileRef, Partition, SegmentMeta};
+use crate::segment::reader::read_header;
 use crate::segment::{
-    Exemplar, FileSink, SealedSegment, SegmentBuilder, SegmentHeader, SegmentReader, SeriesInput, StartTime,
+    Exemplar, FileSink, SealedSegment, SegmentBuilder, SegmentHeader, SegmentReader, SeriesInput, Signal,
+    StartTime,
 };
 
 /// An open segment. The file stays on disk as long as the value lives.
@@ -22,8 +25,17 @@ use crate::segment::{
 pub struct SegmentFile {
     /// Which file.
     pub file: FileRef,
-    /// Its reader.
-    pub reader: SegmentReader,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// A segment's reader, by signal.
+#[derive(Debug)]
+pub enum Content {
+    /// Of metrics.
+    Metrics(SegmentReader),
+    /// Of logs.
+    Logs(LogSegmentReader),
 }
 
 impl SegmentFile {
@@ -35,7 +47,11 @@ impl SegmentFile {
             let reason = format!("has {} bytes instead of {}", map.len(), file.len_bytes);
             return Err(StorageError::corrupt(path, reason));
         }
-        Ok(Arc::new(Self { file, reader: SegmentReader::open(map, &path)? }))
+        let content = match read_header(&map).map_err(|fault| fault.of_file(&path))?.partition.signal {
+            Signal::Logs => Content::Logs(LogSegmentReader::open(map, &path)?),
+            _ => Content::Metrics(SegmentReader::open(map, &path)?),
+        };
+        Ok(Arc::new(Self { file, content }))
     }
 }
 

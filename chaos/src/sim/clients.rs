@@ -3,7 +3,8 @@
 //! A client owns some series. It sends a batch to any node, as an exporter would; after a refusal, a silence or a death
 //! it sends the same bytes again, often to another node, until it is acknowledged or gives up, and then the batch's
 //! fate is unknown. Sometimes it repeats a batch that was acknowledged, or sends other values for samples that were:
-//! neither may change anything. Now and then it reads its series linearizably, through any node, and the oracle judges.
+//! neither may change anything. Log batches go the same way under keys of their own, with records that are there twice:
+//! sent again they must not be doubled, and what is there twice must stay so. Now and then it reads its series linearizably, through any node, and the oracle judges.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +15,16 @@ use cluster::read::Consistency;
 use cluster::router::shard_writer::{Proposed, ShardWriter, WriteError};
 use openraft_rt::AsyncRuntime;
 use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
-use protocol::ids::{ClusterSecret, ShardId, TenantId};
+use protocol::ids::{ClusterSecret, SLOT_COUNT, ShardId, SlotId, TenantId};
 use protocol::labels::Labels;
+use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
+use protocol::logs::{LogRecord, LogSink, LogStream, LogValue};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::sim::cluster::{
-    CLIENT_LABEL, METRIC, SERIES_LABEL, SampleRead, SimCluster, SimNode, decode_samples,
+    CLIENT_LABEL, LOG_SERIES, METRIC, SERIES_LABEL, SampleRead, SimCluster, SimNode, decode_samples,
+    log_body, log_copies,
 };
 use crate::sim::executor;
 use crate::sim::machine::WALL_START_MS;
@@ -46,6 +50,8 @@ pub struct Client {
     series: Vec<OwnSeries>,
     /// Keys the ids of series; learnt with the first shard.
     secret: ClusterSecret,
+    /// Time of the next log record.
+    next_log_ms: i64,
 }
 
 struct OwnSeries {
@@ -78,7 +84,16 @@ impl Client {
                 OwnSeries { number, labels: labels(number), shard: None, next_ms: first_ms }
             })
             .collect();
-        Self { number, cluster: cluster.clone(), rng, stop, series, secret: ClusterSecret([0; 32]) }
+        let secret = ClusterSecret([0; 32]);
+        Self {
+            number,
+            cluster: cluster.clone(),
+            rng,
+            stop,
+            series,
+            secret,
+            next_log_ms: WALL_START_MS - 3_600_000,
+        }
     }
 
     /// Writes and reads until told to stop; then the client is idle.
@@ -87,6 +102,8 @@ impl Client {
             if chance(&mut self.rng, 0.15) {
                 let recent = chance(&mut self.rng, 0.8);
                 self.read(recent).await;
+            } else if chance(&mut self.rng, 0.25) {
+                self.write_logs().await;
             } else {
                 self.write().await;
             }
@@ -117,6 +134,77 @@ impl Client {
             self.cluster.oracle().give_up();
         }
         Some(outcome)
+    }
+
+    /// Writes one batch of log records, retries included.
+    async fn write_logs(&mut self) -> Option<Outcome> {
+        let node = self.cluster.nodes().into_iter().next()?.1;
+        let shard = node.shard_map().shard_of(SlotId(self.rng.random_range(0..SLOT_COUNT)));
+        let mut batch = LogBatchBuilder::new();
+        let client = LogValue::String(self.number.to_string().into());
+        batch.stream(&LogStream { resource: vec![(CLIENT_LABEL.into(), client)], ..LogStream::default() });
+        let mut sent = Vec::new();
+        for _ in 0..self.rng.random_range(1..=MAX_SAMPLES) {
+            let one = self.cluster.oracle().send(LOG_SERIES + self.number, self.next_log_ms);
+            self.next_log_ms += self.rng.random_range(1..5_000);
+            let record = LogRecord {
+                time_ns: one.at_ms * 1_000_000,
+                body: LogValue::String(log_body(one.value).into()),
+                ..LogRecord::default()
+            };
+            (0..log_copies(one.value)).for_each(|_| batch.record(&record));
+            sent.push(one);
+        }
+        let records = batch.len();
+        let key = BatchKey(self.rng.random::<u128>().to_le_bytes());
+        let bytes = batch.finish(&TenantId::default(), key).ok()?.pop()?.1;
+        let outcome = self.send_logs(shard, bytes.clone(), records, false).await;
+        if outcome == Outcome::Acknowledged {
+            self.cluster.oracle().acknowledge(&sent);
+            if chance(&mut self.rng, self.cluster.plan().resend) {
+                self.send_logs(shard, bytes, records, true).await;
+            }
+        } else {
+            self.cluster.oracle().give_up();
+        }
+        Some(outcome)
+    }
+
+    /// Sends a log batch until it is acknowledged; `again`, if it was before.
+    async fn send_logs(&mut self, shard: ShardId, bytes: Bytes, records: u64, again: bool) -> Outcome {
+        let deadline = executor::elapsed() + GIVE_UP_AFTER;
+        let mut at = self.rng.random_range(0..self.cluster.len());
+        loop {
+            SimRuntime::sleep(Duration::from_micros(self.rng.random_range(50..1_500))).await;
+            let batch = bytes.clone();
+            let propose =
+                |node: SimNode| async move { ShardWriter::propose_logs(&*node, shard, batch, ATTEMPT).await };
+            match self.cluster.on_node(at, propose).await {
+                Some(Ok((_, outcome))) => {
+                    let is_right = match outcome {
+                        LogBatchOutcome::Applied { records: taken } => taken == records && !again,
+                        LogBatchOutcome::Duplicate { records: known } => known == records,
+                        _ => false,
+                    };
+                    if is_right {
+                        return Outcome::Acknowledged;
+                    }
+                    let what =
+                        format!("{records} records, sent before: {again}, were answered with {outcome:?}");
+                    self.cluster.oracle().violate(invariant::NOTHING_LOST, what);
+                    return Outcome::Unknown;
+                }
+                Some(Err(error)) => executor::say(|| format!("client {}: {error}", self.number)),
+                None => {}
+            }
+            if executor::elapsed() >= deadline {
+                return Outcome::Unknown;
+            }
+            SimRuntime::sleep(Duration::from_millis(self.rng.random_range(20..250))).await;
+            if chance(&mut self.rng, 0.7) {
+                at = self.rng.random_range(0..self.cluster.len());
+            }
+        }
     }
 
     async fn make_batch(&mut self) -> Option<(ShardId, Vec<Sent>)> {
@@ -219,7 +307,8 @@ impl Client {
     pub async fn read_through(&mut self, at: usize, recent: bool) -> bool {
         let oracle = self.cluster.oracle().clone();
         let back_ms = if recent { 60_000 } else { i64::MAX / 4 };
-        let from_ms = self.series.iter().map(|s| s.next_ms.saturating_sub(back_ms)).min().unwrap_or(0);
+        let newest = self.series.iter().map(|s| s.next_ms).chain([self.next_log_ms]);
+        let from_ms = newest.map(|ms| ms.saturating_sub(back_ms)).min().unwrap_or(0);
         let request = SampleRead { client: self.number, from_ms, to_ms: i64::MAX / 2 };
         let begun = oracle.begin_read();
         let fragment = request.encode();
@@ -238,13 +327,17 @@ impl Client {
         };
         let by = format!("client {} through machine {}", self.number, at + 1);
         let mut found = std::collections::BTreeMap::new();
+        let logs = LOG_SERIES + self.number;
         for (shard, bytes) in answers {
             let Some(rows) = decode_samples(&bytes) else {
                 oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: shard {shard} answered nonsense"));
                 return false;
             };
             for (series, samples) in rows {
-                if found.insert(series, samples).is_some() {
+                // Log batches of a client lie on many shards.
+                if series == logs {
+                    found.entry(series).or_insert_with(Vec::new).extend(samples);
+                } else if found.insert(series, samples).is_some() {
                     oracle.violate(invariant::NOTHING_LOST, format!("{by}: series {series} came twice"));
                 }
             }
@@ -253,6 +346,19 @@ impl Client {
             let samples = found.remove(&series.number).unwrap_or_default();
             oracle.judge(begun, series.number, from_ms, request.to_ms, &samples, &by);
         }
+        let mut records = found.remove(&logs).unwrap_or_default();
+        records.sort_by_key(|(at_ms, _)| *at_ms);
+        for equal in records.chunk_by(|a, b| a == b) {
+            let (at_ms, value) = equal[0];
+            let expected = log_copies(value as u64);
+            if equal.len() != expected {
+                let what =
+                    format!("{by}: {} records of {value} at {at_ms}, written were {expected}", equal.len());
+                oracle.violate(invariant::NOTHING_LOST, what);
+            }
+        }
+        records.dedup();
+        oracle.judge(begun, logs, from_ms, request.to_ms, &records, &by);
         if let Some(series) = found.keys().next() {
             oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: series {series} is not the client's"));
         }

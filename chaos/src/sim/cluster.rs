@@ -15,9 +15,11 @@ use futures_util::future::BoxFuture;
 use openraft_rt::AsyncRuntime;
 use protocol::error::ErrorKind;
 use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
+use protocol::logs::{LogColumns, LogField, LogFilter, LogScan, LogTest};
 use protocol::matcher::Matcher;
 use storage::engine::FlushPolicy;
 use storage::fs::mem::CrashMode;
+use storage::logs::scan::LogReader;
 use storage::scan::StoreSnapshot;
 use storage::wal::WalOptions;
 
@@ -337,7 +339,20 @@ pub fn replicas_of(statuses: &[NodeStatus], group: u16) -> Vec<&GroupPulse> {
     statuses.iter().filter_map(|status| of_group(status).map(|at| &status.groups[at].pulse)).collect()
 }
 
-/// Answers the workload's reads: all samples of a client's series in a range of time.
+/// Number of the series that stands for the log records of client 0; those of the others follow.
+pub const LOG_SERIES: u32 = 1 << 30;
+
+/// How many equal records the workload writes of a value.
+pub const fn log_copies(value: u64) -> usize {
+    if value.is_multiple_of(3) { 2 } else { 1 }
+}
+
+/// The body of a client's record.
+pub fn log_body(value: u64) -> String {
+    format!("stored item {value} after {} tries", value % 7)
+}
+
+/// Answers the workload's reads: all samples of a client's series in a range of time, and its log records as one more.
 struct Samples {
     env: SimEnv,
 }
@@ -397,8 +412,48 @@ impl SampleRead {
         match (read, error) {
             (_, Some(error)) => Err(error),
             (Err(error), _) => Err(error.to_string()),
-            (Ok(()), None) => Ok(out),
+            (Ok(()), None) => {
+                self.run_logs(snapshot, &mut out)?;
+                Ok(out)
+            }
         }
+    }
+
+    fn run_logs(self, snapshot: &StoreSnapshot, out: &mut Vec<u8>) -> Result<(), String> {
+        let tenant = TenantId::default();
+        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
+        let scan = LogScan {
+            start_ns: self.from_ms.saturating_mul(1_000_000),
+            end_ns: self.to_ms.saturating_mul(1_000_000),
+            filter: LogFilter::Field(client, LogTest::Equals(self.client.to_string())),
+            newest_first: false,
+            columns: LogColumns::All,
+        };
+        let (mut rows, mut error) = (Vec::new(), None);
+        let reader = LogReader { tenant: &tenant, should_stop: &|| false };
+        let read = snapshot.log_records(reader, &scan, &mut |_, record| {
+            let body = record.body.text();
+            let value = body.split(' ').nth(2).and_then(|text| text.parse::<u64>().ok());
+            match value.filter(|value| log_body(*value) == body) {
+                Some(value) => rows.push((record.time_ns / 1_000_000, value as f64)),
+                None => error = Some(format!("a record that nobody wrote: {body}")),
+            }
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| error.to_string())?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        out.extend_from_slice(&(LOG_SERIES + self.client).to_le_bytes());
+        out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+        for (at_ms, value) in rows {
+            out.extend_from_slice(&at_ms.to_le_bytes());
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use openraft_rt::{AsyncRuntime, Instant};
 use protocol::batch::SubBatchOutcome;
 use protocol::ids::{ClusterSecret, LogIndex, NodeId, ShardId};
+use protocol::logs::batch::LogBatchOutcome;
 
 use crate::env::Env;
 use crate::network::rpc::{ProposeAnswer, Refusal, Request};
@@ -106,6 +107,27 @@ impl<E: Env> ShardWriter for Node<E> {
             WriteError::Uncertain { shard, reason: format!("the outcome makes no sense: {e}") }
         })?;
         Ok(Proposed { index: LogIndex(answer.index), outcome })
+    }
+
+    async fn propose_logs(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> Result<(LogIndex, LogBatchOutcome), WriteError> {
+        if self.context.is_closing() {
+            return Err(WriteError::Stopping);
+        }
+        let answer = self.propose_write(shard, sub_batch, timeout).await?;
+        let outcome = LogBatchOutcome::decode(&answer.outcome).map_err(|e| WriteError::Uncertain {
+            shard,
+            reason: format!("the outcome makes no sense: {e}"),
+        })?;
+        Ok((LogIndex(answer.index), outcome))
+    }
+
+    fn nonce(&self) -> u64 {
+        self.context.incarnation ^ self.id().0.rotate_left(48)
     }
 
     fn shard_map(&self) -> Arc<ShardMap> {

@@ -9,6 +9,7 @@ use openraft_rt::AsyncRuntime;
 use protocol::batch::SubBatchOutcome;
 use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, LogIndex, ShardId};
+use protocol::logs::batch::LogBatchOutcome;
 
 use crate::shard_map::ShardMap;
 
@@ -28,6 +29,17 @@ pub trait ShardWriter: Send + Sync + 'static {
         sub_batch: Bytes,
         timeout: Duration,
     ) -> impl Future<Output = Result<Proposed, WriteError>> + Send;
+
+    /// The same for a sub-batch of logs.
+    fn propose_logs(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(LogIndex, LogBatchOutcome), WriteError>> + Send;
+
+    /// A number that no other run of a node gives.
+    fn nonce(&self) -> u64;
 
     /// The newest shard map that this node knows.
     fn shard_map(&self) -> Arc<ShardMap>;

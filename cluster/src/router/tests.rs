@@ -9,6 +9,8 @@ use protocol::batch::{SeriesRef, SubBatchView};
 use protocol::histogram;
 use protocol::ids::SeriesId;
 use protocol::labels::Labels;
+use protocol::logs::batch::{BatchKey, LogBatch, LogBatchBuilder};
+use protocol::logs::{LogRecord, LogSink, LogValue};
 use protocol::remote_write::{Limits, Version, decode};
 use protocol::varint::write_prefixed;
 
@@ -32,6 +34,9 @@ struct Shard {
     /// Errors to give before anything is taken, last first; `true` = takes the batch and says that it does not know.
     errors: Vec<(WriteError, bool)>,
     seen: Vec<Bytes>,
+    keys: BTreeSet<BatchKey>,
+    max_keys: Option<usize>,
+    lines: Vec<String>,
 }
 
 impl Shard {
@@ -90,6 +95,23 @@ impl Shard {
     }
 }
 
+impl Shard {
+    fn apply_logs(&mut self, bytes: &[u8]) -> LogBatchOutcome {
+        let batch = LogBatch::decode(bytes).expect("the router writes valid batches");
+        let records = batch.rows.len() as u64;
+        if self.max_keys == Some(self.keys.len()) {
+            return LogBatchOutcome::WindowFull { keys: self.keys.len() as u64 };
+        }
+        if !self.keys.insert(batch.key) {
+            return LogBatchOutcome::Duplicate { records };
+        }
+        for row in 0..batch.rows.len() {
+            self.lines.push(batch.rows.record(row, &batch.dict).body.text().into_owned());
+        }
+        LogBatchOutcome::Applied { records }
+    }
+}
+
 struct Shards {
     map: Arc<ShardMap>,
     shards: Vec<Mutex<Shard>>,
@@ -136,6 +158,30 @@ impl ShardWriter for Shards {
             Some((error, _)) => Err(error),
             None => Ok(Proposed { index: LogIndex(state.index), outcome }),
         }
+    }
+
+    async fn propose_logs(
+        &self,
+        shard: ShardId,
+        sub_batch: Bytes,
+        _: Duration,
+    ) -> Result<(LogIndex, LogBatchOutcome), WriteError> {
+        tokio::task::yield_now().await;
+        let mut state = self.shard(shard);
+        let error = state.errors.pop();
+        if let Some((error, false)) = error {
+            return Err(error);
+        }
+        let outcome = state.apply_logs(&sub_batch);
+        state.index += 1;
+        match error {
+            Some((error, _)) => Err(error),
+            None => Ok((LogIndex(state.index), outcome)),
+        }
+    }
+
+    fn nonce(&self) -> u64 {
+        7
     }
 
     fn shard_map(&self) -> Arc<ShardMap> {
@@ -496,4 +542,69 @@ async fn many_connections_share_one_router() {
     }
     let all: BTreeSet<_> = (0..20).flat_map(|i| expected(0..200, NOW + i)).collect();
     assert_eq!(t.shards.floats(), all);
+}
+
+fn batch_of(t: &Setup, lines: &[&str]) -> LogBatchBuilder {
+    let mut batch = t.router.log_batch().expect("cluster time is known");
+    for line in lines {
+        let body = LogValue::String((*line).to_owned().into());
+        batch.record(&LogRecord { time_ns: NOW * 1_000_000, body, ..LogRecord::default() });
+    }
+    batch
+}
+
+fn lines(t: &Setup) -> Vec<String> {
+    let mut lines = t.shards.all(|shard| shard.lines.clone());
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn a_log_request_is_one_batch_on_one_shard_and_a_repeat_changes_nothing() {
+    let t = setup();
+    let key = Some(t.router.body_key(&t.tenant, b"body"));
+    let receipt = t.router.write_logs(&t.tenant, batch_of(&t, &["a", "a", "b"]), key).await.expect("written");
+    assert_eq!((receipt.records, receipt.repeated), (3, false));
+    let again = t.router.write_logs(&t.tenant, batch_of(&t, &["a", "a", "b"]), key).await.expect("known");
+    assert_eq!((again.records, again.repeated), (3, true));
+    assert_eq!(lines(&t), ["a", "a", "b"]);
+    assert_eq!(t.shards.all(|shard| shard.keys.iter().copied().collect()).len(), 1);
+    // Without a key each request is new, though its content is the same.
+    for _ in 0..2 {
+        t.router.write_logs(&t.tenant, batch_of(&t, &["c"]), None).await.expect("written");
+    }
+    assert_eq!(lines(&t), ["a", "a", "b", "c", "c"]);
+    let empty = t.router.write_logs(&t.tenant, batch_of(&t, &[]), None).await.expect("nothing to do");
+    assert_eq!(empty, logs::LogReceipt::default());
+}
+
+#[tokio::test]
+async fn an_attempt_of_unknown_outcome_is_not_written_twice() {
+    let t = setup();
+    let uncertain = |shard: ShardId| (WriteError::Uncertain { shard, reason: "no answer".to_owned() }, true);
+    t.shards.map.shards().for_each(|shard| t.shards.shard(shard).errors.push(uncertain(shard)));
+    let receipt = t.router.write_logs(&t.tenant, batch_of(&t, &["a"]), None).await.expect("written");
+    assert_eq!(receipt.records, 1);
+    assert_eq!(lines(&t), ["a"]);
+}
+
+#[tokio::test]
+async fn a_full_window_is_no_success() {
+    let t = setup();
+    t.shards.each(|shard| shard.max_keys = Some(0));
+    let error = t.router.write_logs(&t.tenant, batch_of(&t, &["a"]), None).await.expect_err("no room");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+    assert!(lines(&t).is_empty());
+}
+
+#[tokio::test]
+async fn records_outside_of_what_is_kept_are_left_out() {
+    let t = setup();
+    let mut batch = batch_of(&t, &["a"]);
+    for time_ms in [0, NOW - 15 * 86_400_000, NOW + 700_000] {
+        batch.record(&LogRecord { time_ns: time_ms * 1_000_000, ..LogRecord::default() });
+    }
+    assert_eq!((batch.len(), batch.outside().too_old, batch.outside().too_new), (1, 2, 1));
+    *t.shards.time.lock().expect("no test panics inside") = None;
+    assert_eq!(t.router.log_batch().err(), Some(RouteError::NoClusterTime));
 }

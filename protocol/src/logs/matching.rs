@@ -80,22 +80,39 @@ fn compile(filter: &LogFilter) -> Result<Node, FilterError> {
         LogFilter::And(parts) => Node::And(all(parts)?),
         LogFilter::Or(parts) => Node::Or(all(parts)?),
         LogFilter::Not(part) => Node::Not(Box::new(compile(part)?)),
-        LogFilter::Field(field, test) => {
-            let test = match test {
-                LogTest::Exists => Test::Exists,
-                LogTest::Equals(text) => Test::Equals(text.clone()),
-                LogTest::OneOf(texts) => Test::OneOf(texts.clone()),
-                LogTest::Contains { text, ignore_case: false } => Test::Contains(text.clone()),
-                LogTest::Contains { text, ignore_case: true } => Test::Regex(ignoring_case(text)?),
-                LogTest::Phrase { text, ignore_case: false } => Test::Phrase(text.clone()),
-                LogTest::Phrase { text, ignore_case: true } => Test::PhraseIgnoringCase(ignoring_case(text)?),
-                LogTest::Prefix(text) => Test::Prefix(text.clone()),
-                LogTest::Regex(expression) => Test::Regex(regex(expression)?),
-                LogTest::Range(range) => Test::Range(*range),
-            };
-            Node::Field(field.clone(), test)
-        }
+        LogFilter::Field(field, test) => Node::Field(field.clone(), compile_test(test)?),
     })
+}
+
+fn compile_test(test: &LogTest) -> Result<Test, FilterError> {
+    Ok(match test {
+        LogTest::Exists => Test::Exists,
+        LogTest::Equals(text) => Test::Equals(text.clone()),
+        LogTest::OneOf(texts) => Test::OneOf(texts.clone()),
+        LogTest::Contains { text, ignore_case: false } => Test::Contains(text.clone()),
+        LogTest::Contains { text, ignore_case: true } => Test::Regex(ignoring_case(text)?),
+        LogTest::Phrase { text, ignore_case: false } => Test::Phrase(text.clone()),
+        LogTest::Phrase { text, ignore_case: true } => Test::PhraseIgnoringCase(ignoring_case(text)?),
+        LogTest::Prefix(text) => Test::Prefix(text.clone()),
+        LogTest::Regex(expression) => Test::Regex(regex(expression)?),
+        LogTest::Range(range) => Test::Range(*range),
+    })
+}
+
+/// A test, ready to be asked about values.
+#[derive(Clone, Debug)]
+pub struct CompiledTest(Test);
+
+impl CompiledTest {
+    /// Compiles a test.
+    pub fn new(test: &LogTest) -> Result<Self, FilterError> {
+        compile_test(test).map(Self)
+    }
+
+    /// Whether a value passes.
+    pub fn passes(&self, value: &LogValue<'_>) -> bool {
+        self.0.passes(value)
+    }
 }
 
 impl Node {

@@ -54,7 +54,7 @@ pub(super) struct DevArgs {
     /// Directory for data and logs
     #[arg(long, default_value = "pharos-data", value_name = "DIR")]
     data_dir: PathBuf,
-    /// How long metrics are kept: 90d, 1y, unlimited [default: 30d]
+    /// How long data is kept: 90d, 1y, unlimited [default: 30d for metrics, 14d for logs]
     #[arg(long, value_name = "TIME")]
     retention: Option<String>,
     /// Where ports begin: node n answers HTTP on this + n, OTLP/gRPC on this + 10 + n, its peers on this + 20 + n

@@ -49,7 +49,7 @@ pub(super) struct ServerArgs {
     /// Replicas of each shard of a new cluster [default: 3, or as many as there are nodes]
     #[arg(long, value_name = "N")]
     replication_factor: Option<String>,
-    /// How long metrics are kept: 90d, 1y, unlimited [default: 30d]
+    /// How long data is kept: 90d, 1y, unlimited [default: 30d for metrics, 14d for logs]
     #[arg(long, value_name = "TIME")]
     retention: Option<String>,
     /// Memory of this node: 2GiB, auto [default: auto, half of what the machine has]
@@ -98,7 +98,8 @@ impl ServerArgs {
             ("peer.advertise", self.advertise),
             ("cluster.shards", self.shards),
             ("cluster.replication_factor", self.replication_factor),
-            ("storage.retention", self.retention),
+            ("storage.retention", self.retention.clone()),
+            ("storage.log_retention", self.retention),
             ("peer.tls_cert", self.peer_tls_cert),
             ("peer.tls_key", self.peer_tls_key),
             ("peer.tls_ca", self.peer_tls_ca),

@@ -11,6 +11,7 @@ use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
+use query::logs::source::LogSource;
 use query::source::{
     Exemplar, HeadStats, MetricMetadata, SeriesColumns, ShardSource, SourceError, TimeRange,
 };
@@ -30,7 +31,7 @@ pub struct ShardView {
 
 impl ShardView {
     /// Logs what storage says, for it names files, and tells the client which shard it was.
-    fn failed(&self, error: &StorageError) -> SourceError {
+    pub(super) fn failed(&self, error: &StorageError) -> SourceError {
         tracing::error!(shard = %self.shard, error = %crate::error::chain(error), "a shard cannot be read");
         let kind = match error.kind() {
             // A file that is gone or does not open is our trouble, not the client's.
@@ -49,6 +50,10 @@ impl ShardView {
 impl ShardSource for ShardView {
     fn memory(&self) -> Option<&MemoryLedger> {
         Some(&self.memory)
+    }
+
+    fn logs(&self) -> Option<&dyn LogSource> {
+        Some(self)
     }
 
     fn select(

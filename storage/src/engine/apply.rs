@@ -6,10 +6,12 @@ use bytes::Bytes;
 use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
 use protocol::command::{Command, CommandBody, CommandOutcome};
 use protocol::ids::Ordinal;
+use protocol::logs::batch::{self as logs, LogBatch, LogBatchOutcome};
 
 use super::LogPosition;
 use super::ops::{Op, PendingOp};
 use super::state::State;
+use crate::logs::window::Admission;
 use crate::metadata::{FamilyMetadata, MAX_FAMILIES};
 use crate::tombstone::Tombstone;
 
@@ -28,7 +30,11 @@ impl State {
             CommandBody::Write(sub_batches) => {
                 let outcomes = sub_batches.into_iter().map(|bytes| {
                     let mut out = Vec::new();
-                    self.apply_sub_batch(bytes).encode(&mut out);
+                    if bytes.first() == Some(&logs::VERSION) {
+                        self.apply_logs(bytes).encode(&mut out);
+                    } else {
+                        self.apply_sub_batch(bytes).encode(&mut out);
+                    }
                     Bytes::from(out)
                 });
                 return CommandOutcome::Write(outcomes.collect());
@@ -125,6 +131,25 @@ impl State {
             self.active_since_ms = Some(self.cluster_time_ms);
         }
         SubBatchOutcome::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars }
+    }
+
+    fn apply_logs(&mut self, bytes: &[u8]) -> LogBatchOutcome {
+        let batch = match LogBatch::decode(bytes) {
+            Ok(batch) => batch,
+            Err(error) => return LogBatchOutcome::Rejected { reason: error.to_string() },
+        };
+        let records = batch.rows.len() as u64;
+        match self.window.admit(batch.key, self.cluster_time_ms) {
+            Admission::Known => LogBatchOutcome::Duplicate { records },
+            Admission::Full => LogBatchOutcome::WindowFull { keys: self.window.len() as u64 },
+            Admission::New => {
+                self.logs.push(bytes, &batch);
+                if self.active_since_ms.is_none() && !self.logs.is_empty() {
+                    self.active_since_ms = Some(self.cluster_time_ms);
+                }
+                LogBatchOutcome::Applied { records }
+            }
+        }
     }
 
     fn apply_metadata(&mut self, batch: &SubBatchView<'_>) {

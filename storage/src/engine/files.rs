@@ -13,6 +13,8 @@ use super::state::{Memory, State, ViewParts};
 use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::fs::Fs;
+use crate::logs::table::LogTable;
+use crate::logs::window::{KeyWindow, decode_window_file};
 use crate::manifest::{FileKind, FileRef, MANIFEST_FILE, Manifest};
 use crate::memtable::Memtable;
 use crate::metadata::{MetadataMap, decode_metadata_file};
@@ -194,6 +196,7 @@ fn read_small(fs: &impl Fs, dir: &Path, file: &FileRef) -> Result<Vec<u8>, Stora
 pub(super) struct Loaded {
     pub registry: Registry,
     pub metadata: MetadataMap,
+    pub window: KeyWindow,
     pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
     /// Segments that could not be opened.
     pub damage: Damage,
@@ -201,8 +204,8 @@ pub(super) struct Loaded {
 
 /// Opens all files of a manifest. `opened` are segments that are open already.
 ///
-/// A damaged segment is noted: a peer has its bytes, and nothing of the state depends on them. A damaged registry or
-/// metadata file is an error, because what is replayed would be applied wrongly.
+/// A damaged segment is noted: a peer has its bytes, and nothing of the state depends on them. A damaged registry,
+/// metadata or window file is an error, because what is replayed would be applied wrongly.
 pub(super) fn load(
     fs: &impl Fs,
     dir: &Path,
@@ -224,6 +227,11 @@ pub(super) fn load(
         Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
             .map_err(|error| error.of_file(file_path(dir, file)))?,
     };
+    let window = match &manifest.window {
+        None => KeyWindow::default(),
+        Some(file) => decode_window_file(&read_small(fs, dir, file)?)
+            .map_err(|error| error.of_file(file_path(dir, file)))?,
+    };
     let (mut segments, damage) = (BTreeMap::new(), Damage::default());
     for meta in &manifest.segments {
         let open = match opened.get(&meta.file.hash) {
@@ -241,7 +249,7 @@ pub(super) fn load(
             Err(error) => return Err(error),
         }
     }
-    Ok(Loaded { registry, metadata, segments, damage })
+    Ok(Loaded { registry, metadata, window, segments, damage })
 }
 
 impl State {
@@ -267,6 +275,8 @@ impl State {
             metadata_changed: false,
             damage: Arc::new(loaded.damage),
             active: Memtable::new(ledger.clone()),
+            logs: LogTable::default(),
+            window: loaded.window,
             active_after: manifest.flushed_index(),
             active_since_ms: None,
             frozen: VecDeque::new(),

@@ -21,7 +21,7 @@ use crate::segment_file::SegmentFile;
 pub(super) enum JobSlot {
     Waiting,
     Running,
-    Done(JobDone),
+    Done(Box<JobDone>),
     /// Another replica's result is the one to install: ours differs, or can not be made because an input is damaged.
     Foreign(Foreign),
 }
@@ -295,7 +295,7 @@ impl State {
     fn missing_of<'a>(&'a self, foreign: &'a Foreign) -> impl Iterator<Item = FileRef> + 'a {
         let is_here = |file: &FileRef| match file.kind {
             FileKind::Segment => self.open_segment(foreign, file).is_some(),
-            FileKind::Registry | FileKind::Metadata => self.files.contains(&file.hash),
+            FileKind::Registry | FileKind::Metadata | FileKind::Window => self.files.contains(&file.hash),
         };
         foreign.files.iter().filter(move |file| !is_here(file)).copied()
     }
@@ -316,10 +316,14 @@ impl State {
     }
 }
 
+/// What a log record takes in memory while it is flushed, roughly.
+const DECODED_RECORD_BYTES: u64 = 300;
+
 fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> FlushInput {
     let mut charge = ledger.charge(MemoryUse::Memtables);
     // A sample takes 12 bytes and its share of a time run in the memtable, 16 when it is gathered.
-    charge.set(table.bytes as u64 * 4 / 3);
+    // Logs are decoded as a whole.
+    charge.set(table.bytes as u64 * 4 / 3 + table.logs.rows() * DECODED_RECORD_BYTES);
     FlushInput {
         _charge: charge,
         job: frozen.position.index.0,
@@ -329,6 +333,8 @@ fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> F
         registry: table.registry.clone(),
         registry_from: table.registry_from,
         metadata: table.metadata.clone(),
+        logs: table.logs.clone(),
+        window: Arc::clone(&table.window),
     }
 }
 
@@ -348,7 +354,7 @@ pub(super) fn finish<F: Fs>(
             match registered {
                 Ok(Some(done)) if awaited => {
                     state.note_activity(&done);
-                    state.jobs.insert(job, JobSlot::Done(done));
+                    state.jobs.insert(job, JobSlot::Done(Box::new(done)));
                     state.release_flushed();
                     Ok(())
                 }

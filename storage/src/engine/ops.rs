@@ -122,6 +122,7 @@ impl State {
         if output.metadata.is_some() {
             manifest.metadata = output.metadata;
         }
+        manifest.window = output.window;
         manifest.duplicates += output.duplicates;
         manifest.flushed_bytes += bytes_of(&output.segments);
         insert_segments(manifest, output.segments);
@@ -179,7 +180,10 @@ impl State {
         let segments = &self.manifest.segments;
         let needed = |t: &Tombstone| {
             flushed < t.index
-                || segments.iter().any(|s| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
+                || segments
+                    .iter()
+                    .filter(|s| !s.partition.is_logs())
+                    .any(|s| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
         };
         let keep: Vec<bool> = self.manifest.tombstones.iter().map(needed).collect();
         if keep.contains(&false) {
@@ -229,8 +233,8 @@ pub(super) fn merge_inputs<'a>(
     let free = !inputs.iter().any(|hash| manifest.merges.iter().any(|m| m.inputs.contains(hash)));
     let span = segments.iter().fold((i64::MAX, i64::MIN), |s, m| (s.0.min(m.min_time), s.1.max(m.max_time)));
     let in_between = |other: &SegmentMeta| {
-        let same_time =
-            other.partition == partition || (other.partition.is_catch_all() && other.overlaps(span));
+        let catch_all = other.partition.is_catch_all() && other.partition.signal == partition.signal;
+        let same_time = other.partition == partition || (catch_all && other.overlaps(span));
         let same_log = other.log_after < last.log_last && other.log_last > first.log_after;
         segments.len() > 1 && same_time && same_log && !inputs.contains(&other.file.hash)
     };

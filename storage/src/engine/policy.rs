@@ -9,6 +9,7 @@ use protocol::ids::{LogIndex, ShardId};
 use super::jobs::{JobDone, JobSlot};
 use super::ops::{is_expired, merge_inputs};
 use super::state::State;
+use crate::logs;
 use crate::manifest::{PARTITION_MS, Partition, SegmentMeta};
 
 /// When a leader flushes, merges and drops.
@@ -34,6 +35,8 @@ pub struct FlushPolicy {
     pub max_merges: usize,
     /// Age at which metrics may go; `None` keeps them.
     pub retention_ms: Option<i64>,
+    /// Age at which logs may go; `None` keeps them.
+    pub log_retention_ms: Option<i64>,
     /// Series that nobody writes to any more which make a new registry generation worthwhile, if they are also half of
     /// all.
     pub min_forgotten_series: usize,
@@ -52,6 +55,7 @@ impl Default for FlushPolicy {
             max_segment_bytes: 512 << 20,
             max_merges: 1,
             retention_ms: None,
+            log_retention_ms: None,
             min_forgotten_series: 20_000,
         }
     }
@@ -124,12 +128,13 @@ fn install(state: &State) -> Option<CommandBody<'static>> {
 }
 
 fn flush(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
-    if state.active.is_empty() || state.frozen.len() >= MAX_FROZEN {
+    if (state.active.is_empty() && state.logs.is_empty()) || state.frozen.len() >= MAX_FROZEN {
         return None;
     }
     let forgotten = state.forgotten_series();
     let new_generation = forgotten >= policy.min_forgotten_series && forgotten * 2 >= state.registry.len();
-    let full = state.active.bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
+    let full =
+        state.active.bytes() + state.logs.bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
     let old = state.active_since_ms.is_some_and(|since| now_ms - since >= policy.max_age_ms);
     (policy.force_flush || full || old).then_some(CommandBody::BeginFlush { new_generation })
 }
@@ -141,10 +146,14 @@ fn staggered(bytes: usize, shard: ShardId) -> usize {
 }
 
 fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
-    let before_ms = now_ms.checked_sub(policy.retention_ms?)?;
-    let cut = RetentionCut { signal: 0, class: 0, before_ms };
-    let due = state.manifest.segments.iter().any(|s| is_expired(s, &cut));
-    due.then(|| CommandBody::DropPartitions(vec![cut]))
+    let cut = |signal: u8, retention_ms: Option<i64>| {
+        let before_ms = now_ms.checked_sub(retention_ms?)?;
+        let cut = RetentionCut { signal, class: 0, before_ms };
+        state.manifest.segments.iter().any(|s| is_expired(s, &cut)).then_some(cut)
+    };
+    let cuts = [cut(0, policy.retention_ms), cut(logs::SIGNAL, policy.log_retention_ms)];
+    let due: Vec<RetentionCut> = cuts.into_iter().flatten().collect();
+    (!due.is_empty()).then(|| CommandBody::DropPartitions(due))
 }
 
 /// Size-tiered: a run of `merge_factor` neighbours, none of which is much longer than the rest together, so that each
@@ -184,10 +193,9 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
     // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
     let cut = manifest.segments.iter().find(|s| {
         (policy.merge_all || policy.clean_tombstones)
-            && manifest
-                .tombstones
-                .iter()
-                .any(|t| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
+            && manifest.tombstones.iter().any(|t| {
+                !s.partition.is_logs() && t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time))
+            })
             && can_merge(&[s.file.hash])
     })?;
     Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash] })

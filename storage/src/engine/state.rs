@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use protocol::command::ContentHash;
+use protocol::logs::batch::BatchKey;
 use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 
 use super::files::KnownFiles;
@@ -12,6 +13,8 @@ use super::ops::PendingOp;
 use super::transfer::Incoming;
 use super::{LogPosition, Position, ShardOptions, ShardStats};
 use crate::damage::Damage;
+use crate::logs::table::{LogTable, LogTableView};
+use crate::logs::window::KeyWindow;
 use crate::manifest::{FileRef, Manifest, RegistryFile, SegmentMeta};
 use crate::memtable::{MemView, Memtable};
 use crate::metadata::MetadataMap;
@@ -61,6 +64,9 @@ pub(super) struct FrozenTable {
     pub registry_from: Option<u32>,
     /// Metadata, if it changed since the cut before.
     pub metadata: Option<Arc<MetadataMap>>,
+    pub logs: LogTableView,
+    /// Keys of log batches in the window at the cut.
+    pub window: Arc<Vec<(i64, BatchKey)>>,
 }
 
 impl Frozen {
@@ -113,6 +119,10 @@ pub(super) struct State {
     pub metadata_changed: bool,
 
     pub active: Memtable,
+    /// Sub-batches of logs beside it.
+    pub logs: LogTable,
+    /// Keys of log batches that were applied lately.
+    pub window: KeyWindow,
     /// The last cut.
     pub active_after: u64,
     /// Cluster time of the first write into the active memtable.
@@ -203,6 +213,8 @@ impl State {
         }
         let active = std::mem::replace(&mut self.active, Memtable::new(self.memory.ledger.clone()));
         let metadata = std::mem::take(&mut self.metadata_changed).then(|| Arc::clone(&self.metadata));
+        let logs = std::mem::take(&mut self.logs);
+        self.window.expire(self.cluster_time_ms);
         let job = self.applied.index.0;
         self.frozen.push_back(Frozen {
             position: self.applied.clone(),
@@ -213,8 +225,10 @@ impl State {
             next_generation: self.registry.generation(),
             data: FrozenData::Memory(FrozenTable {
                 table: active.view(),
-                bytes: active.bytes(),
-                side_bytes: active.side_bytes(),
+                bytes: active.bytes() + logs.bytes(),
+                side_bytes: active.side_bytes() + logs.bytes(),
+                logs: logs.view(),
+                window: Arc::new(self.window.entries()),
                 registry,
                 registry_from,
                 metadata,
@@ -263,7 +277,8 @@ impl State {
     /// Tells the ledger what the store holds, but for what tells it by itself.
     pub fn account(&mut self) {
         let frozen = self.frozen.iter().filter_map(Frozen::table).map(|table| table.side_bytes);
-        let side = self.active.side_bytes() + frozen.sum::<usize>();
+        let logs = self.logs.bytes() + self.window.memory_bytes();
+        let side = self.active.side_bytes() + logs + frozen.sum::<usize>();
         self.memory.memtables.set(side as u64);
         let series = self.registry.bytes() + self.registry.live().bytes();
         self.memory.series.set(series as u64);
@@ -276,6 +291,7 @@ impl State {
             active: TableView {
                 table: self.active.view(),
                 registry: self.registry.view(),
+                logs: self.logs.view(),
                 log_last: u64::MAX,
             },
             frozen: Arc::clone(&self.view_parts.frozen),
@@ -289,8 +305,9 @@ impl State {
     /// To be called when memtables were cut or installed, or the manifest or the queue's deletes changed.
     pub fn refresh_view(&mut self) {
         let frozen = self.frozen.iter().filter_map(|f| {
-            let FrozenTable { table, registry, .. } = f.table()?;
-            Some(TableView { table: table.clone(), registry: registry.clone(), log_last: f.position.index.0 })
+            let FrozenTable { table, registry, logs, .. } = f.table()?;
+            let (table, registry, logs) = (table.clone(), registry.clone(), logs.clone());
+            Some(TableView { table, registry, logs, log_last: f.position.index.0 })
         });
         self.view_parts.frozen = Arc::new(frozen.collect());
         let mut segments: Vec<SegmentView> =
@@ -342,13 +359,16 @@ impl State {
             series: self.registry.len() as u64,
             generation: self.registry.generation(),
             registry_bytes: (self.registry.bytes() + self.registry.live().bytes()) as u64,
-            memtable_bytes: self.active.bytes() as u64,
+            memtable_bytes: (self.active.bytes() + self.logs.bytes()) as u64,
             memtable_samples: self.active.samples(),
+            memtable_records: self.logs.rows(),
+            window_keys: self.window.len() as u64,
             frozen_memtables: self.frozen.len() as u64,
             frozen_bytes: self.frozen.iter().filter_map(Frozen::table).map(|table| table.bytes as u64).sum(),
             segments: self.manifest.segments.len() as u64,
             segment_bytes: self.segment_bytes(),
-            segment_samples: sum(|s| s.samples),
+            segment_samples: sum(|s| if s.partition.is_logs() { 0 } else { s.samples }),
+            segment_records: sum(|s| if s.partition.is_logs() { s.samples } else { 0 }),
             merges: self.manifest.merges.len() as u64,
             tombstones: self.view_parts.tombstones.len() as u64,
             pending_ops: self.pending.len() as u64,

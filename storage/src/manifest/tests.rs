@@ -49,12 +49,22 @@ fn sample() -> Manifest {
         duplicates: 1,
         flushed_bytes: 2,
         merged_bytes: 3,
+        window: None,
     }
+}
+
+/// One of everything, logs among it.
+fn sample_with_logs() -> Manifest {
+    let mut logs = segment(6);
+    logs.partition = Partition::of_log(PARTITION_MS);
+    let segments = vec![segment(4), segment(5), logs];
+    Manifest { segments, window: Some(file(7, FileKind::Window)), ..sample() }
 }
 
 #[test]
 fn round_trips() {
-    for manifest in [sample(), Manifest::empty(ShardId(1))] {
+    let only_window = Manifest { window: sample_with_logs().window, ..Manifest::empty(ShardId(1)) };
+    for manifest in [sample(), sample_with_logs(), only_window, Manifest::empty(ShardId(1))] {
         assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
     }
 }
@@ -68,16 +78,19 @@ fn reads_what_earlier_builds_wrote() {
 
 #[test]
 fn a_job_output_round_trips_and_no_prefix_passes() {
-    let output = JobOutput {
-        segments: vec![segment(1)],
-        registry: sample().registry.first().copied(),
-        metadata: sample().metadata,
-        duplicates: 300,
-    };
-    let bytes = output.encode();
-    assert_eq!(JobOutput::decode(&bytes), Some(output));
-    for cut in 0..bytes.len() {
-        assert_eq!(JobOutput::decode(&bytes[..cut]), None);
+    for window in [None, sample_with_logs().window] {
+        let output = JobOutput {
+            segments: vec![segment(1)],
+            registry: sample().registry.first().copied(),
+            metadata: sample().metadata,
+            duplicates: 300,
+            window,
+        };
+        let bytes = output.encode();
+        assert_eq!(JobOutput::decode(&bytes), Some(output));
+        for cut in 0..bytes.len() {
+            assert_eq!(JobOutput::decode(&bytes[..cut]), None);
+        }
     }
 }
 
@@ -99,14 +112,14 @@ fn a_later_releases_manifest_is_no_damage() {
     let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..].copy_from_slice(&checksum);
     let error = Manifest::decode(&bytes).expect_err("not known here").of_file("manifest");
-    assert!(matches!(error, StorageError::Version { version: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StorageError::Version { version: 3, known: 2, .. }), "{error}");
     assert!(!error.is_damage());
 }
 
 proptest! {
     #[test]
     fn any_flipped_bit_is_found(at: prop::sample::Index, bit in 0u8..8) {
-        let mut bytes = sample().encode();
+        let mut bytes = sample_with_logs().encode();
         let position = at.index(bytes.len());
         bytes[position] ^= 1 << bit;
         prop_assert!(Manifest::decode(&bytes).is_err());
@@ -115,7 +128,7 @@ proptest! {
 
     #[test]
     fn a_body_with_a_right_checksum_is_taken_or_refused(at: prop::sample::Index, byte: u8) {
-        let mut bytes = sample().encode();
+        let mut bytes = sample_with_logs().encode();
         let end = bytes.len() - 4;
         bytes[at.index(end)] = byte;
         let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();

@@ -3,15 +3,15 @@
 use protocol::varint;
 
 /// First bytes of every segment file.
-pub(super) const MAGIC: [u8; 8] = *b"PHSEGMNT";
+pub(crate) const MAGIC: [u8; 8] = *b"PHSEGMNT";
 /// Last bytes of every whole segment file.
-pub(super) const END_MAGIC: [u8; 8] = *b"PHSEGEND";
+pub(crate) const END_MAGIC: [u8; 8] = *b"PHSEGEND";
 /// Version that this build writes, and the latest that it reads.
-pub(super) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 /// Length of the fixed header.
-pub(super) const HEADER_LEN: usize = 56;
+pub(crate) const HEADER_LEN: usize = 56;
 /// Length of the fixed end: footer length, footer checksum, file length, magic.
-pub(super) const TRAILER_LEN: usize = 24;
+pub(crate) const TRAILER_LEN: usize = 24;
 
 /// What kind of telemetry a segment holds.
 #[derive(
@@ -81,7 +81,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -98,7 +98,7 @@ impl SegmentHeader {
     }
 
     /// Reads a header whose magic, version and checksum were found right. `None` for an unknown signal.
-    pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let u16_at = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes"));
         Some(Self {
@@ -160,12 +160,12 @@ impl Summary {
         self.floats + self.histograms
     }
 
-    pub(super) fn cover(&mut self, time_ms: i64) {
+    pub(crate) fn cover(&mut self, time_ms: i64) {
         self.min_time_ms = self.min_time_ms.min(time_ms);
         self.max_time_ms = self.max_time_ms.max(time_ms);
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         varint::write_u64(out, u64::from(self.series));
         varint::write_u64(out, self.floats);
         varint::write_u64(out, self.histograms);
@@ -175,7 +175,7 @@ impl Summary {
         varint::write_u64(out, varint::zigzag(self.max_time_ms));
     }
 
-    pub(super) fn decode(input: &mut &[u8]) -> Option<Self> {
+    pub(crate) fn decode(input: &mut &[u8]) -> Option<Self> {
         Some(Self {
             series: u32::try_from(varint::read_u64(input)?).ok()?,
             floats: varint::read_u64(input)?,

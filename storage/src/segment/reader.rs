@@ -121,12 +121,7 @@ impl SegmentReader {
     /// Opens a sealed file: verifies header, footer and sections. `path` is for messages only.
     pub fn open(file: Map, path: &Path) -> Result<Self, SegmentError> {
         let corrupt = |offset: u64, reason| SegmentError::Corrupt { path: path.to_owned(), offset, reason };
-        let header = read_header(&file).map_err(|fault| match fault {
-            HeaderFault::Version(version) => {
-                SegmentError::UnsupportedVersion { path: path.to_owned(), version }
-            }
-            HeaderFault::Corrupt(reason) => corrupt(0, reason),
-        })?;
+        let header = read_header(&file).map_err(|fault| fault.of_file(path))?;
         let (summary, sections) = read_footer(&file).map_err(|(offset, reason)| corrupt(offset, reason))?;
         let section = |kind: SectionKind| {
             let range = &sections[kind as usize - 1];
@@ -497,12 +492,22 @@ fn ask_part<'a>(
     }
 }
 
-enum HeaderFault {
+pub(crate) enum HeaderFault {
     Version(u16),
     Corrupt(Corruption),
 }
 
-fn read_header(file: &[u8]) -> Result<SegmentHeader, HeaderFault> {
+impl HeaderFault {
+    pub(crate) fn of_file(self, path: &Path) -> SegmentError {
+        let path = path.to_owned();
+        match self {
+            Self::Version(version) => SegmentError::UnsupportedVersion { path, version },
+            Self::Corrupt(reason) => SegmentError::Corrupt { path, offset: 0, reason },
+        }
+    }
+}
+
+pub(crate) fn read_header(file: &[u8]) -> Result<SegmentHeader, HeaderFault> {
     let not_a_segment = HeaderFault::Corrupt(Corruption::NotASegment);
     let Some(bytes) = file.first_chunk::<HEADER_LEN>() else { return Err(not_a_segment) };
     if bytes[..8] != MAGIC {
@@ -519,11 +524,12 @@ fn read_header(file: &[u8]) -> Result<SegmentHeader, HeaderFault> {
     SegmentHeader::decode(bytes).ok_or(HeaderFault::Corrupt(Corruption::Bounds("signal")))
 }
 
-/// Reads the footer and verifies the sections' checksums; gives each section's place by its kind.
-fn read_footer(file: &[u8]) -> Located<(Summary, Vec<Range<usize>>)> {
+/// The footer's bytes, their checksum verified, and where they begin.
+pub(crate) fn footer_of(file: &[u8]) -> Located<(usize, &[u8])> {
     let end = file.len() as u64;
     let not_whole = (end, Corruption::NotASegment);
-    let trailer = file[HEADER_LEN..].last_chunk::<TRAILER_LEN>().ok_or(not_whole)?;
+    let trailer =
+        file.get(HEADER_LEN..).and_then(|rest| rest.last_chunk::<TRAILER_LEN>()).ok_or(not_whole)?;
     let u32_at = |at: usize| u32::from_le_bytes(trailer[at..at + 4].try_into().expect("4 bytes"));
     let len = u64::from_le_bytes(trailer[8..16].try_into().expect("8 bytes"));
     if trailer[16..] != END_MAGIC || len != end {
@@ -539,6 +545,13 @@ fn read_footer(file: &[u8]) -> Located<(Summary, Vec<Range<usize>>)> {
     if crc32c::crc32c(footer) != u32_at(4) {
         return Err(located(Corruption::Checksum("footer")));
     }
+    Ok((footer_start, footer))
+}
+
+/// Reads the footer and verifies the sections' checksums; gives each section's place by its kind.
+fn read_footer(file: &[u8]) -> Located<(Summary, Vec<Range<usize>>)> {
+    let (footer_start, footer) = footer_of(file)?;
+    let located = |reason| (footer_start as u64, reason);
     let mut input = footer;
     let summary = Summary::decode(&mut input).ok_or(located(Corruption::Bounds("summary")))?;
     let count = varint::read_bytes(&mut input, 1).ok_or(located(Corruption::Bounds("section table")))?[0];

@@ -26,29 +26,29 @@ const BLOCK_LEN: usize = 64 << 10;
 const BLOCK_ROWS: usize = 4096;
 
 /// The file under construction: where the next byte goes, and the hash of all before it.
-pub(super) struct Output<S> {
+pub(crate) struct Output<S> {
     sink: S,
     offset: u64,
     hasher: blake3::Hasher,
 }
 
 impl<S: Sink> Output<S> {
-    pub(super) fn new(sink: S) -> Self {
+    pub(crate) fn new(sink: S) -> Self {
         Self { sink, offset: 0, hasher: blake3::Hasher::new() }
     }
 
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sink.write(bytes)?;
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
         Ok(())
     }
 
-    pub(super) fn finish(self) -> (S, u64, [u8; 32]) {
+    pub(crate) fn finish(self) -> (S, u64, [u8; 32]) {
         (self.sink, self.offset, *self.hasher.finalize().as_bytes())
     }
 }

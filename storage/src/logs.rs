@@ -1,0 +1,35 @@
+//! Logs of one shard: from sub-batches to segments, and reading both.
+//!
+//! ```text
+//! apply(sub-batch) ─► window: is its key new? ─► LogTable: the bytes as they came ─┐ cut with the memtable of metrics
+//!                                                                                  ▼
+//!    flush: decode, order by tenant and time, move rows into one dictionary per partition ─► segment::LogSegmentBuilder
+//!    merge: the same from blocks of segments                                            ─► blocks, filters, dictionary
+//! scan: blocks and sub-batches side by side by time, each opened when its turn comes; filters asked of templates,
+//!       dictionaries, ranges and fuse filters before any row is put together
+//! ```
+//!
+//! Invariants:
+//! - Nothing is interpreted twice: what a router split stays split; only texts whose template is too rare to be worth its
+//!   place are put together again and kept as they are.
+//! - The records of a flush add up to the checksum that routers took of them, as they are read back from the finished
+//!   bytes. A flush for which this does not hold fails and keeps the log.
+//! - Segments are a function of the log, as those of metrics.
+
+pub(crate) mod filter;
+pub mod scan;
+pub mod segment;
+pub mod table;
+pub mod window;
+pub(crate) mod write;
+
+/// Number of the signal in the manifest.
+pub const SIGNAL: u8 = 1;
+
+/// Milliseconds of a time in nanoseconds, as partitions count.
+pub const fn ms(time_ns: i64) -> i64 {
+    time_ns.div_euclid(1_000_000)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,597 @@
+//! Filters, bound to a dictionary and asked of blocks.
+//!
+//! ```text
+//! LogFilter ─new─► Compiled ─bind(dict)─► Bound: what of the dictionary passes is known
+//!                                          ├ of_entry(block's directory): no row, each row, or who knows
+//!                                          └ of_rows(columns) ─► Bits, a bit a row
+//! ```
+//!
+//! A text is tested by its template first: what the template decides is decided for all its rows at once, and only where
+//! it does not are rows put together. Streams, severities and events are tested once per dictionary.
+
+use std::cell::RefCell;
+
+use protocol::logs::block::{Attributes, Want};
+use protocol::logs::codec::decode_stream;
+use protocol::logs::dict::{Dict, ValueKind};
+use protocol::logs::matching::{CompiledTest, FilterError};
+use protocol::logs::rows::{Rows, UNSPLIT_HASH, Values, id_hash};
+use protocol::logs::template::{Piece, id_of, may_contain, pieces};
+use protocol::logs::text::{RAW, TextColumn, VALUE};
+use protocol::logs::value::id_text;
+use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, LogValue};
+
+use super::segment::{BlockEntry, LogSegmentReader};
+use crate::segment::SegmentError;
+
+/// A bit a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bits {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bits {
+    pub fn all(len: usize, value: bool) -> Self {
+        let mut bits = Self { words: vec![if value { u64::MAX } else { 0 }; len.div_ceil(64)], len };
+        bits.trim();
+        bits
+    }
+
+    fn of(len: usize, mut passes: impl FnMut(usize) -> bool) -> Self {
+        let mut bits = Self::all(len, false);
+        (0..len).filter(|row| passes(*row)).for_each(|row| bits.set(row));
+        bits
+    }
+
+    pub fn set(&mut self, row: usize) {
+        self.words[row / 64] |= 1 << (row % 64);
+    }
+
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Clears all but a range.
+    pub fn keep(&mut self, range: std::ops::Range<usize>) {
+        (0..range.start)
+            .chain(range.end..self.len)
+            .for_each(|row| self.words[row / 64] &= !(1 << (row % 64)));
+    }
+
+    /// Rows whose bit is set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words.iter().enumerate().flat_map(|(at, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(at * 64 + bit)
+            })
+        })
+    }
+
+    fn trim(&mut self) {
+        if let Some(last) = self.words.last_mut()
+            && !self.len.is_multiple_of(64)
+        {
+            *last &= (1 << (self.len % 64)) - 1;
+        }
+    }
+
+    fn not(mut self) -> Self {
+        self.words.iter_mut().for_each(|word| *word = !*word);
+        self.trim();
+        self
+    }
+
+    fn and(mut self, other: &Self) -> Self {
+        self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= b);
+        self
+    }
+
+    fn or(mut self, other: &Self) -> Self {
+        self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a |= b);
+        self
+    }
+}
+
+/// What is known of some rows before they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    None,
+    All,
+    Some,
+}
+
+impl Verdict {
+    fn of(passes: bool) -> Self {
+        if passes { Self::All } else { Self::None }
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::None => Self::All,
+            Self::All => Self::None,
+            Self::Some => Self::Some,
+        }
+    }
+}
+
+/// A filter whose tests are compiled.
+#[derive(Debug)]
+pub(crate) enum Compiled {
+    All,
+    And(Vec<Compiled>),
+    Or(Vec<Compiled>),
+    Not(Box<Compiled>),
+    Field(LogField, LogTest, CompiledTest),
+}
+
+impl Compiled {
+    pub fn new(filter: &LogFilter) -> Result<Self, FilterError> {
+        let all = |parts: &[LogFilter]| parts.iter().map(Self::new).collect::<Result<Vec<_>, _>>();
+        Ok(match filter {
+            LogFilter::All => Self::All,
+            LogFilter::And(parts) => Self::And(all(parts)?),
+            LogFilter::Or(parts) => Self::Or(all(parts)?),
+            LogFilter::Not(part) => Self::Not(Box::new(Self::new(part)?)),
+            LogFilter::Field(field, test) => {
+                Self::Field(field.clone(), test.clone(), CompiledTest::new(test)?)
+            }
+        })
+    }
+
+    pub fn bind<'a>(&'a self, dict: &Dict) -> Bound<'a> {
+        let all = |parts: &'a [Compiled]| parts.iter().map(|part| part.bind(dict)).collect();
+        match self {
+            Self::All => Bound::All,
+            Self::And(parts) => Bound::And(all(parts)),
+            Self::Or(parts) => Bound::Or(all(parts)),
+            Self::Not(part) => Bound::Not(Box::new(part.bind(dict))),
+            Self::Field(field, source, test) => bind_field(field, source, test, dict),
+        }
+    }
+}
+
+/// A filter that knows a dictionary.
+#[derive(Debug)]
+pub(crate) enum Bound<'a> {
+    All,
+    And(Vec<Bound<'a>>),
+    Or(Vec<Bound<'a>>),
+    Not(Box<Bound<'a>>),
+    Body(TextTest<'a>),
+    /// Passing streams, by number.
+    Streams(Vec<bool>),
+    /// Passing severities, by number.
+    Severities(Vec<bool>),
+    /// Passing events, by number.
+    Events(Vec<bool>),
+    Time(&'a CompiledTest),
+    Flags(&'a CompiledTest),
+    Trace(TextTest<'a>),
+    Span(TextTest<'a>),
+    /// An attribute of the record; where it has none, whether its stream passes.
+    Attribute {
+        columns: Vec<u32>,
+        test: TextTest<'a>,
+        otherwise: Option<Vec<bool>>,
+    },
+    /// Body and all attributes of the record.
+    Any(TextTest<'a>),
+}
+
+/// A letter that hardly any text has, nor any other case of.
+const STAND_IN: &str = "\u{a66e}";
+
+/// A test of texts, and what it says of templates.
+#[derive(Debug)]
+pub(crate) struct TextTest<'a> {
+    source: &'a LogTest,
+    test: &'a CompiledTest,
+    /// By template, as far as they came up.
+    verdicts: RefCell<Vec<Option<Verdict>>>,
+    /// Hash of the identifier that a value which passes must have.
+    id: Option<u64>,
+}
+
+fn text(text: &str) -> LogValue<'_> {
+    LogValue::String(text.into())
+}
+
+fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest, dict: &Dict) -> Bound<'a> {
+    let id = match source {
+        LogTest::Equals(text) | LogTest::Phrase { text, ignore_case: false } => id_of(text),
+        _ => None,
+    };
+    let text_test =
+        || TextTest { source, test, verdicts: RefCell::new(vec![None; dict.templates().len()]), id };
+    let streams = |passes: &dyn Fn(&LogStream<'_>) -> bool| -> Vec<bool> {
+        let one = |bytes: &[u8]| decode_stream(bytes).is_ok_and(|stream| passes(&stream));
+        dict.streams().iter().map(one).collect()
+    };
+    let by_stream = |field: LogField| {
+        let nothing = LogRecord::default();
+        streams(&|stream| field.any(stream, &nothing, &mut |value| test.passes(value)))
+    };
+    let columns = |name: &str| -> Vec<u32> {
+        (0..dict.columns_len() as u32).filter(|column| dict.column(*column).name == name).collect()
+    };
+    match field {
+        LogField::Body => Bound::Body(text_test()),
+        LogField::Time => Bound::Time(test),
+        LogField::Severity => {
+            let passes = |number| test.passes(&LogValue::Int(i64::from(dict.severity(number).0)));
+            Bound::Severities((0..dict.severities().len() as u32).map(passes).collect())
+        }
+        LogField::SeverityText => {
+            let passes = |number| test.passes(&text(dict.severity(number).1));
+            Bound::Severities((0..dict.severities().len() as u32).map(passes).collect())
+        }
+        LogField::EventName => {
+            let passes = |number| test.passes(&text(dict.event(number)));
+            Bound::Events((0..dict.events().len() as u32).map(passes).collect())
+        }
+        LogField::Flags => Bound::Flags(test),
+        LogField::TraceId | LogField::SpanId => {
+            // Any digits are an identifier here, letters among them or not.
+            let id = match source {
+                LogTest::Equals(text) if !text.is_empty() => Some(id_hash(text.as_bytes())),
+                _ => None,
+            };
+            let test = TextTest { id, ..text_test() };
+            if *field == LogField::TraceId { Bound::Trace(test) } else { Bound::Span(test) }
+        }
+        LogField::ScopeName | LogField::ScopeVersion => Bound::Streams(by_stream(field.clone())),
+        LogField::ResourceAttribute(_) | LogField::ScopeAttribute(_) => {
+            Bound::Streams(by_stream(field.clone()))
+        }
+        LogField::Attribute(name) => Bound::Attribute {
+            columns: columns(name),
+            test: text_test(),
+            otherwise: Some(by_stream(field.clone())),
+        },
+        LogField::RecordAttribute(name) => {
+            Bound::Attribute { columns: columns(name), test: text_test(), otherwise: None }
+        }
+        LogField::Any => Bound::Any(text_test()),
+    }
+}
+
+impl TextTest<'_> {
+    /// What a template decides.
+    fn of_template(&self, template: u32, dict: &Dict) -> Verdict {
+        let known = self.verdicts.borrow()[template as usize];
+        known.unwrap_or_else(|| {
+            let verdict =
+                self.judge(dict.templates().get(template), dict.template_kinds(template).is_empty());
+            self.verdicts.borrow_mut()[template as usize] = Some(verdict);
+            verdict
+        })
+    }
+
+    fn judge(&self, template: &[u8], is_constant: bool) -> Verdict {
+        if is_constant {
+            let value = std::str::from_utf8(template).unwrap_or_default();
+            return Verdict::of(self.test.passes(&text(value)));
+        }
+        let possible = |may: bool| if may { Verdict::Some } else { Verdict::None };
+        match self.source {
+            LogTest::Exists => Verdict::All,
+            LogTest::Equals(text) => possible(may_contain(template, text.as_bytes(), true, true)),
+            LogTest::OneOf(texts) => {
+                possible(texts.iter().any(|text| may_contain(template, text.as_bytes(), true, true)))
+            }
+            LogTest::Prefix(text) => possible(may_contain(template, text.as_bytes(), true, false)),
+            LogTest::Contains { text, ignore_case: false } => {
+                if text.is_empty() || has(template, text.as_bytes()) {
+                    return Verdict::All;
+                }
+                possible(may_contain(template, text.as_bytes(), false, false))
+            }
+            LogTest::Contains { .. } => {
+                // A match inside of the template's text is one of each row's.
+                let is_all = pieces(template).any(|piece| match piece {
+                    Piece::Text(bytes) => {
+                        std::str::from_utf8(bytes).is_ok_and(|t| self.test.passes(&text(t)))
+                    }
+                    Piece::Slot(_) => false,
+                });
+                if is_all { Verdict::All } else { Verdict::Some }
+            }
+            LogTest::Phrase { text, ignore_case: false } => {
+                if self.has_phrase_inside(template) {
+                    return Verdict::All;
+                }
+                possible(may_contain(template, text.as_bytes(), false, false))
+            }
+            LogTest::Phrase { .. } => {
+                if self.has_phrase_inside(template) {
+                    Verdict::All
+                } else {
+                    Verdict::Some
+                }
+            }
+            LogTest::Regex(_) | LogTest::Range(_) => Verdict::Some,
+        }
+    }
+
+    /// Whether the phrase stands in the template's text where no slot can go on with its words.
+    fn has_phrase_inside(&self, template: &[u8]) -> bool {
+        let LogTest::Phrase { text: phrase, .. } = self.source else { return false };
+        if phrase.is_empty() || phrase.to_lowercase().contains(STAND_IN) {
+            return false;
+        }
+        let (len, mut at) = (template.len(), 0);
+        pieces(template).any(|piece| {
+            let Piece::Text(bytes) = piece else {
+                at += 1;
+                return false;
+            };
+            let (start, end) = (at, at + bytes.len());
+            at = end;
+            let Ok(value) = std::str::from_utf8(bytes) else { return false };
+            // A letter stands in for what an adjacent slot may hold.
+            let before = if start > 0 { STAND_IN } else { "" };
+            let behind = if end < len { STAND_IN } else { "" };
+            self.test.passes(&text(&format!("{before}{value}{behind}")))
+        })
+    }
+
+    /// Which entries of a column pass.
+    fn of_column(&self, column: &TextColumn, dict: &Dict) -> Vec<bool> {
+        let of_group = |(number, group): (usize, &protocol::logs::text::Group)| match group.template() {
+            Some(_) if group.is_empty() => Verdict::None,
+            Some(template) => self.of_template(template, dict),
+            None if group.is_empty() => Verdict::None,
+            None => {
+                debug_assert!(number == RAW as usize || number == VALUE as usize);
+                Verdict::Some
+            }
+        };
+        let verdicts: Vec<Verdict> = column.groups().iter().enumerate().map(of_group).collect();
+        (0..column.len())
+            .map(|entry| match verdicts[column.entry(entry).0 as usize] {
+                Verdict::All => true,
+                Verdict::None => false,
+                Verdict::Some => self.test.passes(&column.value(entry, dict)),
+            })
+            .collect()
+    }
+
+    fn of_values(&self, values: &Values, dict: &Dict) -> Vec<bool> {
+        match values {
+            Values::Text(column) => self.of_column(column, dict),
+            values => (0..values.len()).map(|at| self.test.passes(&values.value(at, dict))).collect(),
+        }
+    }
+
+    /// Whether a block may hold the identifier.
+    fn id_may_be_in(&self, reader: &LogSegmentReader, block: usize) -> Result<bool, SegmentError> {
+        let Some(id) = self.id else { return Ok(true) };
+        Ok(reader.may_hold(block, id)? || reader.may_hold(block, UNSPLIT_HASH)?)
+    }
+}
+
+fn has(template: &[u8], text: &[u8]) -> bool {
+    let whole = std::str::from_utf8(text).unwrap_or_default();
+    pieces(template).any(|piece| match piece {
+        Piece::Text(bytes) => std::str::from_utf8(bytes).is_ok_and(|bytes| bytes.contains(whole)),
+        Piece::Slot(_) => false,
+    })
+}
+
+impl Bound<'_> {
+    /// Columns that [`Self::of_rows`] looks at.
+    pub fn want(&self) -> Want {
+        let attributes =
+            |columns: &[u32]| Want { attributes: Attributes::Some(columns.to_vec()), ..Want::default() };
+        match self {
+            Self::All | Self::Time(_) => Want::default(),
+            Self::And(parts) | Self::Or(parts) => {
+                parts.iter().fold(Want::default(), |want, part| want.and(part.want()))
+            }
+            Self::Not(part) => part.want(),
+            Self::Body(_) => Want { body: true, ..Want::default() },
+            Self::Streams(_) => Want { streams: true, ..Want::default() },
+            Self::Severities(_) => Want { severities: true, ..Want::default() },
+            Self::Events(_) => Want { events: true, ..Want::default() },
+            Self::Flags(_) => Want { flags: true, ..Want::default() },
+            Self::Trace(_) => Want { traces: true, ..Want::default() },
+            Self::Span(_) => Want { spans: true, ..Want::default() },
+            Self::Attribute { columns, otherwise, .. } => {
+                // Who has the attribute at all decides whether the stream is asked.
+                let mut want = attributes(columns);
+                if columns.is_empty() {
+                    want.attributes = Attributes::None;
+                }
+                Want { streams: otherwise.is_some(), ..want }
+            }
+            Self::Any(_) => Want { body: true, attributes: Attributes::All, ..Want::default() },
+        }
+    }
+
+    /// What the directory and the fuse filter say of a block.
+    pub fn of_block(
+        &self,
+        reader: &LogSegmentReader,
+        block: usize,
+        dict: &Dict,
+    ) -> Result<Verdict, SegmentError> {
+        let entry = &reader.blocks()[block];
+        let each = |verdicts: &mut dyn Iterator<Item = Result<Verdict, SegmentError>>, end: Verdict| {
+            let mut all = end.not();
+            for verdict in verdicts {
+                match verdict? {
+                    verdict if verdict == end => return Ok(end),
+                    Verdict::Some => all = Verdict::Some,
+                    _ => {}
+                }
+            }
+            Ok(all)
+        };
+        let of_all = |passing: &[bool]| match (passing.contains(&true), passing.contains(&false)) {
+            (true, true) => Verdict::Some,
+            (passes, _) => Verdict::of(passes),
+        };
+        Ok(match self {
+            Self::All => Verdict::All,
+            Self::And(parts) => {
+                return each(&mut parts.iter().map(|part| part.of_block(reader, block, dict)), Verdict::None);
+            }
+            Self::Or(parts) => {
+                return each(&mut parts.iter().map(|part| part.of_block(reader, block, dict)), Verdict::All);
+            }
+            Self::Not(part) => part.of_block(reader, block, dict)?.not(),
+            Self::Body(test) => match of_bodies(test, entry, dict) {
+                Verdict::Some if !test.id_may_be_in(reader, block)? => Verdict::None,
+                verdict => verdict,
+            },
+            Self::Streams(passing) | Self::Severities(passing) | Self::Events(passing) => of_all(passing),
+            Self::Trace(test) | Self::Span(test) => match test.id {
+                Some(id) if !reader.may_hold(block, id)? => Verdict::None,
+                _ => Verdict::Some,
+            },
+            Self::Attribute { columns, otherwise: None, .. } if columns.is_empty() => Verdict::None,
+            Self::Attribute { columns, otherwise: Some(passing), .. } if columns.is_empty() => {
+                of_all(passing)
+            }
+            Self::Attribute { test, otherwise, .. } => {
+                let no_stream = otherwise.as_ref().is_none_or(|passing| !passing.contains(&true));
+                let is_none = no_stream && !test.id_may_be_in(reader, block)?;
+                if is_none { Verdict::None } else { Verdict::Some }
+            }
+            Self::Any(test) => match of_bodies(test, entry, dict) {
+                Verdict::All => Verdict::All,
+                _ if !test.id_may_be_in(reader, block)? => Verdict::None,
+                _ => Verdict::Some,
+            },
+            Self::Time(_) | Self::Flags(_) => Verdict::Some,
+        })
+    }
+
+    /// How many rows of a whole block pass, if the directory says it.
+    pub fn count_of(&self, entry: &BlockEntry, dict: &Dict) -> Option<u64> {
+        match self {
+            Self::All => Some(entry.rows as u64),
+            Self::Not(part) => Some(entry.rows as u64 - part.count_of(entry, dict)?),
+            Self::Body(test) => entry.bodies.iter().try_fold(0, |sum, (template, count)| {
+                match test.of_template((*template)?, dict) {
+                    Verdict::All => Some(sum + u64::from(*count)),
+                    Verdict::None => Some(sum),
+                    Verdict::Some => None,
+                }
+            }),
+            _ => None,
+        }
+    }
+
+    /// Which rows pass.
+    pub fn of_rows(&self, rows: &Rows, dict: &Dict) -> Bits {
+        let len = rows.len();
+        let by_number =
+            |numbers: &[u32], passing: &[bool]| Bits::of(len, |row| passing[numbers[row] as usize]);
+        match self {
+            Self::All => Bits::all(len, true),
+            Self::And(parts) => {
+                parts.iter().fold(Bits::all(len, true), |bits, part| bits.and(&part.of_rows(rows, dict)))
+            }
+            Self::Or(parts) => {
+                parts.iter().fold(Bits::all(len, false), |bits, part| bits.or(&part.of_rows(rows, dict)))
+            }
+            Self::Not(part) => part.of_rows(rows, dict).not(),
+            Self::Body(test) => match rows.body() {
+                Some(body) => {
+                    let passing = test.of_column(body, dict);
+                    Bits::of(len, |row| passing[row])
+                }
+                None => Bits::all(len, false),
+            },
+            Self::Streams(passing) => by_number(rows.streams(), passing),
+            Self::Severities(passing) => by_number(rows.severities(), passing),
+            Self::Events(passing) => by_number(rows.events(), passing),
+            Self::Time(test) => Bits::of(len, |row| test.passes(&LogValue::Int(rows.times()[row]))),
+            Self::Flags(test) => {
+                Bits::of(len, |row| test.passes(&LogValue::Int(i64::from(rows.flags()[row]))))
+            }
+            Self::Trace(test) => Bits::of(len, |row| test.test.passes(&text(&id_text(&rows.traces()[row])))),
+            Self::Span(test) => Bits::of(len, |row| test.test.passes(&text(&id_text(&rows.spans()[row])))),
+            Self::Attribute { columns, otherwise, .. } if columns.is_empty() => match otherwise {
+                Some(passing) => by_number(rows.streams(), passing),
+                None => Bits::all(len, false),
+            },
+            Self::Attribute { columns, test, otherwise } => {
+                let passing = self.of_columns(rows, dict, test, &|column| columns.contains(&column));
+                let cells = self.cells_of(rows, dict, &|column| columns.contains(&column));
+                Bits::of(len, |row| {
+                    let own = &cells[rows.key_sets()[row] as usize];
+                    if own.is_empty() {
+                        return otherwise.as_ref().is_some_and(|p| p[rows.streams()[row] as usize]);
+                    }
+                    let all = rows.cells(row);
+                    own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
+                })
+            }
+            Self::Any(test) => {
+                let passing = self.of_columns(rows, dict, test, &|_| true);
+                let cells = self.cells_of(rows, dict, &|_| true);
+                let body = rows.body().map(|body| test.of_column(body, dict));
+                Bits::of(len, |row| {
+                    let all = rows.cells(row);
+                    let own = &cells[rows.key_sets()[row] as usize];
+                    body.as_ref().is_some_and(|body| body[row])
+                        || own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
+                })
+            }
+        }
+    }
+
+    /// Which values of columns pass, by column.
+    fn of_columns(
+        &self,
+        rows: &Rows,
+        dict: &Dict,
+        test: &TextTest<'_>,
+        wanted: &dyn Fn(u32) -> bool,
+    ) -> Vec<Vec<bool>> {
+        let one = |column: u32| match rows.column(column).filter(|_| wanted(column)) {
+            Some(values) => test.of_values(values, dict),
+            None => Vec::new(),
+        };
+        (0..dict.columns_len() as u32).map(one).collect()
+    }
+
+    /// For each key set, where among its cells wanted columns are.
+    fn cells_of(&self, rows: &Rows, dict: &Dict, wanted: &dyn Fn(u32) -> bool) -> Vec<Vec<(usize, u32)>> {
+        let mut used = vec![false; dict.key_sets_len()];
+        rows.key_sets().iter().for_each(|key_set| used[*key_set as usize] = true);
+        let one = |key_set: usize| {
+            let columns = dict.key_columns(key_set as u32).iter().copied().enumerate();
+            columns.filter(|(_, column)| used[key_set] && wanted(*column)).collect()
+        };
+        (0..dict.key_sets_len()).map(one).collect()
+    }
+}
+
+fn of_bodies(test: &TextTest<'_>, entry: &BlockEntry, dict: &Dict) -> Verdict {
+    let (mut passes, mut fails) = (false, false);
+    for (template, _) in &entry.bodies {
+        match template.map_or(Verdict::Some, |template| test.of_template(template, dict)) {
+            Verdict::All => passes = true,
+            Verdict::None => fails = true,
+            Verdict::Some => (passes, fails) = (true, true),
+        }
+    }
+    if passes && fails { Verdict::Some } else { Verdict::of(passes) }
+}
+
+/// Columns that hold an attribute of records.
+pub(crate) fn columns_named(dict: &Dict, name: &str) -> Vec<u32> {
+    (0..dict.columns_len() as u32).filter(|column| dict.column(*column).name == name).collect()
+}
+
+/// Whether values of a column can be empty.
+pub(crate) fn may_be_empty(kind: ValueKind) -> bool {
+    matches!(kind, ValueKind::Empty | ValueKind::Text | ValueKind::Other)
+}

@@ -1,0 +1,733 @@
+//! Reading logs: records in the order of time, counts, fields and streams.
+//!
+//! ```text
+//! pieces: blocks of segments and sub-batches of memtables, each with its span of time
+//!   ─► those that a directory or filter rules out go
+//!   ─► a heap by time; a piece is opened (filter columns decoded, rows selected, wanted columns decoded) when its first
+//!      possible row is next, and let go after its last
+//! ```
+//!
+//! So newest first over a day reads the newest blocks, and stops when the visitor does. Records of one time come in the
+//! order of the log: oldest segment first, then memtables; the other way round that order is reversed.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use protocol::ids::TenantId;
+use protocol::logs::batch::OpenLogBatch;
+use protocol::logs::block::{Attributes, Want};
+use protocol::logs::codec::decode_stream;
+use protocol::logs::dict::{Dict, ValueKind};
+use protocol::logs::matching::FilterError;
+use protocol::logs::rows::{Rows, Values};
+use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, TimestampNs};
+
+use super::filter::{Bits, Compiled, Verdict, columns_named, may_be_empty};
+use super::ms;
+use super::segment::LogSegmentReader;
+use super::table::HeldBatch;
+use crate::error::StorageError;
+use crate::scan::StoreSnapshot;
+
+/// Why logs can not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogReadError {
+    /// The filter has an expression that does not compile.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The store can not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<crate::segment::SegmentError> for LogReadError {
+    fn from(error: crate::segment::SegmentError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// For whom logs are read, and when to give up.
+#[derive(Clone, Copy)]
+pub struct LogReader<'a> {
+    /// Whose records.
+    pub tenant: &'a TenantId,
+    /// Asked at least once a block; the read ends early, without an error, when it says so.
+    pub should_stop: &'a dyn Fn() -> bool,
+}
+
+/// What is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct LogCounting<'a> {
+    /// First nanosecond that counts.
+    pub start_ns: TimestampNs,
+    /// Last nanosecond that counts.
+    pub end_ns: TimestampNs,
+    /// What a record must meet.
+    pub filter: &'a LogFilter,
+    /// Width of the buckets; 0 puts everything into bucket 0. Bucket `n` begins at `start_ns + n * bucket_ns`.
+    pub bucket_ns: i64,
+    /// Fields to count by: under the text of the first value of each, the empty text where a record has none.
+    pub by: &'a [LogField],
+}
+
+impl LogCounting<'_> {
+    fn bucket(&self, time_ns: TimestampNs) -> u64 {
+        if self.bucket_ns <= 0 {
+            return 0;
+        }
+        let passed = (i128::from(time_ns) - i128::from(self.start_ns)) / i128::from(self.bucket_ns);
+        u64::try_from(passed).unwrap_or(0)
+    }
+}
+
+/// A field, the kinds of its values and how many records have it with a value that is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldCount {
+    /// Which field.
+    pub field: LogField,
+    /// Kinds of values, each a bit: text 1, int 2, float 4, bool 8, bytes 16, list 32, map 64.
+    pub kinds: u8,
+    /// Number of records.
+    pub records: u64,
+}
+
+/// Visits records and their streams; may stop.
+pub type VisitRecord<'v> = dyn FnMut(&LogStream<'_>, &LogRecord<'_>) -> ControlFlow<()> + 'v;
+
+/// Where a piece's rows are.
+#[derive(Clone)]
+enum Place<'a> {
+    Block { reader: &'a LogSegmentReader, number: usize },
+    Batch(&'a Arc<HeldBatch>),
+}
+
+#[derive(Clone)]
+struct Piece<'a> {
+    place: Place<'a>,
+    span: (TimestampNs, TimestampNs),
+    /// Place in the log among all pieces, and of its first row among those of equal place.
+    order: (u64, u64),
+    rows: usize,
+}
+
+/// A piece whose matching rows are known.
+struct Opened<'a> {
+    rows: Rows,
+    dict: DictOf<'a>,
+    /// Matching rows, in the order in which they are wanted, and how far they were visited.
+    matching: Vec<u32>,
+    next: usize,
+}
+
+enum DictOf<'a> {
+    Segment(&'a Arc<Dict>),
+    Batch(Box<Dict>),
+}
+
+impl std::ops::Deref for DictOf<'_> {
+    type Target = Dict;
+    fn deref(&self) -> &Dict {
+        match self {
+            Self::Segment(dict) => dict,
+            Self::Batch(dict) => dict,
+        }
+    }
+}
+
+/// Place of a row in the order of a scan: what is least comes first.
+type Key = (i64, u64, u64);
+
+fn key(time: TimestampNs, order: (u64, u64), newest_first: bool) -> Key {
+    if newest_first { (!time, !order.0, !order.1) } else { (time, order.0, order.1) }
+}
+
+impl StoreSnapshot {
+    /// Pieces that may hold a tenant's records of a closed time range, oldest in the log first.
+    fn log_pieces(&self, tenant: &TenantId, range: (i64, i64)) -> Result<Vec<Piece<'_>>, StorageError> {
+        let mut pieces = Vec::new();
+        if range.0 > range.1 {
+            return Ok(pieces);
+        }
+        let mut order = 0;
+        let segments = self.view().segments.iter().filter(|s| s.meta.partition.is_logs());
+        for view in segments {
+            order += 1;
+            if !view.meta.overlaps((ms(range.0), ms(range.1))) {
+                continue;
+            }
+            let reader = view.logs().inspect_err(|error| self.view().damage.note(error))?;
+            let mut row = 0;
+            for number in reader.blocks_of(tenant.as_str()) {
+                let entry = &reader.blocks()[number];
+                if entry.span.0 <= range.1 && entry.span.1 >= range.0 {
+                    let place = Place::Block { reader, number };
+                    pieces.push(Piece { place, span: entry.span, order: (order, row), rows: entry.rows });
+                }
+                row += entry.rows as u64;
+            }
+        }
+        for table in self.view().frozen.iter().chain([&self.view().active]) {
+            for held in table.logs.batches() {
+                order += 1;
+                if held.tenant == *tenant && held.span.0 <= range.1 && held.span.1 >= range.0 {
+                    let place = Place::Batch(held);
+                    pieces.push(Piece { place, span: held.span, order: (order, 0), rows: held.rows });
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Visits the records that a scan wants, in its order.
+    pub fn log_records(
+        &self,
+        reader: LogReader<'_>,
+        scan: &LogScan,
+        visit: &mut VisitRecord<'_>,
+    ) -> Result<(), LogReadError> {
+        let filter = Compiled::new(&scan.filter)?;
+        let range = (scan.start_ns, scan.end_ns);
+        let walked = self.walk(reader, scan, &filter, range, visit);
+        walked.inspect_err(|error| self.note_damage(error))
+    }
+
+    fn note_damage(&self, error: &LogReadError) {
+        if let LogReadError::Storage(error) = error {
+            self.view().damage.note(error);
+        }
+    }
+
+    fn walk(
+        &self,
+        reader: LogReader<'_>,
+        scan: &LogScan,
+        filter: &Compiled,
+        range: (i64, i64),
+        visit: &mut VisitRecord<'_>,
+    ) -> Result<(), LogReadError> {
+        let mut opener = Opener::new(filter, range);
+        let pieces = self.log_pieces(reader.tenant, range)?;
+        let mut heap = BinaryHeap::with_capacity(pieces.len());
+        for (number, piece) in pieces.iter().enumerate() {
+            let end = if scan.newest_first {
+                key(piece.span.1, (piece.order.0, piece.order.1 + piece.rows as u64), true)
+            } else {
+                key(piece.span.0, piece.order, false)
+            };
+            heap.push(std::cmp::Reverse((end, number)));
+        }
+        let mut open: Vec<Option<Opened<'_>>> = pieces.iter().map(|_| None).collect();
+        let mut visited = 0u32;
+        while let Some(std::cmp::Reverse((_, number))) = heap.pop() {
+            let piece = &pieces[number];
+            if open[number].is_none() {
+                if (reader.should_stop)() {
+                    return Ok(());
+                }
+                open[number] = opener.open(piece, scan)?;
+            } else if let Some(opened) = &mut open[number] {
+                visited += 1;
+                if visited.is_multiple_of(1024) && (reader.should_stop)() {
+                    return Ok(());
+                }
+                let row = opened.matching[opened.next] as usize;
+                opened.next += 1;
+                let dict = &*opened.dict;
+                let stream =
+                    decode_stream(dict.streams().get(opened.rows.streams()[row])).unwrap_or_default();
+                if visit(&stream, &opened.rows.record(row, dict)).is_break() {
+                    return Ok(());
+                }
+            }
+            // The piece's next row, if there is one, takes its turn.
+            let next = open[number].as_ref().and_then(|opened| {
+                let row = *opened.matching.get(opened.next)?;
+                let order = (piece.order.0, piece.order.1 + u64::from(row));
+                Some(key(opened.rows.times()[row as usize], order, scan.newest_first))
+            });
+            match next {
+                Some(next) => heap.push(std::cmp::Reverse((next, number))),
+                None => open[number] = None,
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits counts of records by bucket and fields; the same bucket and values come once.
+    pub fn log_counts(
+        &self,
+        reader: LogReader<'_>,
+        counting: &LogCounting<'_>,
+        visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
+    ) -> Result<(), LogReadError> {
+        let filter = Compiled::new(counting.filter)?;
+        let counted = self.count(reader, counting, &filter).inspect_err(|error| self.note_damage(error))?;
+        for ((bucket, labels), count) in counted {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            if visit(bucket, &labels, count).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        reader: LogReader<'_>,
+        counting: &LogCounting<'_>,
+        filter: &Compiled,
+    ) -> Result<BTreeMap<(u64, Vec<String>), u64>, LogReadError> {
+        let mut counted = BTreeMap::new();
+        let range = (counting.start_ns, counting.end_ns);
+        let mut opener = Opener::new(filter, range);
+        for piece in self.log_pieces(reader.tenant, range)? {
+            if (reader.should_stop)() {
+                break;
+            }
+            let one_bucket =
+                counting.bucket(piece.span.0.max(range.0)) == counting.bucket(piece.span.1.min(range.1));
+            let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
+            if whole
+                && one_bucket
+                && counting.by.is_empty()
+                && let Some(count) = opener.count_of(&piece)?
+            {
+                if count > 0 {
+                    *counted.entry((counting.bucket(piece.span.0), Vec::new())).or_default() += count;
+                }
+                continue;
+            }
+            let want = |dict: &Dict| {
+                counting.by.iter().fold(Want::default(), |want, field| want.and(want_of(field, dict)))
+            };
+            let Some((rows, dict, bits)) = opener.select(&piece, &want)? else { continue };
+            count_rows(&rows, &dict, &bits, counting, &mut counted);
+        }
+        Ok(counted)
+    }
+
+    /// Fields of the records that meet a filter, and of their streams; the same field may come several times.
+    pub fn log_fields(
+        &self,
+        reader: LogReader<'_>,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(&FieldCount) -> ControlFlow<()>,
+    ) -> Result<(), LogReadError> {
+        let filter = Compiled::new(filter)?;
+        let mut read = || -> Result<(), LogReadError> {
+            let mut opener = Opener::new(&filter, (start_ns, end_ns));
+            for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
+                if (reader.should_stop)() {
+                    return Ok(());
+                }
+                let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL)? else { continue };
+                for field in fields_of(&rows, &dict, &bits) {
+                    if visit(&field).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        read().inspect_err(|error| self.note_damage(error))
+    }
+
+    /// Visits the streams that may have a record in a closed time range: those of every segment and memtable that has one
+    /// of the tenant there. The same may come several times.
+    pub fn log_streams(
+        &self,
+        reader: LogReader<'_>,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+        visit: &mut dyn FnMut(&LogStream<'_>) -> ControlFlow<()>,
+    ) -> Result<(), LogReadError> {
+        let mut read = || -> Result<(), LogReadError> {
+            let mut opener = Opener::new(&Compiled::All, (start_ns, end_ns));
+            let mut seen: hashbrown::HashSet<Vec<u8>> = hashbrown::HashSet::new();
+            for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
+                if (reader.should_stop)() {
+                    return Ok(());
+                }
+                let want = |_: &Dict| Want { streams: true, ..Want::default() };
+                let Some((rows, dict, bits)) = opener.select(&piece, &want)? else { continue };
+                let mut used = vec![false; dict.streams().len()];
+                bits.iter().for_each(|row| used[rows.streams()[row] as usize] = true);
+                for (bytes, _) in dict.streams().iter().zip(&used).filter(|(_, used)| **used) {
+                    if seen.contains(bytes) {
+                        continue;
+                    }
+                    seen.insert(bytes.to_vec());
+                    if visit(&decode_stream(bytes).unwrap_or_default()).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        read().inspect_err(|error| self.note_damage(error))
+    }
+}
+
+/// Opens pieces for one filter and range.
+struct Opener<'f> {
+    filter: &'f Compiled,
+    range: (TimestampNs, TimestampNs),
+    /// The filter bound to each segment's dictionary, by the dictionary's address; they live as long as the snapshot.
+    bound: HashMap<*const Dict, super::filter::Bound<'f>>,
+}
+
+impl<'f> Opener<'f> {
+    fn new(filter: &'f Compiled, range: (TimestampNs, TimestampNs)) -> Self {
+        Self { filter, range, bound: HashMap::new() }
+    }
+
+    fn bound(&mut self, dict: &Arc<Dict>) -> &super::filter::Bound<'f> {
+        self.bound.entry(Arc::as_ptr(dict)).or_insert_with(|| self.filter.bind(dict))
+    }
+
+    /// How many rows of a block pass, if the directory says it.
+    fn count_of(&mut self, piece: &Piece<'_>) -> Result<Option<u64>, LogReadError> {
+        let Place::Block { reader, number } = piece.place else { return Ok(None) };
+        let dict = reader.dict()?;
+        let bound = self.bound(dict);
+        if let Some(count) = bound.count_of(&reader.blocks()[number], dict) {
+            return Ok(Some(count));
+        }
+        Ok(match bound.of_block(reader, number, dict)? {
+            Verdict::None => Some(0),
+            Verdict::All => Some(piece.rows as u64),
+            Verdict::Some => None,
+        })
+    }
+
+    /// Rows of a piece that pass, with the columns that are wanted; `None` if there is none.
+    fn select<'a>(
+        &mut self,
+        piece: &Piece<'a>,
+        want: &dyn Fn(&Dict) -> Want,
+    ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
+        let range = self.range;
+        match piece.place {
+            Place::Block { reader, number } => {
+                let dict = reader.dict()?;
+                let bound = self.bound(dict);
+                let verdict = bound.of_block(reader, number, dict)?;
+                if verdict == Verdict::None {
+                    return Ok(None);
+                }
+                let own = if verdict == Verdict::All { Want::default() } else { bound.want() };
+                let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
+                let block = reader.block(number)?;
+                let decode = |want: &Want| {
+                    use protocol::encoding::columns::Trust;
+                    let rows = block.decode(dict, want, Trust::Own, super::segment::LIMITS);
+                    rows.map_err(|source| reader.fault(number, source))
+                };
+                if verdict == Verdict::All && whole {
+                    let rows = decode(&want(dict))?;
+                    let bits = Bits::all(rows.len(), true);
+                    return Ok(Some((rows, DictOf::Segment(dict), bits)));
+                }
+                let rows = decode(&own)?;
+                let mut bits = match verdict {
+                    Verdict::All => Bits::all(rows.len(), true),
+                    _ => bound.of_rows(&rows, dict),
+                };
+                bits.keep(within(&rows, range));
+                if bits.count() == 0 {
+                    return Ok(None);
+                }
+                let want = want(dict);
+                let rows = if want.clone().and(own.clone()) == own { rows } else { decode(&want)? };
+                Ok(Some((rows, DictOf::Segment(dict), bits)))
+            }
+            Place::Batch(held) => {
+                let unreadable =
+                    |error| StorageError::Rows(format!("a batch that was applied can not be read: {error}"));
+                let batch = OpenLogBatch::new(&held.bytes).map_err(unreadable)?;
+                let bound = self.filter.bind(&batch.dict);
+                let want = bound.want().and(want(&batch.dict));
+                let rows = batch.rows(&want).map_err(unreadable)?;
+                let mut bits = bound.of_rows(&rows, &batch.dict);
+                bits.keep(within(&rows, range));
+                let found = bits.count() > 0;
+                Ok(found.then(|| (rows, DictOf::Batch(Box::new(batch.dict)), bits)))
+            }
+        }
+    }
+
+    fn open<'a>(&mut self, piece: &Piece<'a>, scan: &LogScan) -> Result<Option<Opened<'a>>, LogReadError> {
+        let want = |dict: &Dict| {
+            let want = match &scan.columns {
+                LogColumns::All => Want::ALL,
+                LogColumns::Fields(fields) => {
+                    fields.iter().fold(Want::default(), |want, field| want.and(want_of(field, dict)))
+                }
+            };
+            Want { streams: true, ..want }
+        };
+        let Some((rows, dict, bits)) = self.select(piece, &want)? else { return Ok(None) };
+        let mut matching: Vec<u32> = bits.iter().map(|row| row as u32).collect();
+        if scan.newest_first {
+            matching.reverse();
+        }
+        Ok(Some(Opened { rows, dict, matching, next: 0 }))
+    }
+}
+
+/// Rows of a closed time range.
+fn within(rows: &Rows, range: (TimestampNs, TimestampNs)) -> Range<usize> {
+    let times = rows.times();
+    times.partition_point(|time| *time < range.0)..times.partition_point(|time| *time <= range.1)
+}
+
+/// Columns that a field's values are in.
+fn want_of(field: &LogField, dict: &Dict) -> Want {
+    let none = Want::default();
+    let of_record = |name: &str| {
+        let columns = columns_named(dict, name);
+        if columns.is_empty() { Attributes::None } else { Attributes::Some(columns) }
+    };
+    match field {
+        LogField::Body => Want { body: true, ..none },
+        LogField::Time => none,
+        LogField::Severity | LogField::SeverityText => Want { severities: true, ..none },
+        LogField::TraceId => Want { traces: true, ..none },
+        LogField::SpanId => Want { spans: true, ..none },
+        LogField::Flags => Want { flags: true, ..none },
+        LogField::EventName => Want { events: true, ..none },
+        LogField::ScopeName
+        | LogField::ScopeVersion
+        | LogField::ResourceAttribute(_)
+        | LogField::ScopeAttribute(_) => Want { streams: true, ..none },
+        LogField::Attribute(name) => Want { streams: true, attributes: of_record(name), ..none },
+        LogField::RecordAttribute(name) => Want { attributes: of_record(name), ..none },
+        LogField::Any => Want { body: true, attributes: Attributes::All, ..none },
+    }
+}
+
+/// A field's texts, each with a number, and the number of each row.
+struct Labels {
+    texts: Vec<String>,
+    of_row: Vec<u32>,
+}
+
+fn labels_of(field: &LogField, rows: &Rows, dict: &Dict, bits: &Bits) -> Labels {
+    let mut texts: Vec<String> = Vec::new();
+    let mut numbers: HashMap<String, u32> = HashMap::new();
+    let mut number_of = |text: String| {
+        *numbers.entry(text).or_insert_with_key(|text| {
+            texts.push(text.clone());
+            texts.len() as u32 - 1
+        })
+    };
+    // What depends on a number of the dictionary alone is made once for each.
+    let mut known: HashMap<(u32, u32), u32> = HashMap::new();
+    let columns: Vec<u32> = match field {
+        LogField::Attribute(name) | LogField::RecordAttribute(name) => columns_named(dict, name),
+        _ => Vec::new(),
+    };
+    let no_stream = LogStream::default();
+    let mut of_row = vec![0; rows.len()];
+    for row in bits.iter() {
+        let token = match field {
+            LogField::Severity | LogField::SeverityText => Some((0, rows.severities()[row])),
+            LogField::EventName => Some((0, rows.events()[row])),
+            LogField::ScopeName
+            | LogField::ScopeVersion
+            | LogField::ResourceAttribute(_)
+            | LogField::ScopeAttribute(_) => Some((0, rows.streams()[row])),
+            LogField::Body => rows.body().and_then(|body| constant(body, row)).map(|group| (0, group)),
+            LogField::Attribute(_) | LogField::RecordAttribute(_) => {
+                let own = match rows.key_sets().get(row) {
+                    Some(key_set) => dict.key_columns(*key_set),
+                    None => &[],
+                };
+                match own.iter().position(|column| columns.contains(column)) {
+                    // Of the stream, or nothing.
+                    None if matches!(field, LogField::RecordAttribute(_)) => Some((u32::MAX, 0)),
+                    None => Some((u32::MAX, rows.streams()[row])),
+                    Some(at) => match rows.column(own[at]) {
+                        Some(Values::Text(column)) => {
+                            constant(column, rows.cells(row)[at] as usize).map(|group| (1 + own[at], group))
+                        }
+                        _ => None,
+                    },
+                }
+            }
+            _ => None,
+        };
+        if let Some(number) = token.and_then(|token| known.get(&token)) {
+            of_row[row] = *number;
+            continue;
+        }
+        let stream = rows.streams().get(row).map(|number| decode_stream(dict.streams().get(*number)));
+        let stream = stream.and_then(Result::ok);
+        let record = rows.record(row, dict);
+        let text = field.first_text(stream.as_ref().unwrap_or(&no_stream), &record).unwrap_or_default();
+        of_row[row] = number_of(text);
+        if let Some(token) = token {
+            known.insert(token, of_row[row]);
+        }
+    }
+    Labels { texts, of_row }
+}
+
+/// The group of an entry whose text is that of its template.
+fn constant(column: &protocol::logs::text::TextColumn, entry: usize) -> Option<u32> {
+    let (number, _) = column.entry(entry);
+    let group = &column.groups()[number as usize];
+    (group.template().is_some() && group.slots().is_empty()).then_some(number)
+}
+
+fn count_rows(
+    rows: &Rows,
+    dict: &Dict,
+    bits: &Bits,
+    counting: &LogCounting<'_>,
+    counted: &mut BTreeMap<(u64, Vec<String>), u64>,
+) {
+    let labels: Vec<Labels> = counting.by.iter().map(|field| labels_of(field, rows, dict, bits)).collect();
+    let mut counts: HashMap<(u64, Vec<u32>), u64> = HashMap::new();
+    let mut last: Option<((u64, Vec<u32>), u64)> = None;
+    // Times ascend: the bucket is looked for only when it ends.
+    let (mut bucket, mut bucket_end) = (0, i128::MIN);
+    let mut numbers = vec![0; labels.len()];
+    for row in bits.iter() {
+        let time = rows.times()[row];
+        if i128::from(time) >= bucket_end {
+            bucket = counting.bucket(time);
+            let width = i128::from(counting.bucket_ns.max(0));
+            bucket_end = match width {
+                0 => i128::MAX,
+                width => i128::from(counting.start_ns) + (i128::from(bucket) + 1) * width,
+            };
+        }
+        numbers.iter_mut().zip(&labels).for_each(|(number, labels)| *number = labels.of_row[row]);
+        match &mut last {
+            Some(((same, of), count)) if *same == bucket && *of == numbers => *count += 1,
+            _ => {
+                if let Some((key, count)) = last.replace(((bucket, numbers.clone()), 1)) {
+                    *counts.entry(key).or_default() += count;
+                }
+            }
+        }
+    }
+    if let Some((key, count)) = last {
+        *counts.entry(key).or_default() += count;
+    }
+    for ((bucket, numbers), count) in counts {
+        let texts =
+            numbers.iter().zip(&labels).map(|(number, labels)| labels.texts[*number as usize].clone());
+        *counted.entry((bucket, texts.collect())).or_default() += count;
+    }
+}
+
+fn kind_bit(kind: ValueKind, value: &protocol::logs::LogValue<'_>) -> u8 {
+    use protocol::logs::LogValue as V;
+    match (kind, value) {
+        (ValueKind::Empty, _) => 0,
+        (ValueKind::Text, _) => 1,
+        (ValueKind::Int, _) => 2,
+        (ValueKind::Float, _) => 4,
+        (ValueKind::Bool, _) => 8,
+        (ValueKind::Other, V::Bytes(_)) => 16,
+        (ValueKind::Other, V::List(_)) => 32,
+        (ValueKind::Other, _) => 64,
+    }
+}
+
+/// Fields of selected rows, all of whose columns are there.
+fn fields_of(rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<FieldCount> {
+    let mut out: BTreeMap<LogField, (u8, u64)> = BTreeMap::new();
+    let mut add = |field: LogField, kinds: u8, records: u64| {
+        let known = out.entry(field).or_default();
+        *known = (known.0 | kinds, known.1 + records);
+    };
+    let mut streams: HashMap<u32, u64> = HashMap::new();
+    let mut own: Vec<(&str, u8)> = Vec::new();
+    let mut names: HashMap<&str, (u8, u64)> = HashMap::new();
+    for row in bits.iter() {
+        *streams.entry(rows.streams()[row]).or_default() += 1;
+        if let Some(body) = rows.body() {
+            let value = body.value(row, dict);
+            if !value.is_empty() {
+                add(LogField::Body, kind_of(&value), 1);
+            }
+        }
+        let (severity, text) = dict.severity(rows.severities()[row]);
+        for (field, kind, is_there) in [
+            (LogField::Severity, 2, severity != 0),
+            (LogField::SeverityText, 1, !text.is_empty()),
+            (LogField::TraceId, 1, rows.traces()[row] != [0; 16]),
+            (LogField::SpanId, 1, rows.spans()[row] != [0; 8]),
+            (LogField::Flags, 2, rows.flags()[row] != 0),
+            (LogField::EventName, 1, !dict.event(rows.events()[row]).is_empty()),
+        ] {
+            if is_there {
+                add(field, kind, 1);
+            }
+        }
+        own.clear();
+        for (column, cell) in dict.key_columns(rows.key_sets()[row]).iter().zip(rows.cells(row)) {
+            let (kind, Some(values)) = (dict.column_kind(*column), rows.column(*column)) else { continue };
+            let mut bit = kind_bit(kind, &protocol::logs::LogValue::Empty);
+            if may_be_empty(kind) {
+                let value = values.value(*cell as usize, dict);
+                if value.is_empty() {
+                    continue;
+                }
+                bit = kind_bit(kind, &value);
+            }
+            let name = dict.column(*column).name;
+            match own.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, kinds)) => *kinds |= bit,
+                None => own.push((name, bit)),
+            }
+        }
+        for (name, kinds) in &own {
+            let known = names.entry(name).or_default();
+            *known = (known.0 | kinds, known.1 + 1);
+        }
+    }
+    for (name, (kinds, records)) in names {
+        add(LogField::RecordAttribute(name.to_owned()), kinds, records);
+    }
+    for (number, records) in streams {
+        let Ok(stream) = decode_stream(dict.streams().get(number)) else { continue };
+        for (list, field) in [
+            (&stream.resource, LogField::ResourceAttribute as fn(String) -> LogField),
+            (&stream.scope_attributes, LogField::ScopeAttribute),
+        ] {
+            let mut own: BTreeMap<&str, u8> = BTreeMap::new();
+            for (name, value) in list.iter().filter(|(_, value)| !value.is_empty()) {
+                *own.entry(name).or_default() |= kind_of(value);
+            }
+            own.into_iter().for_each(|(name, kinds)| add(field(name.to_owned()), kinds, records));
+        }
+        for (field, text) in
+            [(LogField::ScopeName, &stream.scope_name), (LogField::ScopeVersion, &stream.scope_version)]
+        {
+            if !text.is_empty() {
+                add(field, 1, records);
+            }
+        }
+    }
+    out.into_iter().map(|(field, (kinds, records))| FieldCount { field, kinds, records }).collect()
+}
+
+fn kind_of(value: &protocol::logs::LogValue<'_>) -> u8 {
+    use protocol::logs::LogValue as V;
+    match value {
+        V::Empty => 0,
+        V::String(_) => 1,
+        V::Int(_) => 2,
+        V::Float(_) => 4,
+        V::Bool(_) => 8,
+        V::Bytes(_) => 16,
+        V::List(_) => 32,
+        V::Map(_) => 64,
+    }
+}
