@@ -28,6 +28,7 @@ pub mod remote_write;
 pub mod sample;
 pub mod scan;
 pub mod shippers;
+pub mod sql;
 pub mod varint;
 pub mod write_batch;
 pub mod xor_chunk;

@@ -26,7 +26,7 @@ pub struct FragmentRequest {
     #[prost(string, tag = "2")]
     pub tenant: String,
     /// What to do.
-    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16")]
+    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 24")]
     pub body: Option<FragmentBody>,
 }
 
@@ -60,6 +60,9 @@ pub enum FragmentBody {
     /// Ask the logs.
     #[prost(message, tag = "16")]
     Logs(LogRequest),
+    /// Walk over rows for SQL.
+    #[prost(message, tag = "24")]
+    Sql(crate::sql::SqlRequest),
 }
 
 /// A label matcher.
@@ -384,6 +387,9 @@ pub struct FragmentAnswer {
     /// What logs answered.
     #[prost(message, optional, tag = "16")]
     pub logs: Option<LogAnswer>,
+    /// Rows of SQL.
+    #[prost(message, optional, tag = "24")]
+    pub sql: Option<crate::sql::SqlAnswer>,
 }
 
 /// Count the series of label pairs. What has most over all shards need not have most on any: the coordinator asks first

@@ -188,6 +188,11 @@ impl Engine {
         &self.options
     }
 
+    /// The way to the shards.
+    pub fn shared_cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
     /// Answers a query.
     pub async fn query(&self, request: &QueryRequest) -> Result<QueryResult> {
         let begun = Instant::now();
@@ -542,7 +547,7 @@ pub(crate) async fn execute(
     Ok(out)
 }
 
-pub(crate) fn matchers_to_wire(matchers: &[protocol::matcher::Matcher]) -> MatcherSet {
+pub fn matchers_to_wire(matchers: &[protocol::matcher::Matcher]) -> MatcherSet {
     use protocol::matcher::MatchOp;
     let message = |m: &protocol::matcher::Matcher| protocol::scan::MatcherMessage {
         name: m.name().to_owned(),

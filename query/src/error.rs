@@ -116,7 +116,7 @@ impl QueryError {
     }
 
     /// Number of the variant in fragment answers, with what the variant holds.
-    pub(crate) fn to_wire(&self) -> (u32, String) {
+    pub fn to_wire(&self) -> (u32, String) {
         let text = self.to_string();
         match self {
             Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => (1, text),
@@ -135,7 +135,7 @@ impl QueryError {
     }
 
     /// The other way of [`Self::to_wire`].
-    pub(crate) fn from_wire(kind: u32, text: String) -> Self {
+    pub fn from_wire(kind: u32, text: String) -> Self {
         let number = || text.parse().unwrap_or(0);
         match kind {
             1 => Self::BadParameter(text),

@@ -85,6 +85,7 @@ fn run(
         Some(FragmentBody::Samples(request)) => samples(source, &tenant, request, limits, cancel),
         Some(FragmentBody::Cardinality(request)) => cardinality::cardinality(source, &tenant, request),
         Some(FragmentBody::Logs(request)) => run_log_fragment(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::Sql(_)) => Err(QueryError::Protocol("this is a fragment of SQL".to_owned())),
     }
 }
 
@@ -200,7 +201,8 @@ fn evaluate(
     Ok(answer)
 }
 
-fn matcher_sets(sets: &[MatcherSet]) -> Result<Vec<Vec<Matcher>>> {
+/// The matchers of a set; none where there is no set.
+pub fn matchers(set: Option<&MatcherSet>) -> Result<Vec<Matcher>> {
     let matcher = |m: &protocol::scan::MatcherMessage| {
         let op = match m.op {
             0 => MatchOp::Equal,
@@ -212,8 +214,11 @@ fn matcher_sets(sets: &[MatcherSet]) -> Result<Vec<Vec<Matcher>>> {
         Matcher::new(m.name.as_str(), op, m.value.as_str())
             .map_err(|e| QueryError::BadParameter(e.to_string()))
     };
-    let sets: Vec<Vec<Matcher>> =
-        sets.iter().map(|set| set.matchers.iter().map(matcher).collect()).collect::<Result<_>>()?;
+    set.into_iter().flat_map(|set| &set.matchers).map(matcher).collect()
+}
+
+fn matcher_sets(sets: &[MatcherSet]) -> Result<Vec<Vec<Matcher>>> {
+    let sets: Vec<Vec<Matcher>> = sets.iter().map(|set| matchers(Some(set))).collect::<Result<_>>()?;
     Ok(if sets.is_empty() { vec![Vec::new()] } else { sets })
 }
 

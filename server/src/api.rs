@@ -30,6 +30,7 @@ pub mod read;
 mod remote_read;
 pub mod routes;
 pub mod serve;
+mod sql;
 mod status;
 pub mod time;
 mod unread;
@@ -65,6 +66,8 @@ pub struct Backend {
     pub dashboards: Arc<dyn DashboardStore>,
     /// The query engine.
     pub queries: read::Queries,
+    /// The engine for SQL, over the same shards.
+    pub sql: ::sql::SqlEngine,
     /// The ways in for data.
     pub ingest: Arc<Ingest>,
 }

@@ -12,6 +12,7 @@ mod cluster;
 mod dev;
 mod query;
 mod server;
+mod sql;
 mod table;
 
 use std::io::Write;
@@ -47,6 +48,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Evaluates a PromQL expression on a running cluster.
     Query(query::QueryArgs),
+    /// Answers SQL on a running cluster; a prompt without arguments.
+    Sql(sql::SqlArgs),
     /// Checks files without starting anything.
     Check(check::CheckArgs),
     /// Breaks clusters on purpose, and judges what they answer.
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => args.run(),
         Command::Cluster(args) => args.run(),
         Command::Query(args) => args.run(),
+        Command::Sql(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Chaos(args) => args.run(),
         Command::Bench(args) => args.run(),

@@ -18,6 +18,7 @@ use protocol::otlp::metrics::{Promoted, Translation};
 use protocol::otlp::naming::Strategy;
 use query::Features;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use load::{ConfigError, Sources};
 use units::{ByteSize, Listen, MemoryBudget, Retention, Span};
@@ -286,6 +287,8 @@ pub struct QuerySection {
     pub max_samples: u64,
     pub max_points_per_series: u32,
     pub max_memory: ByteSize,
+    pub max_rows: u64,
+    pub max_spill: ByteSize,
     pub max_concurrent: u32,
     pub queue_timeout: Span,
     pub log_slower_than: Span,
@@ -300,6 +303,8 @@ impl Default for QuerySection {
             max_samples: 50_000_000,
             max_points_per_series: 11_000,
             max_memory: ByteSize::mib(512),
+            max_rows: 50_000_000,
+            max_spill: ByteSize(4 << 30),
             max_concurrent: 20,
             queue_timeout: Span::secs(10),
             log_slower_than: Span::secs(10),
@@ -414,7 +419,7 @@ impl Config {
         if otlp.max_body > MAX_OTLP_BODY {
             return invalid("otlp.max_body", format!("must be at most {MAX_OTLP_BODY}"));
         }
-        let positive: [(&str, u128); 23] = [
+        let positive: [(&str, u128); 24] = [
             ("otlp.max_body", self.otlp.max_body.0.into()),
             ("http.write_timeout", self.http.write_timeout.0.as_millis()),
             ("http.max_form_body", self.http.max_form_body.0.into()),
@@ -429,6 +434,7 @@ impl Config {
             ("ingest.max_in_flight", self.ingest.max_in_flight.0.into()),
             ("query.max_samples", self.query.max_samples.into()),
             ("query.max_memory", self.query.max_memory.0.into()),
+            ("query.max_rows", self.query.max_rows.into()),
             ("http.header_timeout", self.http.header_timeout.0.as_millis()),
             ("http.body_timeout", self.http.body_timeout.0.as_millis()),
             ("http.max_connections", self.http.max_connections.into()),
@@ -452,6 +458,26 @@ impl Config {
             return invalid("telemetry.self_monitoring_tenant", error.to_string());
         }
         Ok(())
+    }
+
+    /// Every setting as text, under its path, in the order of paths.
+    pub fn flat(&self) -> Vec<(String, String)> {
+        fn walk(prefix: &str, value: &Value, out: &mut Vec<(String, String)>) {
+            match value {
+                Value::Object(map) => {
+                    for (name, value) in map {
+                        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                        walk(&path, value, out);
+                    }
+                }
+                Value::String(text) => out.push((prefix.to_owned(), text.clone())),
+                other => out.push((prefix.to_owned(), other.to_string())),
+            }
+        }
+        let mut out = Vec::new();
+        walk("", &serde_json::to_value(self).unwrap_or_default(), &mut out);
+        out.sort();
+        out
     }
 
     /// Whether peers authenticate each other.

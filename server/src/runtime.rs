@@ -27,6 +27,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub use env::{ABORT_EXIT_CODE, TokioEnv};
 use pool::Pool;
 
+/// Plans of SQL are walked by recursion, as deep as a statement's longest chain of operators, which `sql` bounds. Only
+/// what is used of a stack takes memory.
+const THREAD_STACK_BYTES: usize = 16 << 20;
+
 /// Number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -45,7 +49,12 @@ impl Runtimes {
     /// Starts both.
     pub fn start() -> std::io::Result<Self> {
         let build = |name: &'static str, threads: usize| {
-            Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+            Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name(name)
+                .thread_stack_size(THREAD_STACK_BYTES)
+                .enable_all()
+                .build()
         };
         // At least two: a single busy thread would delay heartbeats.
         let threads = cores().max(2);

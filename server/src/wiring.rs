@@ -4,6 +4,7 @@
 pub mod dashboards;
 mod log_view;
 pub mod operations;
+pub mod system;
 pub mod view;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use protocol::memory::MemoryLedger;
 
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
 use query::{CancelFlag, Engine, EngineOptions, Features, Limits};
+use sql::{SqlEngine, SqlOptions};
 use storage::scan::StoreSnapshot;
 
 use crate::api::Backend;
@@ -35,6 +37,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
 use dashboards::NodeDashboards;
 use operations::NodeOperations;
+use system::NodeSystem;
 use view::ShardView;
 
 /// Limits as the engine takes them.
@@ -101,14 +104,19 @@ impl FragmentHandler for Fragments {
             let cancel = CancelFlag::default();
             let _stop = StopOnDrop(cancel.clone());
             let run = move || {
+                let sql = sql::Fragment::decode(&fragment);
                 // Only evaluation is heavy enough to be suspected of a crash.
-                let part = match query::fragment::evaluated_text(&fragment) {
-                    Some((tenant, text)) => active.begin_part(&tenant, &text).map(Some),
-                    None => Ok(None),
+                let part = match (&sql, query::fragment::evaluated_text(&fragment)) {
+                    (Some(sql), _) => active.begin_part(sql.tenant(), sql.statement()).map(Some),
+                    (None, Some((tenant, text))) => active.begin_part(&tenant, &text).map(Some),
+                    (None, None) => Ok(None),
                 };
                 let _part = part.map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
-                query::run_fragment(&view, &fragment, limits, cancel)
-                    .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })
+                match sql {
+                    Some(sql) => Ok(sql.run(&view, limits, cancel)),
+                    None => query::run_fragment(&view, &fragment, limits, cancel)
+                        .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() }),
+                }
             };
             match pool.run(run).await {
                 Ok(Ok(answer)) => Ok(answer.into()),
@@ -193,6 +201,8 @@ pub fn connect(
     };
     let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);
     let runtime = runtimes.query.handle().clone();
+    let system = NodeSystem::new(Arc::clone(node), Arc::clone(&active), config);
+    let sql = SqlEngine::new(engine.clone(), Arc::new(system), sql_options(config)?);
     let queries = Queries::new(engine, runtime, &config.query, metrics.query.clone(), active);
     let router = Router::new(Arc::clone(node), router_config(config, memory));
     let settings = IngestSettings::from_config(&config.ingest, &config.otlp, &config.http);
@@ -202,8 +212,28 @@ pub fn connect(
         operations: Arc::new(NodeOperations(Arc::clone(node))),
         dashboards: Arc::new(NodeDashboards(Arc::clone(node))),
         queries,
+        sql,
         ingest,
     })
+}
+
+/// A directory of its own for what does not fit in memory; what a crash left in it goes.
+fn sql_options(config: &Config) -> Result<SqlOptions, ConfigError> {
+    let mut options = SqlOptions { max_rows: config.query.max_rows, ..SqlOptions::default() };
+    if config.query.max_spill.0 > 0 {
+        let dir = config.node.data_dir.join("spill");
+        let made = match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::create_dir_all(&dir),
+        };
+        made.map_err(|error| ConfigError::Invalid {
+            key: "node.data_dir".to_owned(),
+            reason: format!("cannot make {}: {error}", dir.display()),
+        })?;
+        options.spill_dir = Some(dir);
+        options.max_spill_bytes = config.query.max_spill.0;
+    }
+    Ok(options)
 }
 
 /// The cache of a node with little memory holds fewer series.

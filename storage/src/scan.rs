@@ -140,6 +140,19 @@ pub struct HeadStats {
     pub span: Option<(i64, i64)>,
 }
 
+/// A segment that holds series of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Name of its file.
+    pub name: String,
+    /// Length of its file.
+    pub bytes: u64,
+    /// First and last timestamp in it, of all tenants.
+    pub span: (i64, i64),
+    /// Series of the tenant in it.
+    pub series: u64,
+}
+
 impl StoreSnapshot {
     pub(crate) fn view(&self) -> &View {
         &self.view
@@ -302,6 +315,31 @@ impl StoreSnapshot {
             parts: (self.tables().count() + self.metric_segments().count()) as u64,
             span: spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
         }
+    }
+
+    /// How many segments there are, and how many of them overlap a closed time range.
+    pub fn segment_counts(&self, start_ms: i64, end_ms: i64) -> (usize, usize) {
+        let overlapping = self.view.segments.iter().filter(|s| s.meta.overlaps((start_ms, end_ms)));
+        (self.view.segments.len(), overlapping.count())
+    }
+
+    /// The segments that hold anything of a tenant, oldest in the log first.
+    pub fn segments(&self, tenant: &TenantId) -> Result<Vec<SegmentSummary>, StorageError> {
+        let mut found = Vec::new();
+        self.each_segment((i64::MIN, i64::MAX), |meta, reader| {
+            let series = reader.select(tenant.as_str(), &[], i64::MIN, i64::MAX)?.len() as u64;
+            if series > 0 {
+                let span = (meta.min_time, meta.max_time);
+                found.push(SegmentSummary {
+                    name: meta.file.name(),
+                    bytes: meta.file.len_bytes,
+                    span,
+                    series,
+                });
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Visits the exemplars of each series that matches and has any in the closed time range, in the order of labels,

@@ -126,6 +126,21 @@ struct Running {
     notes: Arc<Notes>,
 }
 
+/// A query that runs, as its tenant may see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningQuery {
+    /// Its number.
+    pub id: u64,
+    /// Its kind, see [`Asked::what`].
+    pub what: &'static str,
+    /// Its text.
+    pub text: String,
+    /// When it began, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// How long it runs.
+    pub seconds: f64,
+}
+
 /// A query that was running when the process crashed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Suspect {
@@ -343,6 +358,21 @@ impl ActiveQueries {
             })
             .collect();
         json!({"active": running, "quarantined": kept_out})
+    }
+
+    /// What runs for a tenant, longest first.
+    pub fn running_of(&self, tenant: &TenantId) -> Vec<RunningQuery> {
+        let inner = self.lock();
+        let of_tenant = inner.running.iter().filter(|(_, running)| running.asked.tenant == *tenant);
+        of_tenant
+            .map(|(id, running)| RunningQuery {
+                id: *id,
+                what: running.asked.what,
+                text: running.asked.text.clone(),
+                since_ms: running.since_ms,
+                seconds: running.since.elapsed().as_secs_f64(),
+            })
+            .collect()
     }
 
     /// The slow queries of this process, newest first.

@@ -10,6 +10,7 @@ use protocol::commit_token::CommitToken;
 use protocol::error::ErrorKind;
 use query::source::Consistency;
 use query::{CancelFlag, Engine, QueryError};
+use sql::SqlError;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -60,6 +61,27 @@ pub fn query_error(error: &QueryError) -> ApiError {
     match error.kind() {
         ErrorKind::Internal => ApiError::internal(error),
         kind => ApiError::new(kind, chain(error)),
+    }
+}
+
+/// Why something that asks the engine failed.
+pub trait Failure: Send + 'static {
+    /// What the client is told.
+    fn for_client(&self) -> ApiError;
+}
+
+impl Failure for QueryError {
+    fn for_client(&self) -> ApiError {
+        query_error(self)
+    }
+}
+
+impl Failure for SqlError {
+    fn for_client(&self) -> ApiError {
+        match self.kind {
+            ErrorKind::Internal => ApiError::internal(self),
+            kind => ApiError::new(kind, self.to_string()),
+        }
     }
 }
 
@@ -129,6 +151,21 @@ impl Queries {
         T: Send + 'static,
         F: Future<Output = Result<T, QueryError>> + Send + 'static,
     {
+        self.run_any(asked, cancel, ask).await
+    }
+
+    /// The same for what fails in other ways.
+    pub async fn run_any<T, E, F>(
+        &self,
+        asked: Asked,
+        cancel: CancelFlag,
+        ask: impl FnOnce(Engine, Arc<Notes>) -> F + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Failure,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
         let begun = Instant::now();
         let place = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
@@ -164,7 +201,7 @@ impl Queries {
         };
         match outcome {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(query_error(&error)),
+            Ok(Ok(Err(error))) => Err(error.for_client()),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a query panicked");
                 Err(ApiError::new(ErrorKind::Internal, "internal error, see the node's log"))

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Router, middleware};
 
 use super::{
-    App, admin, cluster, dashboards, discovery, federate, health, live, prometheus, remote_read, status,
+    App, admin, cluster, dashboards, discovery, federate, health, live, prometheus, remote_read, sql, status,
     write,
 };
 use crate::auth::{self, Permission};
@@ -204,6 +204,22 @@ pub fn table() -> Vec<Route> {
                 EXPLAIN,
             ],
             prometheus::query_range,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/sql",
+            Read,
+            "Answers an SQL statement that reads.",
+            [
+                need("query", "The statement."),
+                may("format", "`json` (the default), `ndjson`, `csv` or `arrow` (an IPC stream)."),
+                TIMEOUT,
+                may(
+                    "params",
+                    "Values of the statement's parameters: a JSON array for `$1`, `$2`, ..., or an object for `$name`.",
+                ),
+            ],
+            sql::sql,
         ),
         route(
             GetOrPost,

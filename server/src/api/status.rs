@@ -53,27 +53,8 @@ pub async fn runtime_info(State(app): State<Arc<App>>) -> Response {
 
 /// `/api/v1/status/flags`: every setting as text, under its path. The tree holds names of key files, no secret.
 pub async fn flags(State(app): State<Arc<App>>) -> Response {
-    fn walk(prefix: &str, value: &Value, out: &mut Map<String, Value>) {
-        match value {
-            Value::Object(map) => {
-                for (name, value) in map {
-                    walk(
-                        &if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") },
-                        value,
-                        out,
-                    );
-                }
-            }
-            Value::String(text) => {
-                out.insert(prefix.to_owned(), json!(text));
-            }
-            other => {
-                out.insert(prefix.to_owned(), json!(other.to_string()));
-            }
-        }
-    }
-    let mut flags = Map::new();
-    walk("", &serde_json::to_value(&*app.config).unwrap_or_default(), &mut flags);
+    let flags: Map<String, Value> =
+        app.config.flat().into_iter().map(|(key, value)| (key, Value::String(value))).collect();
     success(&flags)
 }
 

@@ -101,6 +101,20 @@ impl Cluster for ImitatedShards {
     }
 }
 
+/// A node with one setting.
+struct ImitatedSystem;
+
+impl ::sql::system::System for ImitatedSystem {
+    fn rows<'a>(
+        &'a self,
+        _: ::sql::system::SystemTable,
+        _: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Vec<Vec<::sql::system::Cell>>, SourceError>> {
+        let cell = ::sql::system::Cell::text;
+        async move { Ok(vec![vec![cell("query.timeout"), cell("2m")]]) }.boxed()
+    }
+}
+
 /// A router that knows no cluster time.
 struct ImitatedRouter(FingerprintKey);
 
@@ -188,6 +202,11 @@ impl Surface {
         self.app.connect(Backend {
             operations: Arc::new(Imitation { ready, deletes: Arc::clone(&self.deletes) }),
             dashboards: Arc::<ImitatedDashboards>::default(),
+            sql: ::sql::SqlEngine::new(
+                engine.clone(),
+                Arc::new(ImitatedSystem),
+                ::sql::SqlOptions::default(),
+            ),
             queries: Queries::new(
                 engine,
                 runtime,

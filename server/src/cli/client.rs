@@ -31,7 +31,7 @@ impl Target {
 
     /// The JSON that a GET answers.
     pub fn get(&self, path: &str, params: &[(&str, String)]) -> Result<Value, CliError> {
-        send(
+        let response = reach(
             self.urls(),
             |agent, url| {
                 let mut request = agent.get(&url);
@@ -44,12 +44,31 @@ impl Target {
                 }
             },
             path,
-        )
+        );
+        answer(response?)
     }
 
     /// The JSON that a form POST answers.
     pub fn post(&self, path: &str, params: &[(&str, String)]) -> Result<Value, CliError> {
-        send(
+        answer(self.reach_by_post(path, params)?)
+    }
+
+    /// The text that a form POST answers.
+    pub fn post_text(&self, path: &str, params: &[(&str, String)]) -> Result<String, CliError> {
+        let response = self.reach_by_post(path, params)?;
+        if response.status().is_success() {
+            text(response)
+        } else {
+            answer(response).map(|json| json.to_string())
+        }
+    }
+
+    fn reach_by_post(
+        &self,
+        path: &str,
+        params: &[(&str, String)],
+    ) -> Result<ureq::http::Response<ureq::Body>, CliError> {
+        reach(
             self.urls(),
             |agent, url| {
                 let form = params.iter().map(|(name, value)| (*name, value.as_str()));
@@ -78,16 +97,16 @@ fn agent() -> ureq::Agent {
 /// Sends a request to the first of the addresses where somebody listens. Only a refused connection leads on to the next:
 /// a node that is slow, or that hangs up after it got the request, is the one that was meant, and the next may belong to
 /// another cluster.
-fn send(
+fn reach(
     urls: Vec<String>,
     send: impl Fn(&ureq::Agent, String) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     path: &str,
-) -> Result<Value, CliError> {
+) -> Result<ureq::http::Response<ureq::Body>, CliError> {
     let mut last = None;
     for url in urls {
         let url = format!("{}{path}", url.trim_end_matches('/'));
         let error = match send(&agent(), url.clone()) {
-            Ok(response) => return answer(response),
+            Ok(response) => return Ok(response),
             Err(error) => error,
         };
         let refused =
@@ -104,14 +123,14 @@ fn send(
     Err(CliError::Unreachable { url, reason })
 }
 
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Value, CliError> {
+fn text(mut response: ureq::http::Response<ureq::Body>) -> Result<String, CliError> {
+    let read = response.body_mut().with_config().limit(1 << 30).read_to_string();
+    read.map_err(|error| CliError::Failed(format!("the answer is cut off: {error}")))
+}
+
+fn answer(response: ureq::http::Response<ureq::Body>) -> Result<Value, CliError> {
     let status = response.status();
-    let text = response
-        .body_mut()
-        .with_config()
-        .limit(1 << 30)
-        .read_to_string()
-        .map_err(|error| CliError::Failed(format!("the answer is cut off: {error}")))?;
+    let text = text(response)?;
     let json: Option<Value> = serde_json::from_str(&text).ok();
     match json {
         Some(json) if status.is_success() => Ok(json),
@@ -149,7 +168,7 @@ mod tests {
     }
 
     fn post(urls: Vec<String>, tenant: &str) -> Result<Value, CliError> {
-        send(urls, |agent, url| agent.post(&url).header("X-Scope-OrgID", tenant).send_empty(), "/x")
+        answer(reach(urls, |agent, url| agent.post(&url).header("X-Scope-OrgID", tenant).send_empty(), "/x")?)
     }
 
     const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";

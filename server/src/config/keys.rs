@@ -139,6 +139,11 @@ pub const KEYS: &[Key] = &[
     key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),
     key("query.max_points_per_series", "Steps of a range query."),
     key("query.max_memory", "Memory of one query on one node."),
+    key("query.max_rows", "Rows that an SQL statement may answer."),
+    key(
+        "query.max_spill",
+        "Bytes that an SQL statement may put on disk when its memory is used up; 0B for none.",
+    ),
     key("query.max_concurrent", "Queries in work at once on this node; more wait."),
     key("query.queue_timeout", "How long a query may wait for its turn before it is answered 429."),
     key(

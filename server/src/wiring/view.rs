@@ -13,7 +13,7 @@ use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
 use query::logs::source::LogSource;
 use query::source::{
-    Exemplar, HeadStats, MetricMetadata, SeriesColumns, ShardSource, SourceError, TimeRange,
+    Exemplar, HeadStats, MetricMetadata, SegmentInfo, SeriesColumns, ShardSource, SourceError, TimeRange,
 };
 use storage::error::StorageError;
 use storage::scan::StoreSnapshot;
@@ -143,6 +143,22 @@ impl ShardSource for ShardView {
     ) -> Result<HeadStats, SourceError> {
         let storage::scan::HeadStats { series, parts, span } = self.snapshot.head(tenant, visit);
         Ok(HeadStats { series, chunks: parts, span })
+    }
+
+    fn segment_counts(&self, range: TimeRange) -> (u64, u64) {
+        let (all, overlapping) = self.snapshot.segment_counts(range.start, range.end);
+        (all as u64, overlapping as u64)
+    }
+
+    fn segments(&self, tenant: &TenantId) -> Result<Vec<SegmentInfo>, SourceError> {
+        let info = |segment: storage::scan::SegmentSummary| SegmentInfo {
+            name: segment.name,
+            bytes: segment.bytes,
+            range: TimeRange::new(segment.span.0, segment.span.1),
+            series: segment.series,
+        };
+        let segments = self.snapshot.segments(tenant).map_err(|error| self.failed(&error))?;
+        Ok(segments.into_iter().map(info).collect())
     }
 
     fn exemplars(

@@ -1,0 +1,365 @@
+//! A fragment at a shard: walk over the rows, keep what passes, answer rows or states of aggregates.
+//!
+//! ```text
+//! ShardSource ─► Rows (several series side by side, about 8,192 rows) ─► filters ─► sink: rows | first rows | groups
+//! ```
+//!
+//! Rows of one series share its name and labels. Expressions over those alone are evaluated once per series, not per
+//! row: filters on labels drop whole series, and groups by labels cost a number per row instead of text.
+//!
+//! All memory that grows with the data is charged to the query's budget and the node's ledger. Everything in a request
+//! came from a peer: what can not be read is answered with an error, see [`Fragment::run`].
+
+mod groups;
+mod rows;
+mod sink;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
+use prost::Message;
+use protocol::ids::TenantId;
+use protocol::matcher::Matcher;
+use protocol::sample::is_stale_nan;
+use protocol::scan::{FragmentAnswer, FragmentBody, FragmentError, FragmentRequest, FragmentStats};
+use protocol::sql::{SqlAnswer, SqlRequest, SqlSegment, SqlTable, VERSION};
+use query::exec::Budget;
+use query::fragment::matchers;
+use query::source::{ShardSource, TimeRange};
+use query::{CancelFlag, Limits, QueryError};
+
+use crate::columns::ScanColumn;
+use crate::exprs::{ExprError, Reader};
+use crate::shard::rows::{Need, Rows};
+use crate::shard::sink::Sink;
+
+type Result<T> = std::result::Result<T, ShardError>;
+
+/// Rows that are worked on at once.
+const BATCH_ROWS: usize = 8192;
+
+/// Why a fragment fails. Errors of the query travel inside the answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Expr(#[from] ExprError),
+    #[error(transparent)]
+    Engine(#[from] DataFusionError),
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+impl From<ShardError> for QueryError {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::Query(error) => error,
+            ShardError::Expr(ExprError::Types(error)) | ShardError::Engine(error) => {
+                let error = crate::SqlError::from(error);
+                Self::Execution(error.to_string())
+            }
+            ShardError::Expr(error) => Self::Protocol(error.to_string()),
+            ShardError::Arrow(error) => Self::Execution(error.to_string()),
+        }
+    }
+}
+
+/// A fragment of SQL.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    version: u32,
+    tenant: String,
+    request: SqlRequest,
+}
+
+impl Fragment {
+    /// The fragment that bytes hold; `None` where they hold another kind, or nothing that can be read.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let FragmentRequest { version, tenant, body } = FragmentRequest::decode(bytes).ok()?;
+        match body {
+            Some(FragmentBody::Sql(request)) => Some(Self { version, tenant, request }),
+            _ => None,
+        }
+    }
+
+    /// Whose data.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// The statement that it is part of.
+    pub fn statement(&self) -> &str {
+        &self.request.statement
+    }
+
+    /// Runs it on a shard and gives the bytes of the answer. Blocks on disk and CPU.
+    pub fn run(self, source: &dyn ShardSource, limits: Limits, cancel: CancelFlag) -> Vec<u8> {
+        let started = Instant::now();
+        let mut answer = self.answer(source, limits, cancel).unwrap_or_else(|error| {
+            let (kind, message) = QueryError::from(error).to_wire();
+            FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
+        });
+        answer.stats.get_or_insert_default().micros = started.elapsed().as_micros() as u64;
+        answer.encode_to_vec()
+    }
+
+    fn answer(&self, source: &dyn ShardSource, limits: Limits, cancel: CancelFlag) -> Result<FragmentAnswer> {
+        if self.version > VERSION {
+            let message = format!("version {} is newer than this node's {VERSION}", self.version);
+            return Err(QueryError::Protocol(message).into());
+        }
+        let tenant = TenantId::new(&self.tenant).map_err(|e| QueryError::Protocol(e.to_string()))?;
+        let limits = Limits { max_samples: limits.max_samples.min(self.request.max_samples), ..limits };
+        let budget = Budget::new(limits, cancel).within(source.memory());
+        let table = SqlTable::try_from(self.request.table)
+            .map_err(|_| QueryError::Protocol(format!("table {} is unknown", self.request.table)))?;
+        if table == SqlTable::Segments {
+            return segments(source, &tenant);
+        }
+        let range = TimeRange::new(self.request.start_ms, self.request.end_ms);
+        let matchers = matchers(self.request.matchers.as_ref())?;
+        let mut walk = Walk::new(&self.request, &budget)?;
+        walk.run(source, &tenant, &matchers, range, table)?;
+        let (rows, row_count) = walk.finish()?;
+        let (segments, open) = source.segment_counts(range);
+        let answer = SqlAnswer {
+            rows,
+            row_count,
+            segments,
+            segments_pruned: segments.saturating_sub(open),
+            segment_list: Vec::new(),
+        };
+        let stats = FragmentStats {
+            samples: budget.samples(),
+            series: budget.series(),
+            peak_samples: budget.peak_bytes() / 16,
+            ..Default::default()
+        };
+        Ok(FragmentAnswer { sql: Some(answer), stats: Some(stats), ..Default::default() })
+    }
+}
+
+fn segments(source: &dyn ShardSource, tenant: &TenantId) -> Result<FragmentAnswer> {
+    let list = source.segments(tenant).map_err(QueryError::from)?;
+    let row = |segment: query::source::SegmentInfo| SqlSegment {
+        name: segment.name,
+        bytes: segment.bytes,
+        min_time_ms: segment.range.start,
+        max_time_ms: segment.range.end,
+        series: segment.series,
+    };
+    let answer = SqlAnswer { segment_list: list.into_iter().map(row).collect(), ..Default::default() };
+    Ok(FragmentAnswer { sql: Some(answer), ..Default::default() })
+}
+
+/// An expression, and whether it is the same for all rows of a series.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub expr: Arc<dyn PhysicalExpr>,
+    pub of_series: bool,
+}
+
+/// What reading a request needs.
+pub(crate) struct Plan<'a> {
+    pub request: &'a SqlRequest,
+    pub columns: Vec<ScanColumn>,
+    /// Of the walk's rows.
+    pub schema: SchemaRef,
+    pub reader: Reader,
+    /// Of the answer.
+    pub answer: SchemaRef,
+}
+
+impl<'a> Plan<'a> {
+    fn new(request: &'a SqlRequest) -> Result<Self> {
+        let columns: Vec<ScanColumn> = request
+            .columns
+            .iter()
+            .map(|column| ScanColumn::from_wire(column).ok_or(ExprError::Malformed("an unknown column")))
+            .collect::<std::result::Result<_, _>>()?;
+        // Two columns may have one name: expressions go by their places.
+        let fields: Vec<Field> = columns.iter().map(|c| Field::new(c.name(), c.data_type(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let reader = Reader::new(&request.literals, Arc::clone(&schema))?;
+        let answer = StreamReader::try_new(request.schema.as_slice(), None)?.schema();
+        Ok(Self { request, columns, schema, reader, answer })
+    }
+
+    pub fn part(&self, expr: &protocol::sql::SqlExpr) -> Result<Part> {
+        let expr = self.reader.read(expr)?;
+        let of_series = collect_columns(&expr).iter().all(|c| self.columns[c.index()].is_of_series());
+        Ok(Part { expr, of_series })
+    }
+
+    pub fn parts(&self, exprs: &[protocol::sql::SqlExpr]) -> Result<Vec<Part>> {
+        exprs.iter().map(|expr| self.part(expr)).collect()
+    }
+}
+
+/// A walk under way.
+struct Walk<'a> {
+    rows: Rows,
+    filters: Vec<Part>,
+    sink: Sink,
+    budget: &'a Budget,
+    answer: SchemaRef,
+}
+
+impl<'a> Walk<'a> {
+    fn new(request: &SqlRequest, budget: &'a Budget) -> Result<Self> {
+        let plan = Plan::new(request)?;
+        let mut filters = plan.parts(&request.filters)?;
+        // Those that drop whole series first.
+        filters.sort_by_key(|filter| !filter.of_series);
+        let sink = Sink::new(&plan)?;
+        let mut needed = vec![Need::None; plan.columns.len()];
+        for part in filters.iter().chain(sink.parts()) {
+            let need = if part.of_series { Need::PerSeries } else { Need::PerRow };
+            for column in collect_columns(&part.expr) {
+                needed[column.index()] = needed[column.index()].max(need);
+            }
+        }
+        let answer = Arc::clone(&plan.answer);
+        let rows = Rows::new(plan.columns, plan.schema, needed);
+        Ok(Self { rows, filters, sink, budget, answer })
+    }
+
+    fn run(
+        &mut self,
+        source: &dyn ShardSource,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        table: SqlTable,
+    ) -> Result<()> {
+        let mut failed = None;
+        let mut step = |outcome: Result<bool>| match outcome {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let walked = match table {
+            SqlTable::Exemplars => source.exemplars(tenant, matchers, range, &mut |labels, exemplars| {
+                step(self.exemplars(labels, exemplars))
+            }),
+            SqlTable::Histograms => source.select(tenant, matchers, range, &mut |series| {
+                step(self.histograms(series.labels, series.histogram_times, series.histograms))
+            }),
+            _ => source.select(tenant, matchers, range, &mut |series| {
+                step(self.samples(series.labels, series.times, series.values))
+            }),
+        };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        walked.map_err(QueryError::from)?;
+        self.flush().map(|_| ())
+    }
+
+    /// Takes in the float samples of a series; false once there are rows enough.
+    fn samples(&mut self, labels: &protocol::labels::Labels, times: &[i64], values: &[f64]) -> Result<bool> {
+        if times.is_empty() {
+            return Ok(true);
+        }
+        self.budget.charge_series()?;
+        self.budget.charge_samples(times.len() as u64)?;
+        let stale = values.iter().any(|value| is_stale_nan(*value));
+        for (times, values) in times.chunks(BATCH_ROWS).zip(values.chunks(BATCH_ROWS)) {
+            self.rows.begin(labels);
+            if stale {
+                for (time, value) in times.iter().zip(values).filter(|(_, value)| !is_stale_nan(**value)) {
+                    self.rows.samples(&[*time], &[*value]);
+                }
+            } else {
+                self.rows.samples(times, values);
+            }
+            if self.rows.len() >= BATCH_ROWS && !self.flush()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn histograms(
+        &mut self,
+        labels: &protocol::labels::Labels,
+        times: &[i64],
+        histograms: &[protocol::histogram::Histogram],
+    ) -> Result<bool> {
+        if times.is_empty() {
+            return Ok(true);
+        }
+        self.budget.charge_series()?;
+        self.budget.charge_samples(times.len() as u64)?;
+        self.rows.begin(labels);
+        for (time, histogram) in times.iter().zip(histograms).filter(|(_, h)| !is_stale_nan(h.sum)) {
+            self.rows.histogram(*time, histogram);
+        }
+        if self.rows.len() >= BATCH_ROWS { self.flush() } else { Ok(true) }
+    }
+
+    fn exemplars(
+        &mut self,
+        labels: &protocol::labels::Labels,
+        exemplars: &[query::source::Exemplar],
+    ) -> Result<bool> {
+        if exemplars.is_empty() {
+            return Ok(true);
+        }
+        self.budget.charge_series()?;
+        self.budget.charge_samples(exemplars.len() as u64)?;
+        self.rows.begin(labels);
+        for exemplar in exemplars {
+            self.rows.exemplar(exemplar);
+        }
+        if self.rows.len() >= BATCH_ROWS { self.flush() } else { Ok(true) }
+    }
+
+    /// Sends what was gathered on its way; false once there are rows enough.
+    fn flush(&mut self) -> Result<bool> {
+        self.budget.check()?;
+        if self.rows.len() == 0 {
+            self.rows.clear();
+            return Ok(true);
+        }
+        let mut batch = self.rows.batch()?;
+        self.rows.clear();
+        for filter in &self.filters {
+            batch.keep(filter)?;
+            if batch.len() == 0 {
+                return Ok(true);
+            }
+        }
+        self.sink.push(&batch, self.budget)
+    }
+
+    /// The answer as an Arrow IPC stream, and its number of rows.
+    fn finish(self) -> Result<(Bytes, u64)> {
+        let batches = self.sink.finish(&self.answer, self.budget)?;
+        let mut out = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut out, &self.answer)?;
+        let mut count = 0;
+        for batch in batches {
+            count += batch.num_rows() as u64;
+            writer.write(&batch)?;
+            self.budget.check()?;
+        }
+        writer.finish()?;
+        drop(writer);
+        self.budget.hold(out.len() as u64)?;
+        Ok((out.into(), count))
+    }
+}

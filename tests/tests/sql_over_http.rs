@@ -1,0 +1,196 @@
+//! The SQL cases against three real nodes, over HTTP: asked of the nodes in turn, before and after a flush, and while the
+//! leader of some shards is killed; and what only the surface has, formats, parameters, the list of queries, the command.
+
+use std::process::Command;
+
+use chaos::client::{Client, escape};
+use serde_json::{Value, json};
+use tests::Cluster;
+use tests::remote_write::{self, Series};
+
+#[path = "../../sql/tests/support/cases.rs"]
+mod cases;
+
+use cases::{Expected, Subject, cases, data, run};
+
+/// Nodes that are asked in turn. With `retry`, what is refused for reasons that pass is asked again.
+struct Nodes {
+    clients: Vec<Client>,
+    asked: usize,
+    retry: bool,
+}
+
+fn post(client: &Client, fields: &[(&str, &str)]) -> anyhow::Result<chaos::client::Answer> {
+    let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    client.post("/api/v1/sql", &headers, body.join("&").as_bytes())
+}
+
+fn field(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn rows(answer: &Value) -> Vec<String> {
+    let row = |row: &Value| row.as_array().expect("a row").iter().map(field).collect::<Vec<_>>().join("|");
+    answer["data"]["rows"].as_array().expect("rows").iter().map(row).collect()
+}
+
+impl Nodes {
+    fn of(cluster: &Cluster) -> Self {
+        Self { clients: cluster.nodes.iter().map(|node| node.client()).collect(), asked: 0, retry: false }
+    }
+
+    fn once(&mut self, statement: &str) -> Option<Result<Vec<String>, String>> {
+        self.asked += 1;
+        let client = &self.clients[self.asked % self.clients.len()];
+        let answer = match post(client, &[("query", statement)]) {
+            Ok(answer) => answer,
+            Err(_) if self.retry => return None,
+            Err(error) => return Some(Err(format!("{error:#}"))),
+        };
+        let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        match answer.status {
+            200 => Some(Ok(rows(&json))),
+            429 | 503 if self.retry => None,
+            400 | 422 => Some(Err(json["error"].as_str().unwrap_or_default().to_owned())),
+            status => panic!("{statement}: {status} {}", answer.body),
+        }
+    }
+}
+
+impl Subject for Nodes {
+    fn ask(&mut self, statement: &str) -> Result<Vec<String>, String> {
+        tests::eventually("an answer", || self.once(statement).ok_or_else(|| anyhow::anyhow!("{statement}")))
+    }
+}
+
+fn load(client: &Client) {
+    let series: Vec<Series> = data()
+        .into_iter()
+        .map(|loaded| Series {
+            labels: loaded.labels,
+            floats: loaded.samples.into_iter().map(|(time, value)| (time, 0, value)).collect(),
+            ..Series::default()
+        })
+        .collect();
+    let answer = remote_write::send(client, "default", &series).expect("an answer");
+    assert!(answer.is_success(), "{} {}", answer.status, answer.body);
+}
+
+#[test]
+fn three_nodes_answer_all_cases() {
+    let quiet = ["--set", "telemetry.self_monitoring=false", "--retention", "unlimited"];
+    let mut cluster = Cluster::with_arguments(3, 8, &quiet);
+    let mut nodes = Nodes::of(&cluster);
+    load(&nodes.clients[0]);
+    run(&mut nodes, &cases());
+
+    // The system's own tables.
+    assert_eq!(nodes.ask("select count(*) from system.nodes where reachable").expect("nodes"), ["3"]);
+    assert_eq!(
+        nodes.ask("select count(*) from system.shards where leader is not null").expect("shards"),
+        ["8"]
+    );
+    assert_eq!(nodes.ask("select count(*) from system.replicas").expect("replicas"), ["24"]);
+    assert_eq!(
+        nodes
+            .ask("select series from system.series_cardinality where label = '__name__' and value = 'up'")
+            .expect("series"),
+        ["5"]
+    );
+    assert_eq!(
+        nodes.ask("select query from system.queries where kind = 'sql'").expect("queries"),
+        ["select query from system.queries where kind = 'sql'"]
+    );
+    let flushed = nodes.clients[0].post("/api/v1/admin/flush", &[], b"").expect("an answer");
+    assert!(flushed.is_success(), "{}", flushed.body);
+    let sums = nodes.ask("select count(*) > 0, sum(series) from system.segments").expect("segments");
+    assert_eq!(sums, ["true|33"]);
+    // Segments that lie outside of the time are not opened.
+    let plan =
+        nodes.ask("explain analyze select count(*) from metrics where time < '2020-01-01'").expect("a plan");
+    assert!(plan.join("\n").contains("pruned 1 of 1 segments"), "{plan:?}");
+
+    formats(&nodes.clients[1]);
+    command(&cluster);
+
+    // Answers stay right, and come, while leaders change.
+    nodes.retry = true;
+    let leader = leader_of_most(&nodes.clients[0]);
+    nodes.clients.remove(leader);
+    let reads: Vec<_> =
+        cases().into_iter().filter(|case| matches!(case.expected, Expected::Rows { .. })).collect();
+    cluster.kill(leader);
+    run(&mut nodes, &reads[..60]);
+    cluster.restart(leader);
+    run(&mut nodes, &reads[60..]);
+}
+
+/// Index of the node that leads most shards.
+fn leader_of_most(client: &Client) -> usize {
+    let status: Value =
+        serde_json::from_str(&client.get("/cluster/status").expect("a status").body).expect("JSON");
+    let leaders =
+        status["shards"].as_array().expect("shards").iter().filter_map(|shard| shard["leader"].as_u64());
+    let mut counts = [0; 3];
+    leaders.for_each(|leader| counts[leader as usize - 1] += 1);
+    (0..3).max_by_key(|at| counts[*at]).expect("three nodes")
+}
+
+fn formats(client: &Client) {
+    let statement = "select tier, value from memory_limit_bytes order by tier";
+    let ask = |format: &str| post(client, &[("query", statement), ("format", format)]).expect("an answer");
+    assert_eq!(ask("csv").body, "tier,value\ngold,4000000000\nsilver,2500000000\n");
+    assert_eq!(
+        ask("ndjson").body,
+        "{\"tier\":\"gold\",\"value\":4000000000}\n{\"tier\":\"silver\",\"value\":2500000000}\n"
+    );
+    let json: Value = serde_json::from_str(&ask("json").body).expect("JSON");
+    assert_eq!(
+        json["data"]["columns"],
+        json!([{"name": "tier", "type": "text"}, {"name": "value", "type": "double"}])
+    );
+    assert_eq!(ask("xml").status, 400);
+    let get =
+        client.get(&format!("/api/v1/sql?format=csv&query={}", escape("select 1 as n"))).expect("an answer");
+    assert_eq!((get.status, get.body.as_str()), (200, "n\n1\n"));
+    let bound = |params: &str| {
+        let text = "select count(*) from up where instance = $1 and value >= $2";
+        post(client, &[("query", text), ("params", params), ("format", "csv")]).expect("an answer")
+    };
+    assert_eq!(bound("[\"d:9090\", 1]").body, "count(*)\n20\n");
+    assert_eq!(bound("[\"d:9090\"]").status, 400);
+    assert_eq!(bound("[[1], 2]").status, 400);
+    assert_eq!(post(client, &[("query", "select 1"), ("timeout", "soon")]).expect("an answer").status, 400);
+    let slow = "select count(*) from generate_series(1, 100000000000)";
+    let slow = post(client, &[("query", slow), ("timeout", "200ms")]).expect("an answer");
+    assert_eq!(slow.status, 503, "{}", slow.body);
+}
+
+fn command(cluster: &Cluster) {
+    let url = cluster.nodes[0].client().base().to_owned();
+    let sql = |arguments: &[&str]| {
+        let out = Command::new(tests::binary()).arg("sql").args(arguments).args(["--url", &url]).output();
+        let out = out.expect("the command runs");
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    let (code, out, _) =
+        sql(&["-e", "select tier, value from memory_limit_bytes order by tier; select 1 as n"]);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "tier         value\ngold    4000000000\nsilver  2500000000\n(2 rows)\nn\n1\n(1 row)\n")
+    );
+    let (code, out, _) = sql(&["-e", "select 1 as n, 'a,b' as t", "--format", "csv"]);
+    assert_eq!((code, out.as_str()), (Some(0), "n,t\n1,\"a,b\"\n"));
+    let (code, _, error) = sql(&["-e", "select * from nowhere"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("there is no table \"nowhere\"") && error.contains("Hint:"), "{error}");
+}
