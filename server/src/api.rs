@@ -130,12 +130,12 @@ impl App {
 
 /// The router with its layers.
 pub fn router(app: Arc<App>) -> Router {
-    with_layers(routes::router(), app)
+    with_layers(routes::router().fallback(page), app)
 }
 
 /// The router of the listener for OTLP over HTTP.
 pub fn otlp_router(app: Arc<App>) -> Router {
-    with_layers(routes::otlp_router(), app)
+    with_layers(routes::otlp_router().fallback(not_found), app)
 }
 
 /// The router of the listener for OTLP over gRPC. Clients take a refusal of a layer for what its HTTP status means.
@@ -149,7 +149,6 @@ pub fn grpc_router(app: Arc<App>) -> Router {
 
 fn with_layers(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
-        .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         // Bodies are bounded where they are read, each by its own limit (`body::collect`).
         .layer(DefaultBodyLimit::disable())
@@ -161,11 +160,16 @@ fn with_layers(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// A page, or 404. Grafana probes for an alerting API by this very text.
-async fn not_found(request: Request) -> Response {
-    if let Some(page) = crate::assets::answer(&request) {
-        return page;
+/// What no route answers may be a page.
+async fn page(request: Request) -> Response {
+    match crate::assets::answer(&request) {
+        Some(page) => page,
+        None => not_found().await,
     }
+}
+
+/// Grafana probes for an alerting API by this very text.
+async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "404 page not found\n")
         .into_response()
 }

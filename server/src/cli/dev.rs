@@ -267,7 +267,7 @@ impl DevArgs {
             text.push_str(&format!("  node {node}   http://127.0.0.1:{}\n", self.http_port(node)));
         }
         text.push_str(&format!(
-            "\nTry, in another terminal:\n\n\
+            "\nOpen one of them in a browser. Or try, in another terminal:\n\n\
              \x20 {pharos} cluster shards{url}\n\
              \x20 {pharos} query{url} 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'\n\
              \x20 curl -sG http://127.0.0.1:{other}/api/v1/query --data-urlencode 'query=count({{job=\"pharos\"}})'\n\n\

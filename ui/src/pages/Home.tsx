@@ -137,8 +137,13 @@ function FirstSteps() {
   const ways: Record<string, { label: string; what: string; text: string }> = {
     prometheus: {
       label: 'Prometheus',
-      what: 'Into prometheus.yml; Prometheus, vmagent, Grafana Alloy and the OpenTelemetry Collector speak this protocol.',
+      what: 'Into prometheus.yml; Prometheus, vmagent and Grafana Alloy speak this protocol.',
       text: `remote_write:\n  - url: ${base}/api/v1/write\n${header}`,
+    },
+    otlp: {
+      label: 'OpenTelemetry',
+      what: 'Into the configuration of a Collector, among its exporters and in a pipeline of metrics; SDKs take the same address.',
+      text: `exporters:\n  otlphttp/pharos:\n    metrics_endpoint: ${base}/v1/metrics\n${tenant ? `    headers:\n      X-Scope-OrgID: ${tenant}\n` : ''}`,
     },
     grafana: {
       label: 'Grafana',
@@ -153,7 +158,7 @@ function FirstSteps() {
     terminal: {
       label: 'Terminal',
       what: 'The binary is its own client.',
-      text: `pharos query --server ${base} --explain 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'`,
+      text: `pharos query --url ${base}${tenant ? ` --tenant ${tenant}` : ''} --explain 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'`,
     },
   };
   const shown = ways[way]!;
