@@ -6,9 +6,9 @@
 //! ```
 //!
 //! There is one way in for each signal, over protobuf bytes: JSON is rewritten into them first, with the messages'
-//! shapes from one table ([`json`]), so that both encodings mean the same by construction. The walkers read in place, as
-//! those of [`crate::remote_write`] do, with the same kinds of errors: bytes that are no such message fail the request as a whole, a
-//! point or a record that makes no sense is left out and counted, and the rest is written.
+//! shapes from one table ([`json`]), so that both encodings mean the same by construction. The walkers read in place,
+//! as those of [`crate::remote_write`] do, with the same kinds of errors: bytes that are no such message fail the
+//! request as a whole, a point or a record that makes no sense is left out and counted, and the rest is written.
 //!
 //! Read first: [`metrics`], then [`naming`] for how names become those of Prometheus.
 

@@ -1,5 +1,5 @@
-//! What log shippers send that is not OTLP: Loki's push, Elasticsearch's bulk requests, JSON lines and syslog, each decoded into a
-//! [`LogSink`](crate::logs::LogSink).
+//! What log shippers send that is not OTLP: Loki's push, Elasticsearch's bulk requests, JSON lines and syslog, each
+//! decoded into a [`LogSink`](crate::logs::LogSink).
 //!
 //! ```text
 //! loki     streams with labels and lines           -> a stream for each label set, its labels the resource
@@ -8,8 +8,8 @@
 //! syslog   RFC 5424 and RFC 3164, framed or not    -> a record a message
 //! ```
 //!
-//! Fields that mean something everywhere (when, how bad, what, which trace) are found under the names that shippers give them
-//! ([`fields`]); all others are attributes, in their order, maps flattened.
+//! Fields that mean something everywhere (when, how bad, what, which trace) are found under the names that shippers
+//! give them ([`fields`]); all others are attributes, in their order, maps flattened.
 
 pub mod elastic;
 pub mod fields;

@@ -1,4 +1,5 @@
-//! OpenTelemetry's own SDKs export metrics to one node; the others answer what they say, also after the first was killed.
+//! OpenTelemetry's own SDKs export metrics to one node; the others answer what they say, also after the first was
+//! killed.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
 //! OTLP in JSON, rewritten into protobuf.
 //!
-//! The shapes of the messages are a table; one visitor walks text and table together and writes each field as it comes. No
-//! tree of values is made: memory is the text and the protobuf, which is shorter.
+//! The shapes of the messages are a table; one visitor walks text and table together and writes each field as it comes.
+//! No tree of values is made: memory is the text and the protobuf, which is shorter.
 //!
-//! OTLP's JSON differs from protobuf's usual one: trace and span ids are hexadecimal, enumerations are numbers. 64-bit integers
-//! come as text or as numbers, floats may be the texts `NaN`, `Infinity` and `-Infinity`, keys are camel case (the
-//! original spelling is taken too), unknown keys and nulls mean nothing.
+//! OTLP's JSON differs from protobuf's usual one: trace and span ids are hexadecimal, enumerations are numbers. 64-bit
+//! integers come as text or as numbers, floats may be the texts `NaN`, `Infinity` and `-Infinity`, keys are camel case
+//! (the original spelling is taken too), unknown keys and nulls mean nothing.
 //!
-//! Lengths of nested messages are written before their content is known: as varints of four bytes, filled in afterwards.
-//! That bounds a message to 256 MiB, which is above what a body may have.
+//! Lengths of nested messages are written before their content is known: as varints of four bytes, filled in
+//! afterwards. That bounds a message to 256 MiB, which is above what a body may have.
 
 use std::fmt;
 

@@ -6,9 +6,9 @@
 //!            11 observed time  12 event name
 //! ```
 //!
-//! Text is borrowed from the request. Attributes that are maps are flattened, as [`crate::logs`] has it. Text that is not
-//! valid UTF-8 is kept as bytes where values stand, and with replacement characters where names stand. Ids of a wrong length
-//! count as absent, which is what the specification asks for.
+//! Text is borrowed from the request. Attributes that are maps are flattened, as [`crate::logs`] has it. Text that is
+//! not valid UTF-8 is kept as bytes where values stand, and with replacement characters where names stand. Ids of a
+//! wrong length count as absent, which is what the specification asks for.
 
 use std::borrow::Cow;
 
@@ -31,8 +31,8 @@ pub struct Decoded {
     pub lacks_time: bool,
 }
 
-/// Walks a request's protobuf. After an error, what the sink got is to be dropped. A record without any time gets `now_ns`
-/// as its observed one.
+/// Walks a request's protobuf. After an error, what the sink got is to be dropped. A record without any time gets
+/// `now_ns` as its observed one.
 pub fn decode(body: &[u8], now_ns: TimestampNs, sink: &mut impl LogSink) -> Result<Decoded, DecodeError> {
     let mut walker = Walker { now_ns, sink, decoded: Decoded::default() };
     match walker.walk(Reader::new(body)) {

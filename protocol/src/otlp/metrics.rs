@@ -1,7 +1,7 @@
 //! OTLP metrics: an export request to a [`WriteBatch`], translated as Prometheus 3 does.
 //!
 //! ```text
-//! ExportMetricsServiceRequest  1 ResourceMetrics* {1 resource, 2 ScopeMetrics*}   ScopeMetrics {1 scope, 2 Metric*, 3 schema}
+//! ExportMetricsServiceRequest  1 ResourceMetrics* {1 resource, 2 ScopeMetrics* {1 scope, 2 Metric*, 3 schema}}
 //! Metric  1 name  2 description  3 unit   5 gauge | 7 sum | 9 histogram | 10 exponential histogram | 11 summary
 //!
 //! resource  -> labels job and instance, promoted attributes; the series target_info with all of them
@@ -10,14 +10,14 @@
 //! exponential histogram -> a native histogram
 //! ```
 //!
-//! A point's labels are not made while walking. A series is known again by a fingerprint of what its labels are made of: the raw
-//! bytes of resource, scope, name, unit and attributes, and the suffix. Only for a series that the router has not seen are the
-//! labels written out ([`labels`]).
+//! A point's labels are not made while walking. A series is known again by a fingerprint of what its labels are made
+//! of: the raw bytes of resource, scope, name, unit and attributes, and the suffix. Only for a series that the router
+//! has not seen are the labels written out ([`labels`]).
 //!
-//! What is refused, and named: points without time or value, delta sums and histograms unless the setting takes them (a delta
-//! is no sample of a counter: adding it up needs a state that outlives requests, so Prometheus refuses it too), exponential
-//! histograms coarser than native ones can be, names of which nothing remains. A point flagged as having no recorded
-//! value is the stale marker.
+//! What is refused, and named: points without time or value, delta sums and histograms unless the setting takes them (a
+//! delta is no sample of a counter: adding it up needs a state that outlives requests, so Prometheus refuses it too),
+//! exponential histograms coarser than native ones can be, names of which nothing remains. A point flagged as having no
+//! recorded value is the stale marker.
 
 mod histograms;
 pub(crate) mod labels;

@@ -14,8 +14,8 @@ use crate::remote_write::{DecodeError, Fault, Problem};
 /// Deepest nesting of values. Every level costs a stack frame.
 const MAX_DEPTH: usize = 64;
 
-/// Most values of one point, record, resource or scope, those inside of others counted. Read, a value takes many times the
-/// two bytes that it may have on the wire.
+/// Most values of one point, record, resource or scope, those inside of others counted. Read, a value takes many times
+/// the two bytes that it may have on the wire.
 pub(super) const MAX_VALUES: usize = 1 << 16;
 
 /// Checks that a message is a `KeyValue`, all the way down. `left` counts the values that may still come.
@@ -185,8 +185,8 @@ fn text_or_bytes(bytes: &[u8]) -> LogValue<'_> {
     }
 }
 
-/// A value as a label's text, as the OpenTelemetry collector and Prometheus write it: numbers in their shortest form, bytes in
-/// base64, lists and maps as JSON.
+/// A value as a label's text, as the OpenTelemetry collector and Prometheus write it: numbers in their shortest form,
+/// bytes in base64, lists and maps as JSON.
 pub(super) fn label_text<'a>(value: LogValue<'a>) -> Cow<'a, str> {
     match value {
         LogValue::Empty => Cow::Borrowed(""),

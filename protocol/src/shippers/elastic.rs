@@ -5,8 +5,9 @@
 //! {"@timestamp":"2026-11-28T10:30:00Z","message":"hello","log":{"level":"info"}}
 //! ```
 //!
-//! `create` and `index` bring a record; its index is the stream's `index`. Logs are not changed afterwards, so `update` and
-//! `delete` are refused, each for itself. Clients read the outcomes by position, so there is one for each action, in order.
+//! `create` and `index` bring a record; its index is the stream's `index`. Logs are not changed afterwards, so `update`
+//! and `delete` are refused, each for itself. Clients read the outcomes by position, so there is one for each action,
+//! in order.
 
 use std::borrow::Cow;
 

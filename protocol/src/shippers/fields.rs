@@ -126,7 +126,8 @@ pub fn time_of(value: &LogValue<'_>) -> Option<TimestampNs> {
     }
 }
 
-/// Seconds until the year 5138, then milliseconds, microseconds and nanoseconds: no log is from the first months of 1970.
+/// Seconds until the year 5138, then milliseconds, microseconds and nanoseconds: no log is from the first months of
+/// 1970.
 fn epoch(value: i64) -> Option<TimestampNs> {
     match value {
         1..100_000_000_000 => value.checked_mul(1_000_000_000),

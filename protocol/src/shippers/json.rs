@@ -11,7 +11,8 @@ use crate::logs::LogValue;
 /// Most values of one record. Read, a value takes many times the two bytes that it may have as text.
 pub const MAX_RECORD_VALUES: usize = 1 << 16;
 
-/// Reads one JSON value of at most so many, those inside of it counted. Nesting is limited by the parser, to 128 levels.
+/// Reads one JSON value of at most so many, those inside of it counted. Nesting is limited by the parser, to 128
+/// levels.
 pub fn read(text: &[u8], max_values: usize) -> Result<LogValue<'_>, String> {
     let mut left = max_values;
     let mut json = serde_json::Deserializer::from_slice(text);

@@ -1,7 +1,7 @@
 //! JSON lines: an object a line, each a record.
 //!
-//! Fields that the request names make streams: records with equal values of them belong together, and the values are the
-//! stream's resource. A line that is no object is left out and named by its number.
+//! Fields that the request names make streams: records with equal values of them belong together, and the values are
+//! the stream's resource. A line that is no object is left out and named by its number.
 
 use std::borrow::Cow;
 

@@ -6,9 +6,9 @@
 //! {"streams":[{"stream":{"app":"x"},"values":[["<nanoseconds as text>","line",{"metadata":"value"}]]}]}
 //! ```
 //!
-//! The labels of a stream are its resource, under their names; the structured metadata of an entry are its attributes. In
-//! protobuf labels come as the selector that they are in LogQL. A level among labels or metadata is the severity too.
-//! Timestamps that are numbers are refused, as Loki does: most writers of JSON can not write them exactly.
+//! The labels of a stream are its resource, under their names; the structured metadata of an entry are its attributes.
+//! In protobuf labels come as the selector that they are in LogQL. A level among labels or metadata is the severity
+//! too. Timestamps that are numbers are refused, as Loki does: most writers of JSON can not write them exactly.
 
 use std::borrow::Cow;
 

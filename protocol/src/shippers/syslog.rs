@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Nothing is lost for being malformed: what can not be read of a head is part of the text, and a message without a
-//! priority has the one that RFC 3164 gives it. RFC 3164's times have neither year nor zone: the year is that of the receiver, or
-//! the one before where that would be more than a day ahead, and the zone is UTC; most senders can be told to send RFC 3339
-//! times, which are understood in both forms.
+//! priority has the one that RFC 3164 gives it. RFC 3164's times have neither year nor zone: the year is that of the
+//! receiver, or the one before where that would be more than a day ahead, and the zone is UTC; most senders can be told
+//! to send RFC 3339 times, which are understood in both forms.
 
 use std::borrow::Cow;
 

@@ -79,7 +79,8 @@ impl HttpServer {
     }
 }
 
-/// Drives a connection to its end; a stop lets it finish what is in work. The versions' connections have no trait for that.
+/// Drives a connection to its end; a stop lets it finish what is in work. The versions' connections have no trait for
+/// that.
 macro_rules! until_stopped {
     ($connection:ident, $stop:ident) => {{
         tokio::pin!($connection);

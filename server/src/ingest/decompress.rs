@@ -2,8 +2,8 @@
 //!
 //! A compressed body says nothing reliable about its length, so it is undone piece by piece: what has come out is held
 //! against the limit, against what could honestly have come out of so many bytes, and against the node's budget, before
-//! more is asked for. A bomb is refused having cost a few megabytes. zstd's window, which it allocates as a frame's head tells it to,
-//! is bounded to what its specification asks receivers to support.
+//! more is asked for. A bomb is refused having cost a few megabytes. zstd's window, which it allocates as a frame's
+//! head tells it to, is bounded to what its specification asks receivers to support.
 
 use std::io::{self, Read};
 

@@ -8,8 +8,8 @@
 //! | 503 | this node is full or a shard's outcome is unknown: send the same again |
 //!
 //! Clients of version 1 read the error from `{"error": ...}` and from a header, those of version 2 from `code` and
-//! `message`. The database of version 1 and the bucket of version 2 become the label `db`. A line without time gets that of its
-//! arrival: sent again, it is another sample.
+//! `message`. The database of version 1 and the bucket of version 2 become the label `db`. A line without time gets
+//! that of its arrival: sent again, it is another sample.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};

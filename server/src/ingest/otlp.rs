@@ -10,8 +10,8 @@
 //! Answers are in the type of the request; an error's body is a `google.rpc.Status`. Clients retry 429 and 503 (and
 //! UNAVAILABLE), nothing else, and never what was a partial success. The limit holds after decompression.
 //!
-//! Refused points are counted as the router does, by sample: a refused histogram counts as many as it has series, but never
-//! more points than the request has.
+//! Refused points are counted as the router does, by sample: a refused histogram counts as many as it has series, but
+//! never more points than the request has.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};

@@ -1,5 +1,5 @@
-//! What the ways in share: a body that is collected within limits, decoded where that does not hold up others, and the failures of
-//! both, with the codes by which HTTP and gRPC tell them.
+//! What the ways in share: a body that is collected within limits, decoded where that does not hold up others, and the
+//! failures of both, with the codes by which HTTP and gRPC tell them.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -15,8 +15,8 @@ use crate::api::body::collect_with;
 use crate::error::{ApiError, outside};
 use crate::runtime::pool::PoolError;
 
-/// Compressed bodies up to this length are decoded where they arrive. Longer ones go to the pool, so that they do not hold up
-/// other connections.
+/// Compressed bodies up to this length are decoded where they arrive. Longer ones go to the pool, so that they do not
+/// hold up other connections.
 const IN_PLACE_BYTES: usize = 16 << 10;
 
 /// Why nothing of a request is confirmed.

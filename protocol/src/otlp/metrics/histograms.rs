@@ -1,13 +1,15 @@
 //! Histograms: explicit bounds to classic series (or custom buckets), exponential ones to native histograms.
 //!
 //! ```text
-//! HistogramDataPoint             2 start  3 time  4 count  5 sum?  6 counts*  7 bounds*  8 exemplars*  9 attributes*  10 flags
+//! HistogramDataPoint             2 start  3 time  4 count  5 sum?  6 counts*  7 bounds*  8 exemplars*  9 attributes*
+//!                                10 flags
 //! ExponentialHistogramDataPoint  1 attributes*  2 start  3 time  4 count  5 sum?  6 scale z  7 zero count
-//!                                8 positive  9 negative {1 offset z, 2 counts*}  10 flags  11 exemplars*  14 zero threshold
+//!                                8 positive  9 negative {1 offset z, 2 counts*}  10 flags  11 exemplars*
+//!                                14 zero threshold
 //! ```
 //!
-//! Bucket `i` of an exponential histogram reaches from `base^i` to `base^(i+1)`; a native one's from `base^(i-1)` to `base^i`.
-//! Scales above 8, the finest of native histograms, are brought down by adding neighbours, which is exact.
+//! Bucket `i` of an exponential histogram reaches from `base^i` to `base^(i+1)`; a native one's from `base^(i-1)` to
+//! `base^i`. Scales above 8, the finest of native histograms, are brought down by adding neighbours, which is exact.
 
 use super::labels::Suffix;
 use super::points::{Point, push_bounded};

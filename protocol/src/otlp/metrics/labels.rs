@@ -1,8 +1,8 @@
 //! Where the labels of a batch's series come from, and how they are made when somebody asks.
 //!
-//! In this order, later ones winning: attributes of the point (those that end up with one name are joined by semicolons, in
-//! order of their original names), promoted attributes of the resource that are not there yet, `job` and `instance`, the
-//! scope, `le` or `quantile`, the metric's name.
+//! In this order, later ones winning: attributes of the point (those that end up with one name are joined by
+//! semicolons, in order of their original names), promoted attributes of the resource that are not there yet, `job` and
+//! `instance`, the scope, `le` or `quantile`, the metric's name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -345,7 +345,8 @@ fn read_run(mut run: Reader<'_>, max_attributes: usize) -> Result<Attributes<'_>
     }
 }
 
-/// Names attributes; those that get one name are joined. Also gives back an attribute that has no name, if there is one.
+/// Names attributes; those that get one name are joined. Also gives back an attribute that has no name, if there is
+/// one.
 fn join<'a>(attributes: Vec<(&'a str, &str)>, naming: &LabelNaming) -> (Pairs, Option<&'a str>) {
     let mut unnamed = None;
     let mut named = Vec::with_capacity(attributes.len());
