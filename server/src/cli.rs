@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod cluster;
 mod dev;
+mod logs;
 mod query;
 mod server;
 mod sql;
@@ -50,6 +51,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Answers SQL on a running cluster; a prompt without arguments.
     Sql(sql::SqlArgs),
+    /// Searches logs on a running cluster, or shows them as they come.
+    Logs(logs::LogsArgs),
     /// Checks files without starting anything.
     Check(check::CheckArgs),
     /// Breaks clusters on purpose, and judges what they answer.
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Cluster(args) => args.run(),
         Command::Query(args) => args.run(),
         Command::Sql(args) => args.run(),
+        Command::Logs(args) => args.run(),
         Command::Check(args) => args.run(),
         Command::Chaos(args) => args.run(),
         Command::Bench(args) => args.run(),

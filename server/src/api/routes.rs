@@ -10,8 +10,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Router, middleware};
 
 use super::{
-    App, admin, cluster, dashboards, discovery, federate, health, live, prometheus, remote_read, sql, status,
-    write,
+    App, admin, cluster, dashboards, discovery, federate, health, live, logs, loki, prometheus, remote_read,
+    sql, status, tail, write,
 };
 use crate::auth::{self, Permission};
 
@@ -109,6 +109,17 @@ const STATS: Param = may("stats", "Adds what the query cost; `true` or `all`.");
 const EXPLAIN: Param = may("explain", "Adds the plan and what each shard did; `true`.");
 const START: Param = may("start", "First moment: seconds since 1970 or RFC 3339.");
 const END: Param = may("end", "Last moment, inclusive.");
+const SEARCH: Param =
+    may("query", "A search such as `service.name:checkout level>=warn`; everything by default.");
+const LOG_START: Param =
+    may("start", "First moment: RFC 3339, seconds, or nanoseconds; an hour before the end by default.");
+const LOG_END: Param = may("end", "Last moment; now by default.");
+const LOGQL: Param = need("query", "A LogQL expression.");
+const SELECTOR: Param = may("query", "A LogQL selector; all streams by default.");
+const SINCE: Param = may("since", "How far `start` lies before `end`, where it is not given.");
+const LOG_STEP: Param = may("step", "Distance of steps: seconds or a duration.");
+const FIELD: Param = many("field", false, "A field to count by; several make combinations.");
+const LINE_LIMIT: Param = may("line_limit", "Fields are looked for in at most so many lines.");
 const MATCH: Param = many("match[]", false, "A series selector; several are united.");
 
 /// All routes.
@@ -284,6 +295,262 @@ pub fn table() -> Vec<Route> {
             "Label sets of series.",
             [many("match[]", true, "A series selector; several are united."), START, END, LIMIT],
             prometheus::series,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/query",
+            Read,
+            "Log records that a search finds, page by page.",
+            [
+                SEARCH,
+                LOG_START,
+                LOG_END,
+                may("limit", "At most so many; 100 by default."),
+                may("direction", "`backward`, newest first, or `forward`."),
+                may("cursor", "The cursor of the page before."),
+                TIMEOUT,
+            ],
+            logs::query,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/histogram",
+            Read,
+            "Numbers of log records over time, by fields.",
+            [SEARCH, LOG_START, LOG_END, LOG_STEP, FIELD, TIMEOUT],
+            logs::histogram,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/top",
+            Read,
+            "The commonest values of fields of log records.",
+            [
+                SEARCH,
+                LOG_START,
+                LOG_END,
+                many("field", true, "A field; several make combinations."),
+                may("limit", "At most so many; 10 by default."),
+                TIMEOUT,
+            ],
+            logs::top,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/stats",
+            Read,
+            "Figures of a field of log records.",
+            [
+                SEARCH,
+                LOG_START,
+                LOG_END,
+                need("field", "The field."),
+                many("quantile", false, "A quantile from 0 to 1; 0.5, 0.9 and 0.99 by default."),
+                TIMEOUT,
+            ],
+            logs::stats,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/fields",
+            Read,
+            "The fields that log records have.",
+            [SEARCH, LOG_START, LOG_END, TIMEOUT],
+            logs::fields,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/context",
+            Read,
+            "The log records of a stream around one that a search found.",
+            [
+                SEARCH,
+                LOG_START,
+                LOG_END,
+                need("id", "The record's id, as the same search gave it."),
+                may("before", "Records before it; 10 by default."),
+                may("after", "Records after it; 10 by default."),
+                TIMEOUT,
+            ],
+            logs::context,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/logs/patterns",
+            Read,
+            "Templates of the bodies of log records, with counts over time.",
+            [SEARCH, LOG_START, LOG_END, LOG_STEP, may("limit", "At most so many; 100 by default."), TIMEOUT],
+            logs::patterns,
+        ),
+        route(
+            Get,
+            "/api/v1/logs/tail",
+            Read,
+            "Log records as they are written, over a WebSocket.",
+            [
+                SEARCH,
+                may("start", "Begins with what was written since; now by default."),
+                may("limit", "At most so many of those; 100 by default."),
+                may("delay", "Holds records back for so long, at most 5s."),
+            ],
+            tail::tail,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/query",
+            Read,
+            "Evaluates LogQL at one moment, as Loki does.",
+            [
+                LOGQL,
+                may("time", "The moment; now by default."),
+                LIMIT,
+                may("direction", "`backward` or `forward`."),
+            ],
+            loki::query,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/query_range",
+            Read,
+            "Evaluates LogQL over a range, as Loki does: lines, or numbers at every step.",
+            [
+                LOGQL,
+                LOG_START,
+                LOG_END,
+                SINCE,
+                LOG_STEP,
+                may("interval", "Leaves out lines that are nearer to the one before."),
+                may("limit", "At most so many lines; 100 by default."),
+                may("direction", "`backward` or `forward`."),
+            ],
+            loki::query_range,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/labels",
+            Read,
+            "Names of the labels of streams of logs.",
+            [SELECTOR, LOG_START, LOG_END, SINCE],
+            loki::labels,
+        ),
+        route(
+            Get,
+            "/loki/api/v1/label/{name}/values",
+            Read,
+            "Values of a label of streams of logs.",
+            [path("name", "The label."), SELECTOR, LOG_START, LOG_END, SINCE],
+            loki::label_values,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/series",
+            Read,
+            "Label sets of streams of logs.",
+            [many("match[]", false, "A LogQL selector; several are united."), LOG_START, LOG_END, SINCE],
+            loki::series,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/index/stats",
+            Read,
+            "How many streams, entries and bytes a selector selects.",
+            [LOGQL, LOG_START, LOG_END, SINCE],
+            loki::index_stats,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/index/volume",
+            Read,
+            "Bytes of logs by labels.",
+            [
+                LOGQL,
+                LOG_START,
+                LOG_END,
+                SINCE,
+                LIMIT,
+                may("targetLabels", "Labels to put together by, with commas between."),
+                may("aggregateBy", "`series` or `labels`."),
+            ],
+            loki::index_volume,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/index/volume_range",
+            Read,
+            "Bytes of logs by labels over time.",
+            [
+                LOGQL,
+                LOG_START,
+                LOG_END,
+                SINCE,
+                LOG_STEP,
+                LIMIT,
+                may("targetLabels", "Labels to put together by, with commas between."),
+                may("aggregateBy", "`series` or `labels`."),
+            ],
+            loki::index_volume_range,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/detected_labels",
+            Read,
+            "Labels of streams of logs and how many values each has.",
+            [SELECTOR, LOG_START, LOG_END, SINCE],
+            loki::detected_labels,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/detected_fields",
+            Read,
+            "Fields that lines of logs have, and by which parser they are found.",
+            [LOGQL, LOG_START, LOG_END, SINCE, LINE_LIMIT, LIMIT],
+            loki::detected_fields,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/detected_field/{name}/values",
+            Read,
+            "Values of a field that lines of logs have.",
+            [path("name", "The field."), LOGQL, LOG_START, LOG_END, SINCE, LINE_LIMIT, LIMIT],
+            loki::detected_field_values,
+        ),
+        route(
+            GetOrPost,
+            "/loki/api/v1/patterns",
+            Read,
+            "Templates of lines of logs, with counts over time.",
+            [LOGQL, LOG_START, LOG_END, SINCE, LOG_STEP, LIMIT],
+            loki::patterns,
+        ),
+        route(
+            Get,
+            "/loki/api/v1/tail",
+            Read,
+            "Lines of logs as they are written, over a WebSocket.",
+            [
+                LOGQL,
+                may("start", "Begins with what was written since; an hour ago by default."),
+                may("limit", "At most so many of those; 100 by default."),
+                may("delay_for", "Holds lines back for so many seconds, at most 5."),
+            ],
+            tail::loki_tail,
+        ),
+        route(GetOrPost, "/loki/api/v1/format_query", Read, "Formats LogQL.", [LOGQL], loki::format_query),
+        route(
+            Get,
+            "/loki/api/v1/status/buildinfo",
+            Observe,
+            "Version, as Grafana's data source for Loki asks for it.",
+            [],
+            loki::build_info,
+        ),
+        route(
+            Get,
+            "/loki/api/v1/drilldown-limits",
+            Observe,
+            "What Grafana's Logs Drilldown may ask for.",
+            [],
+            loki::drilldown_limits,
         ),
         route(
             Get,

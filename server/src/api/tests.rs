@@ -1,5 +1,7 @@
 //! The surface over real sockets, with an imitated node behind it.
 
+mod logs;
+
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -192,11 +194,12 @@ async fn surface(change: impl FnOnce(&mut Config)) -> Surface {
 
 impl Surface {
     fn connect_node(&self, ready: bool) {
+        self.connect_shards(Arc::new(ImitatedShards { release: Arc::clone(&self.release) }), ready);
+    }
+
+    fn connect_shards(&self, shards: Arc<dyn Cluster>, ready: bool) {
         let (config, metrics) = (&self.app.config, &self.app.metrics);
-        let engine = Engine::new(
-            Arc::new(ImitatedShards { release: Arc::clone(&self.release) }),
-            EngineOptions::default(),
-        );
+        let engine = Engine::new(shards, EngineOptions::default());
         let runtime = tokio::runtime::Handle::current();
         let router = ImitatedRouter(FingerprintKey::new(&ClusterSecret([1; 32])));
         self.app.connect(Backend {

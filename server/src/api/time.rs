@@ -16,6 +16,40 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
     parse_rfc3339_ms(text)
 }
 
+/// Nanoseconds since 1970 of a time parameter about logs: whole numbers of up to ten digits are seconds, longer ones
+/// nanoseconds, as Loki takes them; else seconds with a fraction, or RFC 3339.
+pub fn parse_time_ns(text: &str) -> Option<i64> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<i64>() {
+        return if text.len() <= 10 { number.checked_mul(NANOS) } else { Some(number) };
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        let ns = seconds * NANOS as f64;
+        return (ns.abs() < i64::MAX as f64).then_some(ns.round() as i64);
+    }
+    // The fraction goes by itself, since milliseconds are too coarse for it.
+    let Some((before, fraction)) = text.split_once('.') else {
+        return parse_rfc3339_ms(text)?.checked_mul(1_000_000);
+    };
+    let digits = fraction.len() - fraction.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (fraction, zone) = fraction.split_at(digits);
+    if fraction.is_empty() {
+        return None;
+    }
+    let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let whole = parse_rfc3339_ms(&format!("{before}{zone}"))?.checked_mul(1_000_000)?;
+    whole.checked_add(fraction.parse().ok()?)
+}
+
+/// Nanoseconds of a second.
+const NANOS: i64 = 1_000_000_000;
+
+/// RFC 3339 in UTC with nanoseconds.
+pub fn format_rfc3339_ns(ns: i64) -> String {
+    let seconds = format_rfc3339(ns.div_euclid(NANOS) * 1000);
+    format!("{}.{:09}Z", seconds.trim_end_matches('Z'), ns.rem_euclid(NANOS))
+}
+
 /// Milliseconds of a duration parameter; never negative.
 pub fn parse_duration_ms(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
@@ -110,6 +144,22 @@ mod tests {
     #[track_caller]
     fn time(text: &str, ms: Option<i64>) {
         assert_eq!(parse_time_ms(text), ms, "{text}");
+    }
+
+    #[test]
+    fn times_of_logs() {
+        let check = |text: &str, ns: Option<i64>| assert_eq!(parse_time_ns(text), ns, "{text}");
+        check("1500000000", Some(1_500_000_000_000_000_000));
+        check("1500000000123456789", Some(1_500_000_000_123_456_789));
+        check("1500000000.5", Some(1_500_000_000_500_000_000));
+        check("2017-07-14T02:40:00.123456789Z", Some(1_500_000_000_123_456_789));
+        check("2017-07-14T04:40:00.5+02:00", Some(1_500_000_000_500_000_000));
+        check("2017-07-14T02:40:00Z", Some(1_500_000_000_000_000_000));
+        for text in ["", "now", "2017-07-14T02:40:00.Z", "1e30", "9999999999999999999999"] {
+            check(text, None);
+        }
+        assert_eq!(format_rfc3339_ns(1_500_000_000_000_000_007), "2017-07-14T02:40:00.000000007Z");
+        assert_eq!(format_rfc3339_ns(-1), "1969-12-31T23:59:59.999999999Z");
     }
 
     #[test]
