@@ -16,12 +16,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::{IntoResponse, Response};
+use protocol::error::ErrorKind;
 use query::logs::engine::{LogQuery, Place};
 use query::logs::logql::engine::{LogLine, LogqlAnswer, LogqlRequest, When};
 use query::logs::logql::{self};
 use query::logs::search;
 use query::{Engine, QueryError};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::active::Asked;
@@ -42,6 +44,9 @@ const MAX_LAG_NS: i64 = 10_000_000_000;
 const MAX_RECORDS: usize = 2_000;
 /// Longest that a tail may hold records back.
 const MAX_DELAY_NS: i64 = 5_000_000_000;
+/// Tails that a node feeds at once: their connections no longer count among those of HTTP.
+const MAX_TAILS: usize = 256;
+static PLACES: Semaphore = Semaphore::const_new(MAX_TAILS);
 /// How long a message may take to be sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -70,6 +75,8 @@ struct Tail {
     dialect: Dialect,
     query: LogQuery,
     delay_ns: i64,
+    /// Its place among the tails of the node, for as long as it lives.
+    _place: SemaphorePermit<'static>,
     sent: BTreeSet<Place>,
     /// Records before this are not looked for.
     from_ns: i64,
@@ -155,7 +162,11 @@ impl Tail {
                 query,
                 move |engine, query| async move { find(&engine, dialect, &query, true, limit).await },
             );
-        self.from_ns = found.await?.last().map_or(now.saturating_add(1), |oldest| oldest.place.time_ns);
+        let found = found.await?;
+        // With fewer, everything since then is sent, and what comes late to it, too.
+        if found.len() >= limit {
+            self.from_ns = found.last().map_or(now.saturating_add(1), |oldest| oldest.place.time_ns);
+        }
         Ok(())
     }
 
@@ -244,10 +255,7 @@ impl Tail {
 
     /// Feeds a reader until it leaves, or until nothing can be read any more.
     async fn feed(mut self, mut socket: WebSocket, limit: usize) {
-        let ended = tokio::select! {
-            ended = self.send_all(&mut socket, limit) => ended,
-        };
-        if let Err(error) = ended {
+        if let Err(error) = self.send_all(&mut socket, limit).await {
             let mut reason = error.to_string();
             // What a close frame holds is bounded.
             let cut = (0..=120.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
@@ -272,7 +280,7 @@ impl Tail {
                 },
             }
             if self.app.is_stopping() {
-                return Err(ApiError::new(protocol::error::ErrorKind::Unavailable, "the node is stopping"));
+                return Err(ApiError::new(ErrorKind::Unavailable, "the node is stopping"));
             }
             let round = self.look().await?;
             if round.fresh.is_empty() && round.dropped == 0 {
@@ -316,13 +324,16 @@ fn tail_of(
     if delay_ns > MAX_DELAY_NS {
         return Err(ApiError::bad_data("invalid parameter \"delay\": more than 5s"));
     }
+    let place = PLACES.try_acquire().map_err(|_| {
+        ApiError::new(ErrorKind::ResourceExhausted, format!("{MAX_TAILS} tails are fed by this node already"))
+    })?;
     let now = now_ns();
     let from_ns = time_ns(params, "start")?.unwrap_or(match dialect {
         Dialect::Pharos => now,
         Dialect::Loki => now.saturating_sub(3_600_000_000_000),
     });
     let query = LogQuery { consistency: freshness.0, ..LogQuery::new(auth.tenant, text, from_ns, now) };
-    Ok(Tail { app, dialect, query, delay_ns, sent: BTreeSet::new(), from_ns })
+    Ok(Tail { app, dialect, query, delay_ns, _place: place, sent: BTreeSet::new(), from_ns })
 }
 
 /// `/api/v1/logs/tail`

@@ -194,7 +194,7 @@ async fn bad_questions_are_told_what_is_wrong() {
     let (status, body) = surface.get("/api/v1/logs/query").await;
     assert_eq!((status, body.contains("shard 2")), (503, true), "{body}");
     let (status, body) = surface.get("/loki/api/v1/labels").await;
-    assert_eq!((status, body.as_str()), (503, "shard 2 does not answer\n"));
+    assert_eq!((status, body.starts_with("shard 2 does not answer")), (503, true), "{body}");
 }
 
 /// A reader of a WebSocket, as simple as can be: a server's frames are neither masked nor cut here.
