@@ -93,6 +93,8 @@ impl StepKind {
 ///
 /// The implementation coalesces all calls to a peer on one stream, reconnects, and never sends a request twice on its
 /// own: after an error the request may or may not have been carried out, and only the caller knows whether that matters.
+/// When the future of a call is dropped, or its time is over, the implementation may tell the peer, which then drops what
+/// [`PeerHandler::may_be_dropped`].
 pub trait Net: Clone + Send + Sync + 'static {
     /// Sends a request and waits for the answer, at most for `timeout`.
     fn call(
@@ -113,6 +115,11 @@ pub const MAX_FRAME_BYTES: usize = 8 << 20;
 pub trait PeerHandler: Send + Sync {
     /// Answers one request. Never fails: errors are part of the answer's bytes.
     fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes>;
+
+    /// Whether the answering of this request may end half done when its caller does not wait any more.
+    fn may_be_dropped(&self, _request: &Bytes) -> bool {
+        false
+    }
 }
 
 /// Where a peer is.

@@ -46,6 +46,14 @@ pub enum ReadError {
         /// What the last of them said.
         reason: String,
     },
+    /// The shards' answers are longer than the asker can take.
+    #[error("the shards' answers come to {bytes} bytes or more, {limit} may come")]
+    TooLong {
+        /// Bytes that came, or were announced.
+        bytes: u64,
+        /// Bytes that may come.
+        limit: u64,
+    },
     /// The fragment itself failed; trying elsewhere would not help.
     #[error("fragment failed on shard {shard}: {message}")]
     Fragment {
@@ -63,6 +71,7 @@ impl ReadError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Fragment { kind, .. } => *kind,
+            Self::TooLong { .. } => ErrorKind::LimitExceeded,
             _ => ErrorKind::Unavailable,
         }
     }

@@ -28,6 +28,14 @@ pub struct FragmentRequest {
     /// What to do.
     #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 24")]
     pub body: Option<FragmentBody>,
+    /// Number of the query that the fragment is a part of, the same for all of them: by it a node shares its threads
+    /// out and counts what the parts use together. 0 for none.
+    #[prost(fixed64, tag = "11")]
+    pub query: u64,
+    /// Which of the query's rounds of fragments, from 1 on. Fragments of a round share what was left of the query's
+    /// samples when it began.
+    #[prost(uint32, tag = "12")]
+    pub round: u32,
 }
 
 /// The kinds of fragments.
@@ -126,10 +134,10 @@ pub struct EvaluateRequest {
     /// Names of the features that are switched on.
     #[prost(string, repeated, tag = "12")]
     pub features: Vec<String>,
-    /// Samples that this query may still load.
+    /// Samples that this query may still load, on all shards together.
     #[prost(uint64, tag = "13")]
     pub max_samples: u64,
-    /// Bytes that the evaluation may hold.
+    /// Bytes that the query may hold on a node.
     #[prost(uint64, tag = "14")]
     pub max_bytes: u64,
     /// Milliseconds until the query's deadline, as of sending.

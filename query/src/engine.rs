@@ -15,11 +15,14 @@ mod explain;
 mod lists;
 mod store;
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use prost::Message;
 use protocol::ids::{ShardId, TenantId};
 use protocol::memory::MemoryLedger;
@@ -34,7 +37,7 @@ use crate::annotations::Annotations;
 use crate::error::QueryError;
 use crate::eval::range::subquery_grid;
 use crate::eval::{Evaluator, millis};
-use crate::exec::{Budget, CancelFlag, Limits};
+use crate::exec::{Account, Accounts, Budget, CancelFlag, Control, Limits};
 use crate::features::Features;
 use crate::fragment::wire;
 use crate::plan::resets::mark_resets;
@@ -43,7 +46,7 @@ use crate::promql::ast::{At, Edges, Expr, ExprKind, MatrixSelector, Subquery, Va
 use crate::promql::parser::parse;
 use crate::result::{MatrixSeries, QueryResult, ResultValue, Value, VectorSample};
 use crate::source::{Cluster, Consistency, ReadContext};
-use crate::value::{Grid, Sample, Series, is_absent, merge_same_labels, without_metadata};
+use crate::value::{Grid, Map, Sample, Series, is_absent, merge_same_labels, without_metadata};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -60,6 +63,8 @@ pub struct EngineOptions {
     pub features: Features,
     /// The node's memory, on which queries draw.
     pub memory: MemoryLedger,
+    /// The node's accounts, shared with the fragments that run on it.
+    pub accounts: Accounts,
 }
 
 impl Default for EngineOptions {
@@ -70,6 +75,7 @@ impl Default for EngineOptions {
             subquery_step: Duration::from_secs(60),
             features: Features::default(),
             memory: MemoryLedger::default(),
+            accounts: Accounts::default(),
         }
     }
 }
@@ -160,6 +166,7 @@ pub(crate) struct Running<'a> {
     features: Features,
     limits: Limits,
     memory: &'a MemoryLedger,
+    account: Arc<Account>,
     explain: bool,
 }
 
@@ -230,13 +237,11 @@ impl Engine {
             request.timeout.map_or(self.options.limits.timeout, |t| t.min(self.options.limits.timeout));
         let limits = Limits { timeout, ..self.options.limits };
         let lookback = request.lookback.filter(|l| !l.is_zero()).unwrap_or(self.options.lookback);
+        let context = self.context(&request.tenant, &request.consistency, timeout);
         let running = Running {
+            account: self.options.accounts.of(context.query),
             cluster: self.cluster.as_ref(),
-            context: ReadContext {
-                tenant: request.tenant.clone(),
-                consistency: request.consistency.clone(),
-                timeout,
-            },
+            context,
             text: &request.query,
             times,
             lookback: lookback.as_millis().min(i64::MAX as u128 / 4) as i64,
@@ -251,6 +256,22 @@ impl Engine {
         result.stats.total_micros = total;
         result.stats.evaluate_micros = total.saturating_sub(result.stats.wait_micros);
         Ok(result)
+    }
+
+    /// What the fragments of one query have in common.
+    pub(crate) fn context(
+        &self,
+        tenant: &TenantId,
+        consistency: &Consistency,
+        timeout: Duration,
+    ) -> ReadContext {
+        ReadContext {
+            query: query_number(),
+            tenant: tenant.clone(),
+            consistency: consistency.clone(),
+            timeout,
+            max_answer_bytes: self.options.limits.max_bytes,
+        }
     }
 
     /// Answers an instant query.
@@ -282,7 +303,8 @@ impl Running<'_> {
         let value_type = parsed.value_type();
         let mut expr = prepare(parsed, &self.times)?;
         mark_resets(&mut expr, false);
-        let mut store = Store::new(Budget::new(self.limits, cancel).within(Some(self.memory)));
+        let control = Control { cancel, account: Some(Arc::clone(&self.account)), ..Control::default() };
+        let mut store = Store::new(Budget::new(self.limits, control).within(Some(self.memory)));
         let plan = match self.explain {
             true => Some(explain::plan(&expr, grid, &self.features, self.subquery_step, &self.limits)?),
             false => None,
@@ -362,36 +384,52 @@ impl Running<'_> {
                     let values = self.with_evaluator(store, |e| e.scalar(scalar, job.grid))?;
                     scalars.push((scalar.span, values));
                 }
-                requests.push((job, self.evaluate_request(job, &scalars, store)));
+                requests.push((job, self.evaluate_request(job, &scalars, store, level)));
             }
             // Equal parts of a query are asked for once.
             let twin = |i: usize| (0..i).find(|j| requests[*j].0.is_twin_of(requests[i].0, self.text));
             let firsts: Vec<usize> = (0..requests.len()).filter(|i| twin(*i).is_none()).collect();
             let sent = Instant::now();
-            let remaining = store.budget.remaining();
-            let answers = try_join_all(firsts.iter().map(|i| async {
-                let replies = self.execute(requests[*i].1.clone(), remaining).await?;
-                Ok::<_, QueryError>((replies, sent.elapsed()))
-            }))
-            .await?;
-            store.stats.wait_micros += sent.elapsed().as_micros() as u64;
-            if self.explain {
-                for (first, (replies, took)) in firsts.iter().zip(&answers) {
-                    let uses = (0..requests.len()).filter(|i| twin(*i).unwrap_or(*i) == *first).count();
-                    let job = requests[*first].0;
-                    store.traces.push(explain::trace(job, self.text, level, uses, replies, *took));
-                }
+            let context = self.context_of(store);
+            let mut asked: FuturesUnordered<_> = firsts
+                .iter()
+                .map(|i| async {
+                    let replies = self.execute(&context, requests[*i].1.clone()).await;
+                    (*i, replies, sent.elapsed())
+                })
+                .collect();
+            let mut answers: Map<usize, (Vec<Reply>, Duration)> = Map::default();
+            let mut received = 0;
+            while let Some((first, replies, took)) = asked.next().await {
+                let replies = replies.map_err(|error| self.whole_limit(error, store))?;
+                let bytes = replies.iter().map(|reply| reply.bytes).sum();
+                store.budget.hold(bytes)?;
+                received += bytes;
+                answers.insert(first, (replies, took));
             }
-            let answers =
-                answers.into_iter().map(|(replies, _)| replies.into_iter().map(|r| r.answer).collect());
-            let mut by_first: Vec<(usize, Vec<FragmentAnswer>)> = firsts.into_iter().zip(answers).collect();
+            drop(asked);
+            store.stats.wait_micros += sent.elapsed().as_micros() as u64;
             for i in 0..requests.len() {
                 let first = twin(i).unwrap_or(i);
-                let Some((_, answer)) = by_first.iter_mut().find(|(f, _)| *f == first) else { continue };
+                let uses = |from: usize| (from..requests.len()).filter(|j| twin(*j) == Some(first)).count();
+                let Some((replies, took)) = answers.get(&first) else { continue };
+                if self.explain && first == i {
+                    let trace =
+                        explain::trace(requests[i].0, self.text, level, 1 + uses(i + 1), replies, *took);
+                    store.traces.push(trace);
+                }
+                let replies: Vec<FragmentAnswer> = match uses(i + 1) {
+                    0 => answers.remove(&first).map(|(replies, _)| replies).unwrap_or_default(),
+                    _ => replies.clone(),
+                }
+                .into_iter()
+                .map(|reply| reply.answer)
+                .collect();
                 let job = requests[i].0;
                 let shift = i64::from(job.span.start) - i64::from(requests[first].0.span.start);
-                store.take_in(self, job, answer.clone(), shift, first == i)?;
+                store.take_in(self, job, replies, shift, first == i)?;
             }
+            store.budget.release(received);
         }
         Ok(())
     }
@@ -401,6 +439,7 @@ impl Running<'_> {
         job: &Job<'_>,
         scalars: &[(crate::promql::span::Span, Vec<f64>)],
         store: &Store,
+        level: usize,
     ) -> Bytes {
         use protocol::scan::{BoundScalar, EvaluateRequest};
         let features = Features { delayed_name_removal: true, ..self.features };
@@ -435,16 +474,28 @@ impl Running<'_> {
             scalars: scalars.iter().map(scalar).collect(),
             find_resets: job.find_resets,
         };
-        self.encode(FragmentBody::Evaluate(request))
+        encode(&self.context, level as u32 + 1, FragmentBody::Evaluate(request))
     }
 
-    fn encode(&self, body: FragmentBody) -> Bytes {
-        encode(&self.context.tenant, body)
+    /// The context of the fragments that go out now.
+    fn context_of(&self, store: &Store) -> ReadContext {
+        let (timeout, max_answer_bytes) = (store.budget.remaining(), store.budget.free_bytes());
+        ReadContext { timeout, max_answer_bytes, ..self.context.clone() }
     }
 
-    async fn execute(&self, fragment: Bytes, timeout: Duration) -> Result<Vec<Reply>> {
-        let context = ReadContext { timeout, ..self.context.clone() };
-        execute(self.cluster, &context, fragment).await
+    async fn execute(&self, context: &ReadContext, fragment: Bytes) -> Result<Vec<Reply>> {
+        execute(self.cluster, context, fragment).await
+    }
+
+    /// A shard knows what was left of the limit when it was asked: the client is told the whole.
+    fn whole_limit(&self, error: QueryError, store: &Store) -> QueryError {
+        let before = store.budget.samples();
+        match error {
+            QueryError::TooManySamples { limit, asked } if limit == self.limits.max_samples - before => {
+                QueryError::TooManySamples { limit: self.limits.max_samples, asked: asked + before }
+            }
+            error => error,
+        }
     }
 
     /// A range selector or subquery as the whole query.
@@ -480,10 +531,13 @@ impl Running<'_> {
             max_samples: self.limits.max_samples,
             last_only: false,
         };
-        let fragment = self.encode(FragmentBody::Samples(request));
+        let fragment = encode(&self.context, 1, FragmentBody::Samples(request));
         let mut out = Vec::new();
         let sent = Instant::now();
-        let replies = self.execute(fragment, store.budget.remaining()).await?;
+        let context = self.context_of(store);
+        let replies = self.execute(&context, fragment).await?;
+        let received = replies.iter().map(|reply| reply.bytes).sum();
+        store.budget.hold(received)?;
         store.stats.wait_micros += sent.elapsed().as_micros() as u64;
         store.stats.fragments += 1;
         if self.explain {
@@ -497,6 +551,7 @@ impl Running<'_> {
                 out.push(series);
             }
         }
+        store.budget.release(received);
         for series in &mut out {
             series.floats.retain(|(_, value)| !is_absent(*value));
             series.histograms.retain(|(_, h)| !is_absent(h.sum));
@@ -515,6 +570,9 @@ impl Running<'_> {
         let inner = subquery_grid(subquery, grid, self.subquery_step, &self.limits)?;
         self.fetch(&subquery.expr, inner, store).await?;
         let series = self.with_evaluator(store, |e| e.vector(&subquery.expr, inner))?;
+        let steps = series.iter().map(|s| (0..inner.count).filter(|step| s.has(*step)).count() as u64).sum();
+        store.budget.charge_samples(steps)?;
+        store.budget.hold(steps.saturating_mul(16))?;
         match to_matrix(self.without_dropped_names(series)?, &inner) {
             ResultValue::Matrix(series) => Ok(series),
             _ => Ok(Vec::new()),
@@ -522,9 +580,25 @@ impl Running<'_> {
     }
 }
 
-pub(crate) fn encode(tenant: &TenantId, body: FragmentBody) -> Bytes {
-    let request = FragmentRequest { version: VERSION, tenant: tenant.as_str().to_owned(), body: Some(body) };
+/// A fragment of a query. Rounds are numbered from 1 on.
+pub(crate) fn encode(context: &ReadContext, round: u32, body: FragmentBody) -> Bytes {
+    let request = FragmentRequest {
+        version: VERSION,
+        tenant: context.tenant.as_str().to_owned(),
+        body: Some(body),
+        query: context.query,
+        round,
+    };
     Bytes::from(request.encode_to_vec())
+}
+
+/// A number that no other query has, of this process or, but by a rare accident, of another.
+pub fn query_number() -> u64 {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // The standard library seeds its hash tables from the system's randomness.
+    let first = *FIRST.get_or_init(|| RandomState::new().hash_one("queries"));
+    first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)).max(1)
 }
 
 /// Runs a fragment on all shards; an error inside an answer fails the whole.

@@ -20,11 +20,14 @@ pub enum QueryError {
     /// More samples than the query may load.
     #[error(
         "query processing would load too many samples into memory in query execution: \
-         more than the limit of {limit} (query.max_samples). Select fewer series or a shorter range, or raise the limit"
+         at least {asked}, more than the limit of {limit} (query.max_samples). \
+         Select fewer series or a shorter range, or raise the limit"
     )]
     TooManySamples {
         /// The limit.
         limit: u64,
+        /// As many as were found before the query ended; it would have read more.
+        asked: u64,
     },
     /// More points per series than a range query may ask for.
     #[error(
@@ -41,18 +44,36 @@ pub enum QueryError {
     },
     /// More memory than the query may hold.
     #[error(
-        "query needs more memory than its budget of {limit} bytes (query.max_memory). \
+        "query needs at least {asked} bytes of memory, more than its budget of {limit} bytes (query.max_memory). \
          Aggregate, select fewer series or use a longer step, or raise the budget"
     )]
     TooMuchMemory {
         /// The budget.
         limit: u64,
+        /// What it held, and wanted besides.
+        asked: u64,
+    },
+    /// A shard's answer is longer than answers may be.
+    #[error(
+        "the answer of one shard is {asked} bytes long, more than the {limit} bytes that a shard may answer \
+         (a fixed limit). Aggregate, select fewer series or use a longer step"
+    )]
+    AnswerTooLong {
+        /// The limit.
+        limit: u64,
+        /// Length of the answer, as far as it was made.
+        asked: u64,
     },
     /// The memory of the node is used up, by this query and by others.
-    #[error("the node has no memory left for the query: its budget is {budget} bytes (node.memory_budget)")]
+    #[error(
+        "the node has no memory left for the query, which needs at least {asked} bytes: the budget of the node is \
+         {budget} bytes (node.memory_budget). Try again when less runs, select less, or raise the budget"
+    )]
     NodeMemory {
         /// The node's budget.
         budget: u64,
+        /// What the query held, and wanted besides.
+        asked: u64,
     },
     /// The deadline passed.
     #[error("query timed out in {0}")]
@@ -86,9 +107,10 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => ErrorKind::InvalidInput,
-            Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => {
-                ErrorKind::LimitExceeded
-            }
+            Self::Execution(_)
+            | Self::TooManySamples { .. }
+            | Self::TooMuchMemory { .. }
+            | Self::AnswerTooLong { .. } => ErrorKind::LimitExceeded,
             Self::NodeMemory { .. } => ErrorKind::ResourceExhausted,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Canceled(_) => ErrorKind::Canceled,
@@ -101,13 +123,17 @@ impl QueryError {
     pub fn error_type(&self) -> &'static str {
         match self {
             Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => "bad_data",
-            Self::Execution(_) | Self::TooManySamples { .. } | Self::TooMuchMemory { .. } => "execution",
+            Self::Execution(_)
+            | Self::TooManySamples { .. }
+            | Self::TooMuchMemory { .. }
+            | Self::AnswerTooLong { .. } => "execution",
             Self::NodeMemory { .. } => "unavailable",
             Self::Timeout(_) => "timeout",
             Self::Canceled(_) => "canceled",
             Self::Source(error) => match error.kind {
                 ErrorKind::Timeout => "timeout",
                 ErrorKind::Canceled => "canceled",
+                ErrorKind::LimitExceeded => "execution",
                 ErrorKind::Unavailable | ErrorKind::ResourceExhausted => "unavailable",
                 _ => "internal",
             },
@@ -121,11 +147,12 @@ impl QueryError {
         match self {
             Self::Parse(_) | Self::BadParameter(_) | Self::TooManyPoints { .. } => (1, text),
             Self::Execution(_) => (2, text),
-            Self::TooManySamples { limit } => (3, limit.to_string()),
-            Self::TooMuchMemory { limit } => (4, limit.to_string()),
+            Self::TooManySamples { limit, asked } => (3, format!("{limit} {asked}")),
+            Self::TooMuchMemory { limit, asked } => (4, format!("{limit} {asked}")),
             Self::Timeout(at) => (5, at.clone()),
             Self::Canceled(at) => (6, at.clone()),
-            Self::NodeMemory { budget } => (8, budget.to_string()),
+            Self::NodeMemory { budget, asked } => (8, format!("{budget} {asked}")),
+            Self::AnswerTooLong { limit, asked } => (9, format!("{limit} {asked}")),
             Self::Source(error) => {
                 let at = SOURCE_KINDS.iter().position(|kind| *kind == error.kind);
                 (at.map_or(INTERNAL, |at| FIRST_SOURCE_KIND + at as u32), text)
@@ -136,15 +163,17 @@ impl QueryError {
 
     /// The other way of [`Self::to_wire`].
     pub fn from_wire(kind: u32, text: String) -> Self {
-        let number = || text.parse().unwrap_or(0);
+        let (limit, asked) = text.split_once(' ').unwrap_or((&text, ""));
+        let (limit, asked) = (limit.parse().unwrap_or(0), asked.parse().unwrap_or(0));
         match kind {
             1 => Self::BadParameter(text),
             2 => Self::Execution(text),
-            3 => Self::TooManySamples { limit: number() },
-            4 => Self::TooMuchMemory { limit: number() },
+            3 => Self::TooManySamples { limit, asked },
+            4 => Self::TooMuchMemory { limit, asked },
             5 => Self::Timeout(text),
             6 => Self::Canceled(text),
-            8 => Self::NodeMemory { budget: number() },
+            8 => Self::NodeMemory { budget: limit, asked },
+            9 => Self::AnswerTooLong { limit, asked },
             _ => {
                 let at = kind.checked_sub(FIRST_SOURCE_KIND).and_then(|at| SOURCE_KINDS.get(at as usize));
                 Self::Source(SourceError::new(at.copied().unwrap_or(ErrorKind::Internal), text))
@@ -191,9 +220,10 @@ mod tests {
         for error in [
             QueryError::BadParameter("x".into()),
             QueryError::Execution("x".into()),
-            QueryError::TooManySamples { limit: 1 },
-            QueryError::TooMuchMemory { limit: 1 },
-            QueryError::NodeMemory { budget: 1 },
+            QueryError::TooManySamples { limit: 1, asked: 2 },
+            QueryError::TooMuchMemory { limit: 1, asked: 2 },
+            QueryError::AnswerTooLong { limit: 1, asked: 2 },
+            QueryError::NodeMemory { budget: 1, asked: 2 },
             QueryError::TooManyPoints { points: 2, limit: 1 },
             QueryError::Timeout("x".into()),
             QueryError::Canceled("x".into()),
@@ -202,6 +232,9 @@ mod tests {
             let (sent, came) = there_and_back(error);
             assert_eq!(sent, came);
         }
+        let (kind, text) = QueryError::TooMuchMemory { limit: 5, asked: 6 }.to_wire();
+        let came = QueryError::from_wire(kind, text);
+        assert!(matches!(came, QueryError::TooMuchMemory { limit: 5, asked: 6 }), "{came}");
         // What a newer node may send.
         assert_eq!(QueryError::from_wire(999, String::new()).kind(), ErrorKind::Internal);
     }

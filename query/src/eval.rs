@@ -46,7 +46,7 @@ pub type Sink<'s> = &'s mut dyn FnMut(Series) -> Result<()>;
 /// Where the evaluator finds stored data.
 pub trait Data {
     /// What the shards answered for this expression on this grid, if it was asked of them.
-    fn fetched(&self, expr: &Expr, grid: &Grid) -> Option<Vec<Series>>;
+    fn fetched(&self, expr: &Expr, grid: &Grid) -> Option<&[Series]>;
 
     /// Values of a scalar that were sent along, one per step.
     fn bound_scalar(&self, expr: &Expr) -> Option<&[f64]>;
@@ -167,7 +167,11 @@ impl<'a> Evaluator<'a> {
             return Ok(());
         }
         if let Some(series) = self.data.fetched(expr, &grid) {
-            return series.into_iter().try_for_each(sink);
+            return series.iter().try_for_each(|series| {
+                let _held = self.budget.hold_while(series.bytes())?;
+                self.budget.work(grid.count as u64)?;
+                sink(series.clone())
+            });
         }
         self.budget.check()?;
         match &expr.kind {

@@ -1,7 +1,8 @@
 //! Fragments at a shard: bytes in, evaluation over the shard's series, bytes out.
 //!
-//! See `protocol::scan` for the messages. [`run_fragment`] never fails for a reason of the query: such errors travel
-//! inside the answer, so that the caller's transport errors stay apart from them. It blocks on disk and CPU.
+//! See `protocol::scan` for the messages. [`Fragment::run`] never fails for a reason of the query: such errors travel
+//! inside the answer, so that the caller's transport errors stay apart from them. It blocks on disk and CPU, lets others
+//! pass between series, and stops when it is told to.
 
 mod cardinality;
 pub(crate) mod wire;
@@ -20,13 +21,14 @@ use protocol::scan::{
 };
 
 use crate::error::QueryError;
+use crate::eval::range::range_read;
 use crate::eval::{Data, Evaluator};
-use crate::exec::{Budget, CancelFlag, Limits};
+use crate::exec::{Budget, Control, Limits};
 use crate::features::Features;
 use crate::logs::fragment::run_log_fragment;
 use crate::plan::resets::mark_resets;
 use crate::plan::{QueryTimes, prepare};
-use crate::promql::ast::{Expr, ExprKind};
+use crate::promql::ast::{Expr, ExprKind, ValueType};
 use crate::promql::functions::FunctionId;
 use crate::promql::parser::parse_span;
 use crate::promql::span::Span;
@@ -35,56 +37,105 @@ use crate::value::{Grid, Series};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
-/// Runs a fragment on a shard. Failures of the query are inside the answer; an error means that the request or the
-/// answer could not be read or written at all.
+/// Longest answer of a shard. All answers of a node travel as one, which the cluster keeps below 256 MiB.
+pub const MAX_ANSWER_BYTES: u64 = 255 << 20;
+
+/// A fragment that came in.
+#[derive(Debug)]
+pub struct Fragment(FragmentRequest);
+
+impl Fragment {
+    /// Reads the bytes of a coordinator.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let request = FragmentRequest::decode(bytes).map_err(|e| QueryError::Protocol(e.to_string()))?;
+        Ok(Self(request))
+    }
+
+    /// Number of the query that it is a part of; 0 for none.
+    pub fn query(&self) -> u64 {
+        self.0.query
+    }
+
+    /// Tenant and query of a fragment that evaluates one: for the list of what runs on a node.
+    pub fn evaluated(&self) -> Option<(&str, &str)> {
+        match &self.0.body {
+            Some(FragmentBody::Evaluate(evaluate)) => Some((&self.0.tenant, &evaluate.query)),
+            Some(FragmentBody::Logs(logs)) => Some((&self.0.tenant, &logs.text)),
+            _ => None,
+        }
+    }
+
+    /// Runs it on a shard. Failures of the query are inside the answer.
+    pub fn run(self, source: &dyn ShardSource, limits: Limits, control: impl Into<Control>) -> Vec<u8> {
+        let started = Instant::now();
+        let mut answer = run(source, self.0, limits, control.into()).and_then(|answer| {
+            let asked = answer.encoded_len() as u64;
+            if asked > MAX_ANSWER_BYTES {
+                return Err(QueryError::AnswerTooLong { limit: MAX_ANSWER_BYTES, asked });
+            }
+            Ok(answer)
+        });
+        if let Ok(answer) = &mut answer {
+            answer.stats.get_or_insert_default().micros = started.elapsed().as_micros() as u64;
+        }
+        answer.unwrap_or_else(failed).encode_to_vec()
+    }
+}
+
+fn failed(error: QueryError) -> FragmentAnswer {
+    let (kind, message) = error.to_wire();
+    FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
+}
+
+/// Runs a fragment on a shard. Failures of the query are inside the answer; an error means that the request could not
+/// be read at all.
 pub fn run_fragment(
     source: &dyn ShardSource,
     fragment: &[u8],
     limits: Limits,
-    cancel: CancelFlag,
+    control: impl Into<Control>,
 ) -> Result<Vec<u8>> {
-    let started = Instant::now();
-    let request = FragmentRequest::decode(fragment).map_err(|e| QueryError::Protocol(e.to_string()))?;
-    let mut answer = run(source, request, limits, cancel).unwrap_or_else(|error| {
-        let (kind, message) = error.to_wire();
-        FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
-    });
-    answer.stats.get_or_insert_default().micros = started.elapsed().as_micros() as u64;
-    Ok(answer.encode_to_vec())
-}
-
-/// Tenant and query of a fragment that evaluates one: for the list of what runs on a node.
-pub fn evaluated_text(fragment: &[u8]) -> Option<(String, String)> {
-    let request = FragmentRequest::decode(fragment).ok()?;
-    match request.body? {
-        FragmentBody::Evaluate(evaluate) => Some((request.tenant, evaluate.query)),
-        FragmentBody::Logs(logs) => Some((request.tenant, logs.text)),
-        _ => None,
-    }
+    Ok(Fragment::decode(fragment)?.run(source, limits, control))
 }
 
 fn run(
     source: &dyn ShardSource,
     request: FragmentRequest,
     limits: Limits,
-    cancel: CancelFlag,
+    control: Control,
 ) -> Result<FragmentAnswer> {
     if request.version > VERSION {
         let message = format!("version {} is newer than this node's {VERSION}", request.version);
         return Err(QueryError::Protocol(message));
     }
     let tenant = TenantId::new(&request.tenant).map_err(|e| QueryError::Protocol(e.to_string()))?;
+    let round = request.round;
+    // Lists are not limited in samples; their series are counted as they come, which stops and paces them.
+    let budget = |limits| Budget::new(limits, control.clone()).within(source.memory()).in_round(round);
     match request.body {
         None => Err(QueryError::Protocol("the request has no body".to_owned())),
-        Some(FragmentBody::Evaluate(request)) => evaluate(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::Evaluate(request)) => {
+            let limits = Limits {
+                max_samples: limits.max_samples.min(request.max_samples),
+                max_bytes: limits.max_bytes.min(request.max_bytes),
+                timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
+                ..limits
+            };
+            evaluate(source, &tenant, request, &budget(limits))
+        }
         Some(FragmentBody::LabelNames(request)) => label_names(source, &tenant, request),
         Some(FragmentBody::LabelValues(request)) => label_values(source, &tenant, request),
-        Some(FragmentBody::Series(request)) => list_series(source, &tenant, request),
+        Some(FragmentBody::Series(request)) => list_series(source, &tenant, request, &budget(limits)),
         Some(FragmentBody::Metadata(request)) => metadata(source, &tenant, request),
-        Some(FragmentBody::Exemplars(request)) => exemplars(source, &tenant, request),
-        Some(FragmentBody::Samples(request)) => samples(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::Exemplars(request)) => exemplars(source, &tenant, request, &budget(limits)),
+        Some(FragmentBody::Samples(request)) => {
+            let limits = Limits { max_samples: limits.max_samples.min(request.max_samples), ..limits };
+            samples(source, &tenant, request, &budget(limits))
+        }
         Some(FragmentBody::Cardinality(request)) => cardinality::cardinality(source, &tenant, request),
-        Some(FragmentBody::Logs(request)) => run_log_fragment(source, &tenant, request, limits, cancel),
+        Some(FragmentBody::Logs(request)) => {
+            run_log_fragment(source, &tenant, request, limits, control.clone(), round)
+        }
         Some(FragmentBody::Sql(_)) => Err(QueryError::Protocol("this is a fragment of SQL".to_owned())),
     }
 }
@@ -97,7 +148,7 @@ struct ShardData<'a> {
 }
 
 impl Data for ShardData<'_> {
-    fn fetched(&self, _: &Expr, _: &Grid) -> Option<Vec<Series>> {
+    fn fetched(&self, _: &Expr, _: &Grid) -> Option<&[Series]> {
         None
     }
 
@@ -120,15 +171,14 @@ fn evaluate(
     source: &dyn ShardSource,
     tenant: &TenantId,
     request: EvaluateRequest,
-    limits: Limits,
-    cancel: CancelFlag,
+    budget: &Budget,
 ) -> Result<FragmentAnswer> {
     if request.steps == 0 || request.step_ms < 1 {
         let message = format!("{} steps of {} ms are no grid", request.steps, request.step_ms);
         return Err(QueryError::Protocol(message));
     }
     let grid = Grid { start: request.start_ms, step: request.step_ms, count: request.steps as usize };
-    limits.check_grid(&grid)?;
+    budget.check_grid(&grid)?;
     let times =
         QueryTimes { start: request.query_start_ms, end: request.query_end_ms, step: request.query_step_ms };
     let span = Span { start: request.span_start, end: request.span_end };
@@ -145,13 +195,9 @@ fn evaluate(
         }
         scalars.push((span, values));
     }
-    let limits = Limits {
-        max_samples: limits.max_samples.min(request.max_samples),
-        max_bytes: limits.max_bytes.min(request.max_bytes),
-        timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
-        ..limits
-    };
-    let budget = Budget::new(limits, cancel).within(source.memory());
+    for (matchers, range) in ranges(&expr, grid, request.lookback_ms) {
+        prepay(source, tenant, matchers, range, budget)?;
+    }
     let data = ShardData { source, tenant, scalars };
     let evaluator = Evaluator {
         data: &data,
@@ -159,7 +205,7 @@ fn evaluate(
         lookback: request.lookback_ms,
         subquery_step: request.subquery_step_ms,
         features,
-        budget: &budget,
+        budget,
         notes: RefCell::default(),
     };
     let mut answer = FragmentAnswer::default();
@@ -184,13 +230,22 @@ fn evaluate(
             answer.partials.push(wire::presence_to_wire(&present));
         }
         (true, _) => return Err(QueryError::Protocol(format!("{expr} has no partial form"))),
-        (false, _) => evaluator.stream(&expr, grid, &mut |series| {
-            let message = wire::series_to_wire(&series);
-            budget.hold((message.values.len() + message.labels.len() + 64) as u64)?;
-            answer.series.push(message);
-            Ok(())
-        })?,
+        (false, _) => {
+            let mut answered = 0;
+            evaluator.stream(&expr, grid, &mut |series| {
+                let message = wire::series_to_wire(&series);
+                let bytes = (message.values.len() + message.labels.len() + 64) as u64;
+                answered += bytes;
+                if answered > MAX_ANSWER_BYTES {
+                    return Err(QueryError::AnswerTooLong { limit: MAX_ANSWER_BYTES, asked: answered });
+                }
+                budget.hold(bytes)?;
+                answer.series.push(message);
+                Ok(())
+            })?;
+        }
     }
+    budget.settle();
     answer.annotations = evaluator.notes.into_inner().to_wire();
     answer.stats = Some(FragmentStats {
         samples: budget.samples(),
@@ -199,6 +254,32 @@ fn evaluate(
         ..Default::default()
     });
     Ok(answer)
+}
+
+/// The ranges that a part reads as a whole: those of range selectors outside of subqueries.
+fn ranges(expr: &Expr, grid: Grid, lookback: i64) -> Vec<(&[Matcher], TimeRange)> {
+    match &expr.kind {
+        ExprKind::StepInvariant(inner) => ranges(inner, Grid::single(grid.start, grid.step), lookback),
+        ExprKind::Matrix(matrix) => vec![(&matrix.selector.matchers, range_read(matrix, &grid, lookback))],
+        ExprKind::Subquery(_) => Vec::new(),
+        // Scalars come with the request where they need data.
+        _ if expr.value_type() == ValueType::Scalar => Vec::new(),
+        _ => expr.children().into_iter().flat_map(|child| ranges(child, grid, lookback)).collect(),
+    }
+}
+
+/// Counts what is certain to be read before anything is, so that what is far too much is refused at once. Half of what
+/// the index counts: markers of staleness are among it, which are no samples to the limit, and follow one each.
+fn prepay(
+    source: &dyn ShardSource,
+    tenant: &TenantId,
+    matchers: &[Matcher],
+    range: TimeRange,
+    budget: &Budget,
+) -> Result<()> {
+    // What is less than the limit alone is found out soon enough by reading it.
+    let enough = budget.limits().max_samples.saturating_mul(2);
+    budget.prepay(source.least_samples(tenant, matchers, range, enough)? / 2)
 }
 
 /// The matchers of a set; none where there is no set.
@@ -265,17 +346,21 @@ fn list_series(
     source: &dyn ShardSource,
     tenant: &TenantId,
     request: SeriesRequest,
+    budget: &Budget,
 ) -> Result<FragmentAnswer> {
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let mut sets = Vec::new();
     for matchers in matcher_sets(&request.selectors)? {
         // One more than asked for, so that the cut is noticed.
         let mut left = if request.limit == 0 { u64::MAX } else { request.limit.saturating_add(1) };
+        let mut counted = Ok(());
         source.series(tenant, &matchers, range, &mut |labels| {
+            counted = budget.charge_series();
             sets.push(labels.clone());
             left -= 1;
-            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if left == 0 || counted.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        counted?;
     }
     sets.sort_unstable();
     sets.dedup();
@@ -303,11 +388,17 @@ fn exemplars(
     source: &dyn ShardSource,
     tenant: &TenantId,
     request: ExemplarsRequest,
+    budget: &Budget,
 ) -> Result<FragmentAnswer> {
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let mut exemplars = Vec::new();
     for matchers in matcher_sets(&request.selectors)? {
+        let mut counted = Ok(());
         source.exemplars(tenant, &matchers, range, &mut |labels, found| {
+            counted = budget.charge_series();
+            if counted.is_err() {
+                return ControlFlow::Break(());
+            }
             let message = |e: &crate::source::Exemplar| ExemplarMessage {
                 labels: e.labels.as_bytes().to_vec(),
                 value: e.value,
@@ -319,6 +410,7 @@ fn exemplars(
             });
             ControlFlow::Continue(())
         })?;
+        counted?;
     }
     Ok(FragmentAnswer { exemplars, ..Default::default() })
 }
@@ -327,15 +419,15 @@ fn samples(
     source: &dyn ShardSource,
     tenant: &TenantId,
     request: SamplesRequest,
-    limits: Limits,
-    cancel: CancelFlag,
+    budget: &Budget,
 ) -> Result<FragmentAnswer> {
     let range = TimeRange::new(request.start_ms, request.end_ms);
-    let limits = Limits { max_samples: limits.max_samples.min(request.max_samples), ..limits };
-    let budget = Budget::new(limits, cancel).within(source.memory());
     let mut samples: Vec<RawSeries> = Vec::new();
     let mut failed = None;
     for matchers in matcher_sets(&request.selectors)? {
+        if !request.last_only {
+            prepay(source, tenant, &matchers, range, budget)?;
+        }
         source.select(tenant, &matchers, range, &mut |columns| {
             let series = wire::raw_to_wire(&columns, request.last_only);
             let count = (series.times.len() + series.histogram_times.len()) as u64;
@@ -357,6 +449,7 @@ fn samples(
             return Err(error);
         }
     }
+    budget.settle();
     let stats = FragmentStats { samples: budget.samples(), series: budget.series(), ..Default::default() };
     Ok(FragmentAnswer { samples, stats: Some(stats), ..Default::default() })
 }

@@ -39,7 +39,7 @@ mod xxh64;
 
 pub use engine::{Engine, EngineOptions, QueryKind, QueryRequest};
 pub use error::QueryError;
-pub use exec::{CancelFlag, Limits};
+pub use exec::{Accounts, CancelFlag, Control, Limits};
 pub use features::Features;
-pub use fragment::run_fragment;
+pub use fragment::{Fragment, run_fragment};
 pub use result::QueryResult;

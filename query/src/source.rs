@@ -171,6 +171,18 @@ pub trait ShardSource: Send + Sync {
         visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError>;
 
+    /// A number of samples in `range` that the matching series have at least, staleness markers included, from what is
+    /// known without reading them. Sources that know less than `enough` to be there may answer 0 right away.
+    fn least_samples(
+        &self,
+        _tenant: &TenantId,
+        _matchers: &[Matcher],
+        _range: TimeRange,
+        _enough: u64,
+    ) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+
     /// Visits the labels of each series that matches and may have a sample in `range`, in label order.
     fn series(
         &self,
@@ -259,12 +271,16 @@ pub enum Consistency {
 /// For whom and how a fragment runs.
 #[derive(Clone, Debug)]
 pub struct ReadContext {
+    /// Number of the query, as it stands in its fragments.
+    pub query: u64,
     /// Whose data.
     pub tenant: TenantId,
     /// How fresh.
     pub consistency: Consistency,
     /// How long the shards may take, retries over moved leaders included.
     pub timeout: Duration,
+    /// Bytes that the answers of all shards may come to together.
+    pub max_answer_bytes: u64,
 }
 
 /// What one shard answered.
@@ -279,7 +295,7 @@ pub struct ShardAnswer {
 /// The way to all shards that hold a tenant's data.
 pub trait Cluster: Send + Sync {
     /// Runs a fragment on every shard. Answers come in shard order, one each; a shard that does not answer in time
-    /// makes the whole call fail with an error that names it.
+    /// makes the whole call fail with an error that names it. Dropping the future stops the fragment everywhere.
     fn execute<'a>(
         &'a self,
         context: &'a ReadContext,

@@ -81,7 +81,7 @@ fn limits_are_named_when_they_stop_a_query() {
         assert!(run(&engine, &instant("sum(a_total)", 9 * MINUTE)).is_ok());
         for query in ["sum_over_time(a_total[20m])", "max by (job) (rate({__name__=~\"a_.+\"}[20m]))"] {
             let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
-            assert!(matches!(error, QueryError::TooManySamples { limit: 400 }), "{error}");
+            assert!(matches!(error, QueryError::TooManySamples { limit: 400, .. }), "{error}");
             assert!(error.to_string().contains("query.max_samples"), "{error}");
             assert_eq!(error.error_type(), "execution");
         }
@@ -89,7 +89,7 @@ fn limits_are_named_when_they_stop_a_query() {
         let engine = self::engine(shards, with_limits(|l| l.max_bytes = 40_000));
         let request = QueryRequest::range(TenantId::default(), "a_total * 2", 0, 9 * MINUTE, 1000);
         let error = run(&engine, &request).unwrap_err();
-        assert!(matches!(error, QueryError::TooMuchMemory { limit: 40_000 }), "{error}");
+        assert!(matches!(error, QueryError::TooMuchMemory { limit: 40_000, .. }), "{error}");
 
         let engine = self::engine(shards, EngineOptions::default());
         let points = |n: i64| QueryRequest::range(TenantId::default(), "vector(1)", 0, n * 1000, 1000);
@@ -126,7 +126,7 @@ fn the_steps_of_subqueries_are_bounded() {
         for query in ["sum_over_time(a_total[2d:1s])", "max_over_time(sum(a_total)[2d:1s])", "a_total[2d:1s]"]
         {
             let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
-            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000 }), "{query}: {error}");
+            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000, .. }), "{query}: {error}");
         }
         // One column fits, the columns of everything that is needed at once do not.
         for query in [
@@ -141,7 +141,7 @@ fn the_steps_of_subqueries_are_bounded() {
             "max_over_time(vector(time() + time())[1d:1s])",
         ] {
             let error = run(&engine, &instant(query, 9 * MINUTE)).unwrap_err();
-            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000 }), "{query}: {error}");
+            assert!(matches!(error, QueryError::TooMuchMemory { limit: 0x10_0000, .. }), "{query}: {error}");
         }
         let result = run(&engine, &instant("max_over_time(sum(a_total)[2h:1s])", 9 * MINUTE)).unwrap();
         assert_eq!(count(&result), 1);
@@ -360,6 +360,8 @@ fn collect_bytes() -> (Vec<Bytes>, Vec<Bytes>) {
     }
     let asked = scripted.asked.lock().unwrap().clone();
     let context = ReadContext {
+        query: 1,
+        max_answer_bytes: u64::MAX,
         tenant: TenantId::default(),
         consistency: Default::default(),
         timeout: Duration::from_secs(5),

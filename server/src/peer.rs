@@ -7,7 +7,8 @@
 //!
 //! A connection that fell silent is the known trap: after a healed partition a stream may stay dead for ever while
 //! both ends wait. So the caller pings every second and, when nothing at all arrived for three, drops the connection
-//! and dials anew. No call is ever sent twice by this layer.
+//! and dials anew. No call is ever sent twice by this layer. A call that its caller drops, or whose time is over, is given
+//! up at the peer too, where that is harmless: so the parts of a query end on every node when its client leaves.
 
 mod connection;
 mod frame;

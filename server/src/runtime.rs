@@ -4,7 +4,7 @@
 //! io runtime      sockets, Raft, timers                 nothing holds a thread for more than half a millisecond
 //! query runtime   coordinators of queries               evaluation may hold a thread for long
 //! step pools      apply | merge | all else              `storage` offers steps, `Env::run_step` sends them here
-//! scan pool       fragments of queries                  `wiring::Fragments`
+//! scan pool       fragments of queries                  `wiring::Fragments`; shared out by query, see [`fair`]
 //! log writer      one thread                            write, sync, call back, for all groups of the node
 //! ```
 //!
@@ -15,6 +15,7 @@
 //! disk is unknown then, and only a restart's replay can tell (a retried sync lies, see the error conventions).
 
 pub mod env;
+pub mod fair;
 mod log_writer;
 pub mod pool;
 

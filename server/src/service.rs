@@ -153,7 +153,8 @@ async fn serve(
     // A node that joined has the cluster's shards, whatever its own settings say.
     fragments.expect_shards(node.shard_map().shard_count());
     tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
-    let backend = wiring::connect(&config, &node, runtimes, &memory, &metrics, Arc::clone(&active))?;
+    let backend =
+        wiring::connect(&config, &node, runtimes, &memory, &metrics, &fragments, Arc::clone(&active))?;
     telemetry::node::register(&metrics, &node, &env, &fragments, &backend.ingest);
     let writer = Arc::clone(backend.ingest.writer());
     let caches = move || writer.stats().cached_series * cluster::router::CACHED_SERIES_BYTES;

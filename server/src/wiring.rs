@@ -20,8 +20,9 @@ use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
 use protocol::memory::MemoryLedger;
 
+use query::exec::Turn;
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
-use query::{CancelFlag, Engine, EngineOptions, Features, Limits};
+use query::{Accounts, CancelFlag, Control, Engine, EngineOptions, Features, Fragment, Limits, QueryError};
 use sql::{SqlEngine, SqlOptions};
 use storage::scan::StoreSnapshot;
 
@@ -31,7 +32,8 @@ use crate::api::read::Queries;
 use crate::config::units::Retention;
 use crate::config::{Config, ConfigError, QuerySection};
 use crate::ingest::{Ingest, IngestSettings};
-use crate::runtime::pool::{Pool, PoolError};
+use crate::runtime::fair::FairPool;
+use crate::runtime::pool::PoolError;
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
@@ -50,13 +52,14 @@ pub fn query_limits(settings: &QuerySection) -> Limits {
     }
 }
 
-/// Runs fragments on the shards of this node, on threads of their own.
+/// Runs fragments on the shards of this node, on threads of their own that the queries share.
 #[derive(Debug)]
 pub struct Fragments {
-    pool: Pool,
+    pool: FairPool,
     limits: Limits,
     max_queries: usize,
     memory: MemoryLedger,
+    accounts: Accounts,
     metrics: QueryMetrics,
     active: Arc<ActiveQueries>,
 }
@@ -75,8 +78,14 @@ impl Fragments {
         active: Arc<ActiveQueries>,
     ) -> Self {
         let max_queries = settings.max_concurrent as usize;
-        let pool = Pool::bounded("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
-        Self { pool, limits: query_limits(settings), max_queries, memory, metrics, active }
+        let pool = FairPool::new("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
+        let (limits, accounts) = (query_limits(settings), Accounts::default());
+        Self { pool, limits, max_queries, memory, accounts, metrics, active }
+    }
+
+    /// What queries use on this node, for their coordinators.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Says how many shards the cluster has, which is known once the node is a member of it.
@@ -84,9 +93,19 @@ impl Fragments {
         self.pool.set_max_waiting(max_waiting(self.max_queries, shards));
     }
 
-    /// Fragments that wait for a thread.
+    /// Fragments that wait to begin.
     pub fn waiting(&self) -> usize {
         self.pool.waiting()
+    }
+
+    /// Fragments that have begun and not ended.
+    pub fn begun(&self) -> usize {
+        self.pool.begun()
+    }
+
+    /// How often a fragment has let others pass.
+    pub fn passes(&self) -> u64 {
+        self.pool.passes()
     }
 }
 
@@ -100,25 +119,27 @@ impl FragmentHandler for Fragments {
         self.metrics.fragments.inc();
         let (pool, limits, active) = (self.pool.clone(), self.limits, Arc::clone(&self.active));
         let view = ShardView { shard, snapshot, memory: self.memory.clone() };
+        let accounts = self.accounts.clone();
         Box::pin(async move {
+            let work = Work::decode(&fragment)
+                .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
+            let query = work.query();
             let cancel = CancelFlag::default();
             let _stop = StopOnDrop(cancel.clone());
-            let run = move || {
-                let sql = sql::Fragment::decode(&fragment);
+            let run = move |turn: Arc<dyn Turn>| {
                 // Only evaluation is heavy enough to be suspected of a crash.
-                let part = match (&sql, query::fragment::evaluated_text(&fragment)) {
-                    (Some(sql), _) => active.begin_part(sql.tenant(), sql.statement()).map(Some),
-                    (None, Some((tenant, text))) => active.begin_part(&tenant, &text).map(Some),
-                    (None, None) => Ok(None),
-                };
-                let _part = part.map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
-                match sql {
-                    Some(sql) => Ok(sql.run(&view, limits, cancel)),
-                    None => query::run_fragment(&view, &fragment, limits, cancel)
-                        .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() }),
-                }
+                let part = work.text().map(|(tenant, text)| active.begin_part(tenant, text));
+                let _part =
+                    part.transpose().map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
+                // Parts of no query that is known have nothing in common.
+                let account = (query != 0).then(|| accounts.of(query));
+                let control = Control { cancel, turn: Some(turn), account };
+                Ok(match work {
+                    Work::Query(fragment) => fragment.run(&view, limits, control),
+                    Work::Sql(fragment) => fragment.run(&view, limits, control),
+                })
             };
-            match pool.run(run).await {
+            match pool.run(query, run).await {
                 Ok(Ok(answer)) => Ok(answer.into()),
                 Ok(Err(error)) => Err(error),
                 Err(PoolError::Full) => Err(FragmentError {
@@ -132,6 +153,37 @@ impl FragmentHandler for Fragments {
                 }
             }
         })
+    }
+}
+
+/// What a fragment asks for.
+enum Work {
+    Query(Fragment),
+    Sql(sql::Fragment),
+}
+
+impl Work {
+    fn decode(fragment: &[u8]) -> Result<Self, QueryError> {
+        match sql::Fragment::decode(fragment) {
+            Some(fragment) => Ok(Self::Sql(fragment)),
+            None => Fragment::decode(fragment).map(Self::Query),
+        }
+    }
+
+    /// Number of the query that it is a part of.
+    fn query(&self) -> u64 {
+        match self {
+            Self::Query(fragment) => fragment.query(),
+            Self::Sql(fragment) => fragment.query(),
+        }
+    }
+
+    /// Tenant and text of what is evaluated.
+    fn text(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Query(fragment) => fragment.evaluated(),
+            Self::Sql(fragment) => Some((fragment.tenant(), fragment.statement())),
+        }
     }
 }
 
@@ -165,8 +217,9 @@ impl Cluster for NodeCluster {
                     ReadConsistency::Session(seen)
                 }
             };
-            let answers =
-                self.0.run_fragment(fragment, consistency, context.timeout).await.map_err(source_error)?;
+            let (timeout, max_bytes) = (context.timeout, context.max_answer_bytes);
+            let answers = self.0.run_fragment_within(fragment, consistency, timeout, max_bytes).await;
+            let answers = answers.map_err(source_error)?;
             Ok(answers.into_iter().map(|(shard, answer)| ShardAnswer { shard, answer }).collect())
         })
     }
@@ -175,6 +228,13 @@ impl Cluster for NodeCluster {
 fn source_error(error: ReadError) -> SourceError {
     match error {
         ReadError::Fragment { kind, message, .. } => SourceError::new(kind, message),
+        ReadError::TooLong { bytes, limit } => SourceError::new(
+            ErrorKind::LimitExceeded,
+            format!(
+                "the shards answer {bytes} bytes or more, and the query may hold {limit} bytes more \
+                 (query.max_memory). Aggregate, select fewer series or use a longer step, or raise the budget"
+            ),
+        ),
         error => SourceError::new(error.kind(), error.to_string()),
     }
 }
@@ -186,6 +246,7 @@ pub fn connect(
     runtimes: &Runtimes,
     memory: &MemoryLedger,
     metrics: &Metrics,
+    fragments: &Fragments,
     active: Arc<ActiveQueries>,
 ) -> Result<Backend, ConfigError> {
     let features =
@@ -197,6 +258,7 @@ pub fn connect(
         lookback: config.query.lookback.0,
         features,
         memory: memory.clone(),
+        accounts: fragments.accounts().clone(),
         ..EngineOptions::default()
     };
     let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);

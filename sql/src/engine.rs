@@ -25,6 +25,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
+use query::engine::query_number;
 use query::source::Consistency;
 use query::{CancelFlag, Engine};
 
@@ -171,6 +172,7 @@ impl Session {
         let mut limits = options.limits;
         limits.timeout = timeout;
         let scope = Scope {
+            number: query_number(),
             cluster: Arc::clone(engine.engine.shared_cluster()),
             tenant: query.tenant.clone(),
             consistency: query.consistency.clone(),

@@ -52,6 +52,8 @@ const BATCH_ROWS: usize = 8192;
 /// What all parts of a statement know.
 #[derive(Clone)]
 pub struct Scope {
+    /// The statement's number, as it stands in its fragments.
+    pub number: u64,
     /// The way to the shards.
     pub cluster: Arc<dyn Cluster>,
     /// Whose data.
@@ -78,6 +80,8 @@ impl Scope {
     /// How reads of the statement are done from now on.
     pub fn context(&self) -> ReadContext {
         ReadContext {
+            query: self.number,
+            max_answer_bytes: self.limits.max_bytes,
             tenant: self.tenant.clone(),
             consistency: self.consistency.clone(),
             timeout: self.deadline.saturating_duration_since(Instant::now()),
@@ -90,6 +94,8 @@ impl Scope {
             version: VERSION,
             tenant: self.tenant.as_str().to_owned(),
             body: Some(FragmentBody::Sql(request)),
+            query: self.number,
+            round: 1,
         };
         if self.cancel.is_canceled() {
             return Err(external(QueryError::Canceled("a scan".to_owned())));

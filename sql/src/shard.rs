@@ -35,7 +35,7 @@ use protocol::sql::{SqlAnswer, SqlRequest, SqlSegment, SqlTable, VERSION};
 use query::exec::Budget;
 use query::fragment::matchers;
 use query::source::{ShardSource, TimeRange};
-use query::{CancelFlag, Limits, QueryError};
+use query::{Control, Limits, QueryError};
 
 use crate::columns::ScanColumn;
 use crate::exprs::{ExprError, Reader};
@@ -79,15 +79,17 @@ impl From<ShardError> for QueryError {
 pub struct Fragment {
     version: u32,
     tenant: String,
+    query: u64,
+    round: u32,
     request: SqlRequest,
 }
 
 impl Fragment {
     /// The fragment that bytes hold; `None` where they hold another kind, or nothing that can be read.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let FragmentRequest { version, tenant, body } = FragmentRequest::decode(bytes).ok()?;
+        let FragmentRequest { version, tenant, body, query, round } = FragmentRequest::decode(bytes).ok()?;
         match body {
-            Some(FragmentBody::Sql(request)) => Some(Self { version, tenant, request }),
+            Some(FragmentBody::Sql(request)) => Some(Self { version, tenant, query, round, request }),
             _ => None,
         }
     }
@@ -97,15 +99,20 @@ impl Fragment {
         &self.tenant
     }
 
+    /// Number of the statement that it is part of; 0 for none.
+    pub fn query(&self) -> u64 {
+        self.query
+    }
+
     /// The statement that it is part of.
     pub fn statement(&self) -> &str {
         &self.request.statement
     }
 
     /// Runs it on a shard and gives the bytes of the answer. Blocks on disk and CPU.
-    pub fn run(self, source: &dyn ShardSource, limits: Limits, cancel: CancelFlag) -> Vec<u8> {
+    pub fn run(self, source: &dyn ShardSource, limits: Limits, control: impl Into<Control>) -> Vec<u8> {
         let started = Instant::now();
-        let mut answer = self.answer(source, limits, cancel).unwrap_or_else(|error| {
+        let mut answer = self.answer(source, limits, control.into()).unwrap_or_else(|error| {
             let (kind, message) = QueryError::from(error).to_wire();
             FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
         });
@@ -113,14 +120,14 @@ impl Fragment {
         answer.encode_to_vec()
     }
 
-    fn answer(&self, source: &dyn ShardSource, limits: Limits, cancel: CancelFlag) -> Result<FragmentAnswer> {
+    fn answer(&self, source: &dyn ShardSource, limits: Limits, control: Control) -> Result<FragmentAnswer> {
         if self.version > VERSION {
             let message = format!("version {} is newer than this node's {VERSION}", self.version);
             return Err(QueryError::Protocol(message).into());
         }
         let tenant = TenantId::new(&self.tenant).map_err(|e| QueryError::Protocol(e.to_string()))?;
         let limits = Limits { max_samples: limits.max_samples.min(self.request.max_samples), ..limits };
-        let budget = Budget::new(limits, cancel).within(source.memory());
+        let budget = Budget::new(limits, control).within(source.memory()).in_round(self.round);
         let table = SqlTable::try_from(self.request.table)
             .map_err(|_| QueryError::Protocol(format!("table {} is unknown", self.request.table)))?;
         if table == SqlTable::Segments {
@@ -131,6 +138,7 @@ impl Fragment {
         let mut walk = Walk::new(&self.request, &budget)?;
         walk.run(source, &tenant, &matchers, range, table)?;
         let (rows, row_count) = walk.finish()?;
+        budget.settle();
         let (segments, open) = source.segment_counts(range);
         let answer = SqlAnswer {
             rows,

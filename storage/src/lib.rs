@@ -31,4 +31,4 @@ mod sys;
 pub mod tombstone;
 pub mod wal;
 
-pub use sys::release_free_memory;
+pub use sys::{release_free_memory, thread_cpu_time};

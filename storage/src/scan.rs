@@ -13,7 +13,7 @@
 
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::logs::segment::LogSegmentReader;
 use crate::logs::table::LogTableView;
-use crate::manifest::SegmentMeta;
+use crate::manifest::{Partition, SegmentMeta};
 use crate::memtable::{MemView, SlotMap};
 use crate::merge::sort_exemplars;
 use crate::metadata::{FamilyMetadata, MetadataMap};
@@ -208,6 +208,48 @@ impl StoreSnapshot {
         sources.append(&mut tables);
         let walked = SeriesWalk::new(tenant, range, sources).walk(visit);
         walked.inspect_err(|error| self.view.damage.note(error))
+    }
+
+    /// A number of float samples that the matching series have in the closed time range at least: counted in segments,
+    /// from the vectors of timestamps, until `enough` are found. 0 right away where there can not be so many.
+    ///
+    /// The same samples may lie in several segments of a partition, so of each partition the segment with most counts;
+    /// segments that deletes concern, and those of samples of any age, count for nothing.
+    pub fn least_samples(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        enough: u64,
+    ) -> Result<u64, StorageError> {
+        let range = (start_ms, end_ms);
+        let counts = |meta: &SegmentMeta| {
+            meta.overlaps(range)
+                && meta.partition.bucket != Partition::CATCH_ALL
+                && self.tombstones(meta.log_last, meta.deleted_upto, range).is_empty()
+        };
+        let segments: Vec<&SegmentView> =
+            self.view.segments.iter().filter(|view| counts(&view.meta)).collect();
+        if segments.iter().map(|view| view.meta.samples).fold(0, u64::saturating_add) < enough {
+            return Ok(0);
+        }
+        let mut most: BTreeMap<Partition, u64> = BTreeMap::new();
+        for view in segments {
+            let reader = view.reader()?;
+            let before: u64 = most.values().sum();
+            let known = most.entry(view.meta.partition).or_default();
+            let mut cursor = reader.cursor();
+            let mut found = 0;
+            for series in reader.select(tenant.as_str(), matchers, start_ms, end_ms)?.iter() {
+                found += cursor.count_floats(series, start_ms, end_ms)?;
+                if before - *known + found >= enough {
+                    return Ok(before - *known + found);
+                }
+            }
+            *known = found.max(*known);
+        }
+        Ok(most.values().sum())
     }
 
     /// Visits the labels of each series that matches and may have a sample in the closed time range, in order.

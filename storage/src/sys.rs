@@ -1,5 +1,5 @@
-//! The calls that the standard library does not offer: free space of a disk, reservation of space, and giving memory back
-//! to the system.
+//! The calls that the standard library does not offer: free space of a disk, reservation of space, giving memory back to
+//! the system, and what a thread has computed.
 
 #![allow(unsafe_code)]
 
@@ -63,4 +63,25 @@ pub fn release_free_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// CPU time that the calling thread has used, where the system counts it. For accounts of who used how much: nothing in
+/// this crate decides by it.
+#[cfg(target_os = "linux")]
+pub fn thread_cpu_time() -> Option<std::time::Duration> {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: `time` is writable memory of the size that the call expects.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()) };
+    if status != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, hence it filled the whole struct.
+    let time = unsafe { time.assume_init() };
+    Some(std::time::Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+/// CPU time that the calling thread has used, where the system counts it.
+#[cfg(not(target_os = "linux"))]
+pub fn thread_cpu_time() -> Option<std::time::Duration> {
+    None
 }

@@ -384,6 +384,11 @@ impl Request {
         }
     }
 
+    /// Whether a frame is a fragment of a query, by its kind alone.
+    pub fn is_fragment(frame: &[u8]) -> bool {
+        frame.get(1) == Some(&FRAGMENT)
+    }
+
     /// The frame.
     pub fn encode(&self, header: Header) -> Bytes {
         let mut out = Vec::with_capacity(128);

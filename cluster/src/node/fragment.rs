@@ -5,14 +5,21 @@
 //! node went away) are asked again elsewhere until the deadline; then the error names them.
 //!
 //! An answer longer than a frame is sent in pieces: the first comes with the answer, the rest is kept here for
-//! [`KEEP_FOR`] under a number that the asker knows.
+//! [`KEEP_FOR`] under a number that the asker knows. What is longer than [`MAX_KEPT_BYTES`], or than the asker can take, is
+//! a failure of the fragment: asking again would not make it shorter.
+//!
+//! Dropping the future of a call stops the fragment on every node: nothing here runs in a task of its own, and the
+//! network tells a peer when a call to it is given up (see [`crate::env::Net`]).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
 use openraft_rt::{AsyncRuntime, Instant};
 use protocol::error::ErrorKind;
 use protocol::ids::{NodeId, ShardId};
@@ -96,6 +103,13 @@ impl<R: AsyncRuntime> LongAnswers<R> {
         if answer.len() <= MAX_PAYLOAD_BYTES {
             return Ok(Paged { total, id: 0, head: answer });
         }
+        if answer.len() > MAX_KEPT_BYTES {
+            let message = format!(
+                "the shards of one node answer {total} bytes, more than the {MAX_KEPT_BYTES} bytes that a node may send \
+                 for a query (a fixed limit). Aggregate, select fewer series or use a longer step"
+            );
+            return Err(Refusal::Failed { kind: ErrorKind::LimitExceeded, message });
+        }
         let mut kept = lock(&self.kept);
         let now = R::Instant::now();
         kept.answers.retain(|_, (_, at)| now.saturating_duration_since(*at) < KEEP_FOR);
@@ -138,17 +152,29 @@ impl<E: Env> Node<E> {
         consistency: Consistency,
         timeout: Duration,
     ) -> Result<Vec<(ShardId, Bytes)>, ReadError> {
-        let shards: Vec<ShardId> = self.meta().shards.keys().copied().collect();
-        self.run_fragment_on(shards, fragment, consistency, timeout).await
+        self.run_fragment_within(fragment, consistency, timeout, u64::MAX).await
     }
 
-    /// Like [`Node::run_fragment`], on some shards.
+    /// Like [`Node::run_fragment`]; fails when the answers come to more than `max_bytes` together.
+    pub async fn run_fragment_within(
+        self: &Arc<Self>,
+        fragment: Bytes,
+        consistency: Consistency,
+        timeout: Duration,
+        max_bytes: u64,
+    ) -> Result<Vec<(ShardId, Bytes)>, ReadError> {
+        let shards: Vec<ShardId> = self.meta().shards.keys().copied().collect();
+        self.run_fragment_on(shards, fragment, consistency, timeout, max_bytes).await
+    }
+
+    /// Like [`Node::run_fragment_within`], on some shards.
     pub async fn run_fragment_on(
         self: &Arc<Self>,
         shards: Vec<ShardId>,
         fragment: Bytes,
         consistency: Consistency,
         timeout: Duration,
+        max_bytes: u64,
     ) -> Result<Vec<(ShardId, Bytes)>, ReadError> {
         let now = <E::Runtime as AsyncRuntime>::Instant::now;
         let deadline = now() + timeout;
@@ -178,40 +204,54 @@ impl<E: Env> Node<E> {
                     by_node.entry(node).or_default().push(shard);
                 }
             }
-            let asked: Vec<_> = by_node
+            let received = answers.values().map(|bytes| bytes.len() as u64).sum::<u64>();
+            let room = AnswerRoom::new(max_bytes, received);
+            let mut asked: FuturesUnordered<_> = by_node
                 .into_iter()
                 .map(|(node, shards)| {
-                    let (this, fragment, consistency) = (self.clone(), fragment.clone(), consistency.clone());
-                    let ask = async move { this.ask(node, shards, consistency, fragment, left).await };
-                    (node, E::Runtime::spawn(ask))
+                    let (fragment, consistency, room) = (fragment.clone(), consistency.clone(), &room);
+                    async move {
+                        let first = shards.first().copied();
+                        (node, first, self.ask(node, shards, consistency, fragment, left, room).await)
+                    }
                 })
                 .collect();
-            for (node, answer) in asked {
-                match answer.await {
-                    Ok(Ok(list)) => {
-                        for ShardAnswer { shard, result } in list {
-                            match result {
-                                Ok(bytes) => {
-                                    answers.insert(shard, bytes);
-                                }
-                                Err(Refusal::Failed { kind, message }) if !kind.is_retryable() => {
-                                    return Err(ReadError::Fragment { shard, kind, message });
-                                }
-                                Err(refusal) => {
-                                    reason = format!("shard {shard} at node {node}: {refusal}");
-                                    if let Refusal::NotLeader { leader: Some(leader) } = refusal
-                                        && leader != node
-                                    {
-                                        hints.insert(shard, leader);
-                                    }
-                                }
+            while let Some((node, first, answer)) = asked.next().await {
+                let list = match answer {
+                    Ok(list) => list,
+                    Err(AskError::TooLong { bytes }) => {
+                        return Err(ReadError::TooLong { bytes, limit: max_bytes });
+                    }
+                    Err(AskError::Call(e)) => {
+                        if let (Some(Refusal::Failed { kind, message }), Some(shard)) = (e.refusal(), first)
+                            && !kind.is_retryable()
+                        {
+                            return Err(ReadError::Fragment { shard, kind: *kind, message: message.clone() });
+                        }
+                        reason = format!("node {node}: {e}");
+                        continue;
+                    }
+                };
+                for ShardAnswer { shard, result } in list {
+                    match result {
+                        Ok(bytes) => {
+                            answers.insert(shard, bytes);
+                        }
+                        Err(Refusal::Failed { kind, message }) if !kind.is_retryable() => {
+                            return Err(ReadError::Fragment { shard, kind, message });
+                        }
+                        Err(refusal) => {
+                            reason = format!("shard {shard} at node {node}: {refusal}");
+                            if let Refusal::NotLeader { leader: Some(leader) } = refusal
+                                && leader != node
+                            {
+                                hints.insert(shard, leader);
                             }
                         }
                     }
-                    Ok(Err(e)) => reason = format!("node {node}: {e}"),
-                    Err(_) => reason = format!("asking node {node} failed"),
                 }
             }
+            drop(asked);
             if answers.len() < shards.len() && hints.is_empty() {
                 let open: Vec<_> = known.into_iter().filter(|(s, _)| !answers.contains_key(s)).collect();
                 self.another_leader(&open, RETRY_PAUSE.min(deadline.saturating_duration_since(now()))).await;
@@ -244,26 +284,30 @@ impl<E: Env> Node<E> {
         consistency: Consistency,
         fragment: Bytes,
         timeout: Duration,
-    ) -> Result<Vec<ShardAnswer>, CallError> {
+        room: &AnswerRoom,
+    ) -> Result<Vec<ShardAnswer>, AskError> {
         if node == self.id() {
-            return Ok(self.answer_fragment(shards, consistency, fragment, timeout).await);
+            let answers = self.answer_fragment(shards, consistency, fragment, timeout).await;
+            room.take(answers.iter().filter_map(|a| a.result.as_ref().ok()).map(|b| b.len() as u64).sum())?;
+            return Ok(answers);
         }
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Fragment { shards, consistency, timeout_ms, fragment };
         let first: Paged = self.context.peers.call(node, &request, timeout).await?;
+        room.take(first.total)?;
         if first.id == 0 {
-            return Ok(rpc::decode_shard_answers(&first.head)?);
+            return Ok(rpc::decode_shard_answers(&first.head).map_err(CallError::from)?);
         }
         let mut whole = BytesMut::from(&first.head[..]);
         while (whole.len() as u64) < first.total {
             let request = Request::More { id: first.id, offset: whole.len() as u64 };
             let piece: Bytes = self.context.peers.call(node, &request, timeout).await?;
             if piece.is_empty() {
-                return Err(rpc::RpcError::Malformed("piece").into());
+                return Err(CallError::from(rpc::RpcError::Malformed("piece")).into());
             }
             whole.extend_from_slice(&piece);
         }
-        Ok(rpc::decode_shard_answers(&whole.freeze())?)
+        Ok(rpc::decode_shard_answers(&whole.freeze()).map_err(CallError::from)?)
     }
 
     /// Runs a fragment on shards of this node, side by side.
@@ -278,14 +322,13 @@ impl<E: Env> Node<E> {
             Consistency::Session(_) => timeout.min(SESSION_WAIT),
             _ => timeout,
         };
-        let consistency = Arc::new(consistency);
-        let running: Vec<_> = shards
-            .into_iter()
-            .map(|shard| {
-                let (this, consistency, fragment) = (self.clone(), consistency.clone(), fragment.clone());
-                let run = async move {
-                    let snapshot = this.read_shard(shard, &consistency, wait).await.map_err(refusal_of)?;
-                    let run = this.fragments.run(shard, snapshot, fragment);
+        let consistency = &consistency;
+        let running = shards.into_iter().map(|shard| {
+            let fragment = fragment.clone();
+            async move {
+                let run = async {
+                    let snapshot = self.read_shard(shard, consistency, wait).await.map_err(refusal_of)?;
+                    let run = self.fragments.run(shard, snapshot, fragment);
                     match E::Runtime::timeout(timeout, run).await {
                         Ok(result) => {
                             result.map_err(|e| Refusal::Failed { kind: e.kind, message: e.message })
@@ -296,20 +339,45 @@ impl<E: Env> Node<E> {
                         }),
                     }
                 };
-                (shard, E::Runtime::spawn(run))
-            })
-            .collect();
-        let mut answers = Vec::with_capacity(running.len());
-        for (shard, run) in running {
-            let result = run.await.unwrap_or_else(|e| {
-                Err(Refusal::Failed {
-                    kind: ErrorKind::Internal,
-                    message: format!("the fragment ended: {e}"),
-                })
-            });
-            answers.push(ShardAnswer { shard, result });
-        }
-        answers
+                ShardAnswer { shard, result: run.await }
+            }
+        });
+        join_all(running).await
+    }
+}
+
+/// Bytes of answers that an asker can still take.
+struct AnswerRoom {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl AnswerRoom {
+    const fn new(limit: u64, taken: u64) -> Self {
+        Self { limit, taken: AtomicU64::new(taken) }
+    }
+
+    /// An answer of so many bytes comes, or is about to.
+    fn take(&self, more: u64) -> Result<(), AskError> {
+        let bytes = self.taken.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if bytes > self.limit { Err(AskError::TooLong { bytes }) } else { Ok(()) }
+    }
+}
+
+/// Why a node has no answer for us.
+enum AskError {
+    /// It was not to be had.
+    Call(CallError),
+    /// There is no room for it.
+    TooLong {
+        /// What came so far, and was announced.
+        bytes: u64,
+    },
+}
+
+impl From<CallError> for AskError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
     }
 }
 
@@ -318,8 +386,8 @@ fn refusal_of(error: ReadError) -> Refusal {
         ReadError::NotLeader { leader, .. } => Refusal::NotLeader { leader },
         ReadError::NotHosted { .. } => Refusal::NotHosted,
         ReadError::Fragment { kind, message, .. } => Refusal::Failed { kind, message },
-        e @ (ReadError::Behind { .. } | ReadError::Missing { .. }) => {
-            Refusal::Failed { kind: ErrorKind::Unavailable, message: e.to_string() }
+        e @ (ReadError::Behind { .. } | ReadError::Missing { .. } | ReadError::TooLong { .. }) => {
+            Refusal::Failed { kind: e.kind(), message: e.to_string() }
         }
     }
 }
@@ -329,6 +397,14 @@ mod tests {
     use openraft::TokioRuntime;
 
     use super::*;
+
+    #[test]
+    fn an_answer_beyond_the_limit_is_refused_for_good() {
+        let answers = LongAnswers::<TokioRuntime>::default();
+        let refusal = answers.first(vec![0; MAX_KEPT_BYTES + 1].into()).unwrap_err();
+        let Refusal::Failed { kind, message } = refusal else { panic!("{refusal}") };
+        assert!(!kind.is_retryable() && message.contains("268435457 bytes"), "{message}");
+    }
 
     #[test]
     fn a_long_answer_comes_in_pieces_and_is_then_forgotten() {

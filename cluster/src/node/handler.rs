@@ -65,6 +65,11 @@ impl<E: Env> PeerHandler for Handler<E> {
             }
         })
     }
+
+    /// Fragments read: nothing is left half done. All else changes something, or is short.
+    fn may_be_dropped(&self, frame: &Bytes) -> bool {
+        Request::is_fragment(frame)
+    }
 }
 
 impl<E: Env> Node<E> {

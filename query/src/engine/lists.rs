@@ -18,7 +18,7 @@ use crate::fragment::wire;
 use crate::promql::ast::{Expr, ExprKind};
 use crate::promql::parser::parse;
 use crate::result::MatrixSeries;
-use crate::source::{Consistency, Exemplar, MetricMetadata, ReadContext, TimeRange};
+use crate::source::{Consistency, Exemplar, MetricMetadata, TimeRange};
 
 /// What a list is of.
 #[derive(Clone, Debug)]
@@ -96,12 +96,8 @@ impl Engine {
         request: &ListRequest,
         body: FragmentBody,
     ) -> Result<Vec<FragmentAnswer>> {
-        let context = ReadContext {
-            tenant: request.tenant.clone(),
-            consistency: request.consistency.clone(),
-            timeout: request.timeout,
-        };
-        let replies = execute(self.cluster.as_ref(), &context, encode(&request.tenant, body)).await?;
+        let context = self.context(&request.tenant, &request.consistency, request.timeout);
+        let replies = execute(self.cluster.as_ref(), &context, encode(&context, 1, body)).await?;
         Ok(replies.into_iter().map(|reply| reply.answer).collect())
     }
 
@@ -217,8 +213,9 @@ impl Engine {
         let mut count = 0u64;
         for answer in self.list(request, body).await? {
             count += answer.stats.as_ref().map_or(0, |stats| stats.samples);
-            if count > self.options.limits.max_samples {
-                return Err(QueryError::TooManySamples { limit: self.options.limits.max_samples });
+            let limit = self.options.limits.max_samples;
+            if count > limit {
+                return Err(QueryError::TooManySamples { limit, asked: count });
             }
             for series in answer.samples {
                 all.push(raw_series(series)?);

@@ -147,8 +147,8 @@ fn in_label_order(rows: Vec<Vec<Series>>) -> Vec<Series> {
 }
 
 impl Data for Store {
-    fn fetched(&self, expr: &Expr, grid: &Grid) -> Option<Vec<Series>> {
-        self.series.get(&(expr.span, *grid)).cloned()
+    fn fetched(&self, expr: &Expr, grid: &Grid) -> Option<&[Series]> {
+        self.series.get(&(expr.span, *grid)).map(Vec::as_slice)
     }
 
     fn bound_scalar(&self, _: &Expr) -> Option<&[f64]> {

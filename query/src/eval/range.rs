@@ -15,7 +15,7 @@ use super::selector::{Reference, advance};
 use super::{Evaluator, Result, Sink, millis};
 use crate::error::QueryError;
 use crate::exec::{Limits, column_bytes};
-use crate::promql::ast::{Edges, Expr, ExprKind, Subquery, ValueType};
+use crate::promql::ast::{Edges, Expr, ExprKind, MatrixSelector, Subquery, ValueType};
 use crate::promql::functions::FunctionId;
 use crate::promql::functions::rate::{self, RateKind, float_rate, float_resets};
 use crate::promql::functions::window::{Answer, Call, Window};
@@ -139,6 +139,19 @@ struct Ranges {
 }
 
 impl Ranges {
+    fn of(matrix: &MatrixSelector, lookback: i64) -> Self {
+        let selector = &matrix.selector;
+        let reference = Reference::of(selector);
+        Self { reference, range: matrix.range.millis, edges: selector.edges, lookback }
+    }
+
+    /// All that is read for a grid.
+    fn all(&self, grid: &Grid) -> TimeRange {
+        let (first, _) = self.seen(self.at(grid.start));
+        let (_, last) = self.seen(self.at(grid.end()));
+        TimeRange::new(first.saturating_add(1), last)
+    }
+
     /// The range of an evaluation time: after the first up to the second.
     fn at(&self, evaluation: i64) -> (i64, i64) {
         let end = self.reference.time(evaluation);
@@ -355,6 +368,8 @@ impl Evaluator<'_> {
                     if from >= to && histogram_from >= histogram_to {
                         continue;
                     }
+                    let seen_samples = to.saturating_sub(from) + histogram_to.saturating_sub(histogram_from);
+                    self.budget.work(1 + seen_samples as u64)?;
                     let window = samples.cut(from..to, histogram_from..histogram_to, range, evaluation);
                     let mut at = [0.0; 2];
                     for (slot, column) in at.iter_mut().zip(&params) {
@@ -384,16 +399,9 @@ impl Evaluator<'_> {
             ExprKind::Matrix(matrix) => {
                 let selector = &matrix.selector;
                 check_edges(id, selector.edges)?;
-                let ranges = Ranges {
-                    reference: Reference::of(selector),
-                    range: matrix.range.millis,
-                    edges: selector.edges,
-                    lookback: self.lookback,
-                };
-                let (first, _) = ranges.seen(ranges.at(grid.start));
-                let (_, last) = ranges.seen(ranges.at(grid.end()));
+                let ranges = Ranges::of(matrix, self.lookback);
                 let per_step = !ranges.reference.is_fixed();
-                let seen = TimeRange::new(first.saturating_add(1), last);
+                let seen = ranges.all(&grid);
                 self.select(selector, seen, |mut columns| {
                     if !self.features.start_timestamps {
                         columns.start_times = &[];
@@ -462,6 +470,11 @@ pub(crate) fn subquery_grid(
     let grid = Grid::between(start, last, step);
     limits.check_grid(&grid)?;
     Ok(grid)
+}
+
+/// The times that a range selector reads on a grid.
+pub(crate) fn range_read(matrix: &MatrixSelector, grid: &Grid, lookback: i64) -> TimeRange {
+    Ranges::of(matrix, lookback).all(grid)
 }
 
 fn check_edges(id: FunctionId, edges: Edges) -> Result<()> {

@@ -138,6 +138,7 @@ impl Evaluator<'_> {
             // Numbers of samples at or before the reference time.
             let (mut floats, mut histograms) = (0, 0);
             for step in 0..grid.count {
+                self.budget.work(1)?;
                 let time = reference.time(grid.at(step));
                 floats += advance(&columns.times[floats..], time);
                 histograms += advance(&columns.histogram_times[histograms..], time);
@@ -210,6 +211,7 @@ impl Evaluator<'_> {
                 let time = reference.time(grid.at(step));
                 let window =
                     samples.window(time.saturating_sub(self.lookback), time.saturating_add(self.lookback));
+                self.budget.work(1)?;
                 self.budget
                     .charge_samples((window.times.len() + window.histogram_times.len()).min(2) as u64)?;
                 let metric = columns.labels.metric_name();

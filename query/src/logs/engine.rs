@@ -212,6 +212,9 @@ impl Sending {
 pub(crate) struct Asking<'a> {
     engine: &'a Engine,
     query: &'a LogQuery,
+    context: ReadContext,
+    /// Questions to the shards so far.
+    rounds: Cell<u32>,
     pub budget: Budget,
 }
 
@@ -219,8 +222,11 @@ impl<'a> Asking<'a> {
     pub fn new(engine: &'a Engine, query: &'a LogQuery) -> Self {
         let mut limits = engine.options().limits;
         limits.timeout = query.timeout.map_or(limits.timeout, |timeout| timeout.min(limits.timeout));
-        let budget = Budget::new(limits, query.cancel.clone()).within(Some(&engine.options().memory));
-        Self { engine, query, budget }
+        let context = engine.context(&query.tenant, &query.consistency, limits.timeout);
+        let account = Some(engine.options().accounts.of(context.query));
+        let control = Control { cancel: query.cancel.clone(), account, ..Control::default() };
+        let budget = Budget::new(limits, control).within(Some(&engine.options().memory));
+        Self { engine, query, context, rounds: Cell::new(0), budget }
     }
 
     /// A question, ready to be sent.
@@ -238,12 +244,11 @@ impl<'a> Asking<'a> {
             end_ns,
             body: Some(body),
         };
-        let context = ReadContext {
-            tenant: self.query.tenant.clone(),
-            consistency: self.query.consistency.clone(),
-            timeout,
-        };
-        Ok(Sending { context, fragment: encode(&self.query.tenant, FragmentBody::Logs(request)) })
+        let max_answer_bytes = self.budget.free_bytes();
+        let context = ReadContext { timeout, max_answer_bytes, ..self.context.clone() };
+        self.rounds.set(self.rounds.get() + 1);
+        let fragment = encode(&context, self.rounds.get(), FragmentBody::Logs(request));
+        Ok(Sending { context, fragment })
     }
 
     /// What shards answered, in shard order.

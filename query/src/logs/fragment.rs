@@ -23,7 +23,7 @@ use super::logql::fragment as logql;
 use super::patterns;
 use super::source::{LogCount, LogKinds, LogRead, LogSource};
 use crate::error::QueryError;
-use crate::exec::{Budget, CancelFlag, Limits};
+use crate::exec::{Budget, Control, Limits};
 use crate::source::{ShardSource, SourceError};
 use crate::value::Map;
 
@@ -50,7 +50,8 @@ pub(crate) fn run_log_fragment(
     tenant: &TenantId,
     request: LogRequest,
     limits: Limits,
-    cancel: CancelFlag,
+    control: Control,
+    round: u32,
 ) -> Result<FragmentAnswer> {
     if request.version > VERSION {
         let message =
@@ -67,7 +68,7 @@ pub(crate) fn run_log_fragment(
         timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
         ..limits
     };
-    let budget = Budget::new(limits, cancel).within(source.memory());
+    let budget = Budget::new(limits, control).within(source.memory()).in_round(round);
     let asked = Asked { source: logs, tenant, start_ns: request.start_ns, end_ns: request.end_ns, budget };
     let answer = match request.body {
         None => return Err(QueryError::Protocol("the request about logs has no body".to_owned())),
@@ -81,6 +82,7 @@ pub(crate) fn run_log_fragment(
         Some(LogBody::Volume(request)) => logql::volume(&asked, &request),
     }?;
     asked.budget.check()?;
+    asked.budget.settle();
     let stats = FragmentStats {
         samples: asked.budget.samples(),
         series: asked.budget.series(),

@@ -13,6 +13,7 @@ use query::{CancelFlag, Engine, QueryError};
 use sql::SqlError;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::active::{ActiveQueries, Asked, Notes};
 use crate::config::QuerySection;
@@ -100,13 +101,13 @@ pub struct Queries {
 /// Stops the query when its request goes away.
 struct StopOnDrop {
     cancel: CancelFlag,
-    task: tokio::task::AbortHandle,
+    gone: CancellationToken,
 }
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.cancel.cancel();
-        self.task.abort();
+        self.gone.cancel();
     }
 }
 
@@ -178,13 +179,16 @@ impl Queries {
         let notes = Arc::clone(&active.notes);
         notes.waited(begun.elapsed());
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        let mut task = self.runtime.spawn(async move {
+        let stop = StopOnDrop { cancel, gone: CancellationToken::new() };
+        let (runtime, gone) = (self.runtime.clone(), stop.gone.clone());
+        // A thread for each query: what one computes on its answers delays the others no more than the system does.
+        let mut task = self.runtime.spawn_blocking(move || {
             metrics.running.inc();
-            // Counted down and given back also when the task is aborted.
             let _counted = RunningGuard(metrics, place);
-            ask(engine, notes).await
+            // Dropped where it waits, it stops what it has asked of the shards.
+            let asked = ask(engine, notes);
+            runtime.block_on(async { gone.run_until_cancelled(asked).await })
         });
-        let stop = StopOnDrop { cancel, task: task.abort_handle() };
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(self.timeout + GRACE, &mut task) => outcome,
             () = active.kill.cancelled() => {
@@ -195,13 +199,14 @@ impl Queries {
         drop(stop);
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
         active.outcome = match &outcome {
-            Ok(Ok(Ok(_))) => "answered",
+            Ok(Ok(Some(Ok(_)))) => "answered",
             Ok(_) => "failed",
             Err(_) => "timed out",
         };
         match outcome {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(error.for_client()),
+            Ok(Ok(Some(Ok(answer)))) => Ok(answer),
+            Ok(Ok(Some(Err(error)))) => Err(error.for_client()),
+            Ok(Ok(None)) => Err(ApiError::new(ErrorKind::Canceled, "the query was stopped")),
             Ok(Err(error)) => {
                 tracing::error!(%error, "a query panicked");
                 Err(ApiError::new(ErrorKind::Internal, "internal error, see the node's log"))

@@ -5,6 +5,9 @@
 //! frame:                     length u32 | crc32c u32 | id u64 | kind u8 | body
 //! ```
 //!
+//! Version 2 adds the kind that gives a call up: its id is the request's, and the peer may drop the work. On a connection
+//! of version 1 it is not sent.
+//!
 //! All numbers are little endian. `length` counts the body. The checksum covers id, kind and body: TCP's own is too
 //! weak to keep a flipped bit out of a Raft log, and without TLS nothing else would notice. The answer to a greeting
 //! names the one version that both speak in both fields, or 0 when there is none. A frame that breaks a rule ends the
@@ -15,8 +18,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// First bytes of a connection.
 pub(super) const MAGIC: [u8; 8] = *b"PHAROSPR";
-/// The one protocol version there is.
-pub(super) const VERSION: u16 = 1;
+/// The newest protocol version.
+pub(super) const VERSION: u16 = 2;
+/// The oldest protocol version that this node still speaks.
+pub(super) const OLDEST_VERSION: u16 = 1;
+/// The first version that knows [`Kind::GiveUp`].
+pub(super) const GIVE_UP_VERSION: u16 = 2;
 /// Length of a greeting.
 pub(super) const GREETING_BYTES: usize = 16;
 /// Length of a frame's head.
@@ -35,6 +42,8 @@ pub(super) enum Kind {
     Pong,
     /// The request was not carried out: too much is in work, or the node does not serve yet. The body says which.
     Refused,
+    /// Nobody waits for the answer to the request of this id any more.
+    GiveUp,
 }
 
 impl Kind {
@@ -45,6 +54,7 @@ impl Kind {
             Self::Ping => 3,
             Self::Pong => 4,
             Self::Refused => 5,
+            Self::GiveUp => 6,
         }
     }
 
@@ -55,6 +65,7 @@ impl Kind {
             3 => Self::Ping,
             4 => Self::Pong,
             5 => Self::Refused,
+            6 => Self::GiveUp,
             _ => return None,
         })
     }
@@ -82,7 +93,8 @@ pub enum FrameError {
     Magic,
     /// No common version.
     #[error(
-        "the other side speaks versions {low} to {high} of the peer protocol, this node speaks {VERSION}"
+        "the other side speaks versions {low} to {high} of the peer protocol, this node speaks {OLDEST_VERSION} to \
+         {VERSION}"
     )]
     Version { low: u16, high: u16 },
     /// The length is beyond the limit.
@@ -113,6 +125,12 @@ impl Frame {
         head[4..8].copy_from_slice(&crc.to_le_bytes());
         head
     }
+}
+
+/// The newest version that both this node and one that speaks `low` to `high` speak.
+pub(super) fn common_version(low: u16, high: u16) -> Option<u16> {
+    let common = high.min(VERSION);
+    (common >= low.max(OLDEST_VERSION)).then_some(common)
 }
 
 /// Greeting of a side that speaks `low` to `high`.
@@ -225,11 +243,18 @@ mod tests {
     }
 
     fn samples() -> Vec<Frame> {
-        [(Kind::Request, 0), (Kind::Ping, 0), (Kind::Response, 3), (Kind::Refused, 70_000), (Kind::Pong, 1)]
-            .into_iter()
-            .enumerate()
-            .map(|(n, (kind, len))| Frame { kind, id: u64::MAX - n as u64, body: vec![n as u8; len].into() })
-            .collect()
+        [
+            (Kind::Request, 0),
+            (Kind::Ping, 0),
+            (Kind::Response, 3),
+            (Kind::Refused, 70_000),
+            (Kind::Pong, 1),
+            (Kind::GiveUp, 0),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (kind, len))| Frame { kind, id: u64::MAX - n as u64, body: vec![n as u8; len].into() })
+        .collect()
     }
 
     #[tokio::test]
@@ -263,6 +288,15 @@ mod tests {
         let mut stream = &bytes[..];
         assert!(matches!(reader.next(&mut stream, |_| ()).await, Err(FrameError::Closed)));
         assert!(reader.buffer.capacity() <= 4 << 20, "{}", reader.buffer.capacity());
+    }
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        assert_eq!(common_version(1, 1), Some(1));
+        assert_eq!(common_version(1, 2), Some(2));
+        assert_eq!(common_version(2, 7), Some(2));
+        assert_eq!(common_version(3, 7), None);
+        assert_eq!(common_version(0, 0), None);
     }
 
     #[tokio::test]

@@ -5,7 +5,8 @@
 //! from 50 ms to half a second: short, because a restarted peer is needed back in its Raft groups.
 //!
 //! When a connection ends, every call that waits on it fails as `Broken`: it may have been carried out. Calls that were
-//! still queued are kept for the next connection.
+//! still queued are kept for the next connection. A call whose caller stops waiting is given up: the peer is told at
+//! once, so that it works on nothing that nobody wants.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connection::{LastSeen, MAX_BATCH, write_frames};
-use super::frame::{self, Frame, FrameError, FrameReader, Kind, VERSION};
+use super::frame::{self, Frame, FrameError, FrameReader, GIVE_UP_VERSION, Kind, OLDEST_VERSION, VERSION};
 use super::tls::Stream;
 use super::{PeerOptions, PeerStats, Shared};
 
@@ -63,6 +64,21 @@ pub(super) struct Link {
     queue: mpsc::Sender<Call>,
     queued_bytes: Arc<AtomicUsize>,
     max_bytes: usize,
+    given_up: Arc<Notify>,
+}
+
+/// Wakes the task when a caller stops waiting for its answer.
+struct GiveUp<'a> {
+    given_up: &'a Notify,
+    is_answered: bool,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.given_up.notify_one();
+        }
+    }
 }
 
 impl Link {
@@ -74,8 +90,15 @@ impl Link {
             queue,
             queued_bytes: Arc::default(),
             max_bytes: shared.options.max_in_flight_bytes,
+            given_up: Arc::default(),
         };
-        let task = Task { addr: addr.into(), dial, shared: Arc::clone(&shared), rest: Duration::ZERO };
+        let task = Task {
+            addr: addr.into(),
+            dial,
+            shared: Arc::clone(&shared),
+            rest: Duration::ZERO,
+            given_up: Arc::clone(&link.given_up),
+        };
         let stop = shared.stop.clone();
         shared.io.spawn(async move {
             tokio::select! {
@@ -100,7 +123,11 @@ impl Link {
                 mpsc::error::TrySendError::Closed(_) => NetError::Closed,
             });
         }
-        match timeout(limit, answer).await {
+        // Dropped after the receiver, in every case.
+        let mut give_up = GiveUp { given_up: &self.given_up, is_answered: false };
+        let answer = timeout(limit, answer).await;
+        give_up.is_answered = answer.is_ok();
+        match answer {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(NetError::Closed),
             Err(_) => Err(NetError::Timeout { addr: self.addr.to_string(), timeout: limit }),
@@ -117,6 +144,7 @@ struct Task {
     dial: String,
     shared: Arc<Shared>,
     rest: Duration,
+    given_up: Arc<Notify>,
 }
 
 impl Task {
@@ -126,9 +154,9 @@ impl Task {
                 continue;
             }
             match self.connect().await {
-                Ok(stream) => {
+                Ok((stream, version)) => {
                     self.rest = Duration::ZERO;
-                    let end = self.converse(stream, first, &mut calls).await;
+                    let end = self.converse(stream, version, first, &mut calls).await;
                     self.stats().dropped_connections.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(peer = %self.addr, reason = %end, "connection to a peer ended");
                 }
@@ -166,7 +194,8 @@ impl Task {
         }
     }
 
-    async fn connect(&self) -> Result<Stream, FrameError> {
+    /// A connection, and the version that is spoken on it.
+    async fn connect(&self) -> Result<(Stream, u16), FrameError> {
         let attempt = async {
             let tcp = TcpStream::connect(&self.dial).await?;
             tcp.set_nodelay(true)?;
@@ -175,20 +204,26 @@ impl Task {
                 Some(tls) => tls.connect(&self.addr, tcp).await?,
                 None => Stream::Plain(tcp),
             };
-            stream.write_all(&frame::greeting(VERSION, VERSION)).await?;
+            stream.write_all(&frame::greeting(OLDEST_VERSION, VERSION)).await?;
             stream.flush().await?;
             let (low, high) = frame::read_greeting(&mut stream).await?;
-            if (low, high) != (VERSION, VERSION) {
-                return Err(FrameError::Version { low, high });
+            match frame::common_version(low, high) {
+                Some(version) if low == high => Ok((stream, version)),
+                _ => Err(FrameError::Version { low, high }),
             }
-            Ok(stream)
         };
         let limit = self.options().dead_after;
         timeout(limit, attempt).await.unwrap_or(Err(FrameError::Silent(limit)))
     }
 
     /// Sends calls and takes answers until the connection ends.
-    async fn converse(&self, stream: Stream, first: Call, calls: &mut mpsc::Receiver<Call>) -> FrameError {
+    async fn converse(
+        &self,
+        stream: Stream,
+        version: u16,
+        first: Call,
+        calls: &mut mpsc::Receiver<Call>,
+    ) -> FrameError {
         let (mut input, mut output) = tokio::io::split(stream);
         let waiting = Waiting::default();
         let seen = LastSeen::now();
@@ -212,7 +247,7 @@ impl Task {
                         reason: String::from_utf8_lossy(&frame.body).into_owned(),
                     }),
                     Kind::Pong => continue,
-                    Kind::Request | Kind::Ping => return FrameError::Kind { code: 0 },
+                    Kind::Request | Kind::Ping | Kind::GiveUp => return FrameError::Kind { code: 0 },
                 };
                 waiting.answer(frame.id, answer);
             }
@@ -249,8 +284,14 @@ impl Task {
                         return FrameError::Stopping;
                     },
                     () = ping.notified() => {
-                        waiting.sweep();
                         frames.push(Frame { kind: Kind::Ping, id: 0, body: Bytes::new() });
+                    }
+                    () = self.given_up.notified() => {
+                        let left = waiting.sweep();
+                        if version >= GIVE_UP_VERSION {
+                            let give_up = |id| Frame { kind: Kind::GiveUp, id, body: Bytes::new() };
+                            frames.extend(left.into_iter().map(give_up));
+                        }
                     }
                 }
             }
@@ -288,9 +329,9 @@ impl Waiting {
         }
     }
 
-    /// Forgets calls whose caller gave up.
-    fn sweep(&self) {
-        self.with(|map| map.retain(|_, reply| !reply.is_closed()));
+    /// Forgets calls whose caller gave up, and tells which.
+    fn sweep(&self) -> Vec<u64> {
+        self.with(|map| map.extract_if(|_, reply| reply.is_closed()).map(|(id, _)| id).collect())
     }
 
     fn fail(&self, error: impl Fn() -> NetError) {

@@ -3,20 +3,25 @@
 //! Requests of one peer are bounded in number and in bytes (their answers included, until written). Above the bound a
 //! request is refused at once; the reader never stops reading, because then pings would stay unanswered and overload
 //! would look like death.
+//!
+//! What its caller has given up, and what a caller asked for whose connection ended, is dropped where the handler says
+//! that it may be.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Shared;
 use super::connection::{LastSeen, MAX_BATCH, write_frames};
-use super::frame::{self, Frame, FrameError, FrameReader, Kind, VERSION};
+use super::frame::{self, Frame, FrameError, FrameReader, Kind};
 use super::tls::Stream;
 
 /// Requests of one peer in work at once.
@@ -71,10 +76,48 @@ async fn welcome(shared: &Shared, tcp: TcpStream) -> Result<Stream, FrameError> 
         None => Stream::Plain(tcp),
     };
     let (low, high) = frame::read_greeting(&mut stream).await?;
-    let common = if (low..=high).contains(&VERSION) { VERSION } else { 0 };
-    stream.write_all(&frame::greeting(common, common)).await?;
+    let common = frame::common_version(low, high);
+    let answer = common.unwrap_or_default();
+    stream.write_all(&frame::greeting(answer, answer)).await?;
     stream.flush().await?;
-    if common == 0 { Err(FrameError::Version { low, high }) } else { Ok(stream) }
+    if common.is_none() { Err(FrameError::Version { low, high }) } else { Ok(stream) }
+}
+
+/// Bytes of a request in work; given back when it ends, however that comes about.
+struct Held {
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Requests in work that may be dropped, by their ids. All are when the connection ends.
+#[derive(Clone, Default)]
+struct Droppable(Arc<Mutex<HashMap<u64, AbortHandle>>>);
+
+impl Droppable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drop_one(&self, id: u64) {
+        if let Some(task) = self.lock().remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+/// Drops everything when the connection ends.
+struct DropAll(Droppable);
+
+impl Drop for DropAll {
+    fn drop(&mut self) {
+        self.0.lock().drain().for_each(|(_, task)| task.abort());
+    }
 }
 
 /// An answer on its way out, and the bytes it holds in the peer's budget.
@@ -94,6 +137,7 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> FrameError {
     let seen = LastSeen::now();
     let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
     let held = Arc::new(AtomicUsize::new(0));
+    let all = DropAll(Droppable::default());
     // Every request in work sends one answer, so that with the pongs the queue is never full.
     let (answers, mut queue) = mpsc::channel::<Outgoing>(MAX_REQUESTS * 2);
 
@@ -110,7 +154,11 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> FrameError {
             };
             let answer = match frame.kind {
                 Kind::Ping => Some(Frame { kind: Kind::Pong, id: frame.id, body: Bytes::new() }),
-                Kind::Request => start(shared, frame, &requests, &held, &answers),
+                Kind::Request => start(shared, frame, &requests, &held, &all.0, &answers),
+                Kind::GiveUp => {
+                    all.0.drop_one(frame.id);
+                    None
+                }
                 _ => return FrameError::Kind { code: 0 },
             };
             if let Some(frame) = answer {
@@ -156,6 +204,7 @@ fn start(
     frame: Frame,
     requests: &Arc<Semaphore>,
     held: &Arc<AtomicUsize>,
+    droppable: &Droppable,
     answers: &mpsc::Sender<Outgoing>,
 ) -> Option<Frame> {
     let refuse = |reason: &'static str| {
@@ -168,20 +217,31 @@ fn start(
     let Ok(slot) = Arc::clone(requests).try_acquire_owned() else {
         return refuse("too many requests are in work");
     };
-    let request_bytes = frame.body.len();
-    if held.fetch_add(request_bytes, Ordering::Relaxed) > shared.options.max_in_flight_bytes {
-        held.fetch_sub(request_bytes, Ordering::Relaxed);
+    let bytes = frame.body.len();
+    let before = held.fetch_add(bytes, Ordering::Relaxed);
+    let request = Held { bytes, total: Arc::clone(held) };
+    if before > shared.options.max_in_flight_bytes {
         return refuse("too many bytes are in work");
     }
     let (id, answers, held) = (frame.id, answers.clone(), Arc::clone(held));
-    shared.io.spawn(async move {
+    let may_be_dropped = handler.may_be_dropped(&frame.body);
+    // Locked over the start: the task takes its entry out at its end, which must not come before it is in.
+    let mut running = droppable.lock();
+    let entry = may_be_dropped.then(|| droppable.clone());
+    let task = shared.io.spawn(async move {
         let body = handler.handle(frame.body).await;
-        held.fetch_add(body.len(), Ordering::Relaxed);
-        held.fetch_sub(request_bytes, Ordering::Relaxed);
+        if let Some(droppable) = entry {
+            droppable.lock().remove(&id);
+        }
         let held_bytes = body.len();
+        held.fetch_add(held_bytes, Ordering::Relaxed);
+        drop(request);
         // A closed queue is a caller that left.
         let _ = answers.send(Outgoing { frame: Frame { kind: Kind::Response, id, body }, held_bytes }).await;
         drop(slot);
     });
+    if may_be_dropped {
+        running.insert(id, task.abort_handle());
+    }
     None
 }

@@ -90,6 +90,71 @@ async fn a_slow_request_does_not_hold_up_the_next() {
     slow.await.unwrap().unwrap();
 }
 
+/// Works until it is dropped, and tells of the beginning and the end.
+struct Endless(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+struct TellsOfItsEnd(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+impl Drop for TellsOfItsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.send("ended");
+    }
+}
+
+impl PeerHandler for Endless {
+    fn handle(&self, request: Bytes) -> BoxFuture<'static, Bytes> {
+        let tell = self.0.clone();
+        async move {
+            tell.send("begun").expect("the test listens");
+            let _end = TellsOfItsEnd(tell);
+            if request.starts_with(b"short") {
+                return request;
+            }
+            std::future::pending().await
+        }
+        .boxed()
+    }
+
+    fn may_be_dropped(&self, request: &Bytes) -> bool {
+        !request.starts_with(b"keep")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_any_more_ends_at_the_peer() {
+    let (server, client) = (net(options()).await, net(options()).await);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    server.serve(Arc::new(Endless(tell)));
+    let to = at(server.local_addr());
+    let call = |body: &'static [u8]| {
+        let (client, to) = (client.clone(), to.clone());
+        tokio::spawn(async move { client.call(&to, Bytes::from_static(body), LONG).await })
+    };
+    // Dropped by its caller.
+    let dropped = call(b"work");
+    assert_eq!(told.recv().await, Some("begun"));
+    dropped.abort();
+    assert_eq!(told.recv().await, Some("ended"));
+    // Out of time.
+    let late = client.call(&to, Bytes::from_static(b"work"), Duration::from_millis(20)).await;
+    assert!(matches!(late, Err(NetError::Timeout { .. })));
+    assert_eq!((told.recv().await, told.recv().await), (Some("begun"), Some("ended")));
+    // What was answered is not missed, and what may not be dropped goes on.
+    assert_eq!(call(b"short").await.unwrap().unwrap(), Bytes::from_static(b"short"));
+    assert_eq!((told.recv().await, told.recv().await), (Some("begun"), Some("ended")));
+    let kept = call(b"keep");
+    assert_eq!(told.recv().await, Some("begun"));
+    kept.abort();
+    let _ = kept.await;
+    // The caller's whole node goes: what it had asked for ends.
+    let orphan = call(b"work");
+    assert_eq!(told.recv().await, Some("begun"));
+    client.close();
+    assert_eq!(told.recv().await, Some("ended"));
+    assert!(orphan.await.unwrap().is_err());
+    assert!(told.try_recv().is_err(), "what may not be dropped has not ended");
+}
+
 #[tokio::test]
 async fn a_call_ends_at_its_timeout_and_its_late_answer_harms_nobody() {
     let (server, gate) = echo(options()).await;

@@ -7,7 +7,6 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -37,7 +36,7 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
-    max_waiting: AtomicUsize,
+    max_waiting: usize,
 }
 
 impl Shared {
@@ -77,7 +76,6 @@ impl Pool {
 
     /// Starts threads with a queue of at most `max_waiting` closures.
     pub fn bounded(name: &str, threads: usize, max_waiting: usize) -> Self {
-        let max_waiting = AtomicUsize::new(max_waiting);
         let shared =
             Arc::new(Shared { queue: Mutex::new(Queue::default()), ready: Condvar::new(), max_waiting });
         for index in 0..threads.max(1) {
@@ -108,18 +106,13 @@ impl Pool {
             if queue.closed {
                 return Err(PoolError::Closed);
             }
-            if queue.jobs.len() >= self.owner.0.max_waiting.load(Ordering::Relaxed) {
+            if queue.jobs.len() >= self.owner.0.max_waiting {
                 return Err(PoolError::Full);
             }
             queue.jobs.push_back(Box::new(job));
         }
         self.owner.0.ready.notify_one();
         result.await.unwrap_or(Err(PoolError::Closed))
-    }
-
-    /// Bounds the queue anew. What waits already stays.
-    pub fn set_max_waiting(&self, max_waiting: usize) {
-        self.owner.0.max_waiting.store(max_waiting, Ordering::Relaxed);
     }
 
     /// Number of closures that wait for a thread.
@@ -195,12 +188,8 @@ mod tests {
         let mut waiting = Box::pin(pool.run(|| 1));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         assert_eq!(pool.run(|| 2).await, Err(PoolError::Full));
-        pool.set_max_waiting(2);
-        let mut third = Box::pin(pool.run(|| 3));
-        assert!(futures_util::poll!(&mut third).is_pending());
-        assert_eq!(pool.run(|| 4).await, Err(PoolError::Full));
         release.send(()).unwrap();
         holder.await.unwrap().unwrap();
-        assert_eq!((waiting.await, third.await), (Ok(1), Ok(3)));
+        assert_eq!(waiting.await, Ok(1));
     }
 }

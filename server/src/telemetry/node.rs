@@ -111,10 +111,29 @@ fn queues(metrics: &Metrics, env: &TokioEnv, fragments: &Arc<Fragments>, ingest:
         metrics.registry(),
         IntGaugeVec::new(Opts::new("pharos_step_queue_length", help), &["pool"]),
     );
+    let running = registered(
+        metrics.registry(),
+        IntGauge::new(
+            "pharos_query_fragments_running",
+            "Fragments of queries that have begun on this node and not ended.",
+        ),
+    );
+    let passes = registered(
+        metrics.registry(),
+        IntCounter::new(
+            "pharos_query_passes_total",
+            "How often a fragment of a query let those of another pass on this node.",
+        ),
+    );
     let pools = env.pools().clone();
     let (fragments, ingest) = (Arc::downgrade(fragments), Arc::downgrade(ingest));
     metrics.add_source(move || {
-        let scan = fragments.upgrade().map_or(0, |fragments| fragments.waiting());
+        let fragments = fragments.upgrade();
+        if let Some(fragments) = &fragments {
+            running.set(i64::try_from(fragments.begun()).unwrap_or(i64::MAX));
+            passes.inc_by(fragments.passes().saturating_sub(passes.get()));
+        }
+        let scan = fragments.map_or(0, |fragments| fragments.waiting());
         let requests = ingest.upgrade().map_or(0, |ingest| ingest.waiting());
         for (pool, waiting) in pools.waiting().into_iter().chain([("scan", scan), ("ingest", requests)]) {
             length.with_label_values(&[pool]).set(i64::try_from(waiting).unwrap_or(i64::MAX));

@@ -92,6 +92,17 @@ impl ShardSource for ShardView {
         }
     }
 
+    fn least_samples(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        enough: u64,
+    ) -> Result<u64, SourceError> {
+        let least = self.snapshot.least_samples(tenant, matchers, range.start, range.end, enough);
+        least.map_err(|error| self.failed(&error))
+    }
+
     fn series(
         &self,
         tenant: &TenantId,

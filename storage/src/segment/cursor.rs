@@ -192,6 +192,20 @@ impl SegmentCursor {
         self.located(series, read)
     }
 
+    /// Number of a series' float samples from `start_ms` to `end_ms`, both included, without decoding them.
+    pub fn count_floats(&mut self, series: u32, start_ms: i64, end_ms: i64) -> Result<u64, SegmentError> {
+        let counted = self.read_count(series, start_ms, end_ms);
+        self.located(series, counted)
+    }
+
+    fn read_count(&mut self, series: u32, start_ms: i64, end_ms: i64) -> Located<Option<u64>> {
+        let inner = self.reader.inner();
+        let Some(row) = inner.floats.seek(&inner.file, series, &mut self.floats)? else { return Ok(None) };
+        let Some(number) = self.floats.reference(row).checked_sub(1) else { return Ok(Some(0)) };
+        let vector = self.vector(number)?;
+        Ok(Some(find_range(&vector, start_ms, end_ms).map_or(0, |range| range.len() as u64)))
+    }
+
     fn read_floats(
         &mut self,
         series: u32,

@@ -194,3 +194,43 @@ fn series_of_one_segment_share_their_timestamps() {
     assert_eq!(vectors.len(), 2);
     assert!(Arc::ptr_eq(&vectors[0], &vectors[1]));
 }
+
+#[test]
+fn samples_are_counted_without_reading_them_and_never_too_many() {
+    let mut replica = Replica::new();
+    let day = crate::manifest::PARTITION_MS;
+    let samples: Vec<(&str, i64, f64)> =
+        (0..50).flat_map(|i| [("a", i * 1000, i as f64), ("b", day + i * 1000, i as f64)]).collect();
+    let least = |replica: &Replica, matchers: &[Matcher], range: (i64, i64), enough| {
+        replica
+            .store
+            .snapshot()
+            .least_samples(&tenant(), matchers, range.0, range.1, enough)
+            .expect("readable segments")
+    };
+    let all = (0, 2 * day);
+    let quiet = FlushPolicy { max_age_ms: i64::MAX, merge_factor: usize::MAX, ..FlushPolicy::default() };
+    replica.write(&samples);
+    assert_eq!(least(&replica, &[], all, 1), 0, "memtables are not counted");
+    for _ in 0..2 {
+        replica.begin_flush(false);
+        replica.settle_with(&quiet);
+        // The same again, which the next round flushes.
+        replica.write(&samples);
+    }
+    assert!(replica.store.stats().segments > 2, "the samples lie in several segments each");
+    assert_eq!(least(&replica, &[], all, 100), 100);
+    assert_eq!(least(&replica, &[], all, 1000), 0, "there can not be so many");
+    assert_eq!(least(&replica, &[Matcher::equal("s", "b")], all, 60), 50);
+    assert_eq!(least(&replica, &[], (10_000, 19_999), 100), 10);
+    assert!((20..=100).contains(&least(&replica, &[], all, 20)), "counting ends when enough are found");
+    assert_eq!(replica.read().values().map(Vec::len).sum::<usize>(), 100);
+    // What a delete hides is not certain to be there.
+    replica.apply(CommandBody::DeleteSeries {
+        tenant: tenant(),
+        matchers: vec![Matcher::equal("s", "a")],
+        start_ms: 0,
+        end_ms: day - 1,
+    });
+    assert_eq!(least(&replica, &[], all, 60), 50);
+}
