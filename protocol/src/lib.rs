@@ -16,6 +16,7 @@ pub mod commit_token;
 pub mod encoding;
 pub mod error;
 pub mod histogram;
+pub mod histogram_chunk;
 pub mod ids;
 pub mod influx;
 pub mod labels;

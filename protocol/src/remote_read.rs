@@ -12,6 +12,7 @@
 use prost::Message;
 
 use crate::histogram::{CounterResetHint, Histogram, Span};
+use crate::histogram_chunk;
 use crate::labels::Labels;
 use crate::matcher::{MatchOp, Matcher, MatcherError};
 use crate::varint::write_u64;
@@ -262,7 +263,7 @@ pub struct Chunk {
     /// Time of the last sample.
     #[prost(int64, tag = "2")]
     pub max_time_ms: i64,
-    /// 1: XOR.
+    /// 1: XOR, 3: histograms with float counts.
     #[prost(int32, tag = "3")]
     pub r#type: i32,
     /// The chunk.
@@ -272,24 +273,41 @@ pub struct Chunk {
 
 /// Number of the XOR encoding.
 pub const XOR: i32 = 1;
+/// Number of the encoding of histograms with float counts.
+pub const FLOAT_HISTOGRAM: i32 = 3;
 
 /// Labels as messages.
 pub fn label_messages(labels: &Labels) -> Vec<Label> {
     labels.iter().map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() }).collect()
 }
 
-/// A series' floats as a message of XOR chunks.
-pub fn chunked_series(labels: &Labels, samples: &[(i64, f64)]) -> ChunkedSeries {
-    let chunk = |samples: &[(i64, f64)]| Chunk {
-        min_time_ms: samples.first().map_or(0, |(time, _)| *time),
-        max_time_ms: samples.last().map_or(0, |(time, _)| *time),
-        r#type: XOR,
-        data: xor_chunk::encode(samples),
+/// The next chunk of a series' samples, which it takes off: floats up to the next histogram, or histograms up to the next
+/// float, as many as a chunk takes. `None` when there are no more.
+pub fn next_chunk<H: AsRef<Histogram>>(
+    floats: &mut &[(i64, f64)],
+    histograms: &mut &[(i64, H)],
+) -> Option<Chunk> {
+    let (float, histogram) =
+        (floats.first().map(|(time, _)| *time), histograms.first().map(|(time, _)| *time));
+    let (r#type, data, min_time_ms, max_time_ms) = match (float, histogram) {
+        (None, None) => return None,
+        (Some(first), until) if until.is_none_or(|until| first < until) => {
+            let most = floats.len().min(xor_chunk::MAX_SAMPLES);
+            let count = floats[..most].partition_point(|(time, _)| until.is_none_or(|until| *time < until));
+            let (taken, rest) = floats.split_at(count);
+            *floats = rest;
+            (XOR, xor_chunk::encode(taken), first, taken[count - 1].0)
+        }
+        (until, _) => {
+            let until = until.unwrap_or(i64::MAX);
+            let before = histograms.partition_point(|(time, _)| *time < until).max(1);
+            let (data, count) = histogram_chunk::encode(&histograms[..before]);
+            let (taken, rest) = histograms.split_at(count);
+            *histograms = rest;
+            (FLOAT_HISTOGRAM, data, taken[0].0, taken[count - 1].0)
+        }
     };
-    ChunkedSeries {
-        labels: label_messages(labels),
-        chunks: samples.chunks(xor_chunk::MAX_SAMPLES).map(chunk).collect(),
-    }
+    Some(Chunk { min_time_ms, max_time_ms, r#type, data })
 }
 
 /// A body in snappy's block format; an error says that it is too long for that (4 GiB).

@@ -23,14 +23,15 @@ pub const MAX_SAMPLES: usize = 120;
 
 /// Bits, written from the highest down.
 #[derive(Default)]
-struct BitWriter {
-    bytes: Vec<u8>,
+pub(crate) struct BitWriter {
+    /// What is written so far.
+    pub bytes: Vec<u8>,
     /// Bits that are free in the last byte.
     free: u32,
 }
 
 impl BitWriter {
-    fn bits(&mut self, value: u64, count: u32) {
+    pub fn bits(&mut self, value: u64, count: u32) {
         for at in (0..count).rev() {
             if self.free == 0 {
                 self.bytes.push(0);
@@ -98,7 +99,12 @@ pub fn encode(samples: &[(i64, f64)]) -> Vec<u8> {
     out.bytes
 }
 
-fn write_value(out: &mut BitWriter, changed: u64, window: Option<(u32, u32)>) -> Option<(u32, u32)> {
+/// Writes how a value differs from the one before; gives the window for the next.
+pub(crate) fn write_value(
+    out: &mut BitWriter,
+    changed: u64,
+    window: Option<(u32, u32)>,
+) -> Option<(u32, u32)> {
     if changed == 0 {
         out.bits(0, 1);
         return window;

@@ -1,7 +1,7 @@
 //! `POST /api/v1/read`: Prometheus remote read, as samples or as a stream of XOR chunks.
 //!
-//! The client's list of response types decides, best first. Chunks are for floats: where a native histogram is among
-//! the series, a client that takes samples too gets samples, and one that does not is told so.
+//! The client's list of response types decides, best first. Native histograms travel as chunks of histograms with float
+//! counts, which every reader of histogram chunks takes. Bodies are taken apart on the threads of queries.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use prost::Message;
 use protocol::error::ErrorKind;
-use protocol::labels::Labels;
+use protocol::matcher::Matcher;
 use protocol::remote_read::{
     ChunkedReadResponse, ChunkedSeries, HistogramMessage, ReadRequest, ReadResponse, ReadResult,
-    ResponseType, Sample, TimeSeries, chunked_series, compress, frame, label_messages,
+    ResponseType, Sample, TimeSeries, compress, frame, label_messages, next_chunk,
 };
 use protocol::remote_write::{Limits, decompress};
 use query::engine::ListRequest;
@@ -54,27 +54,19 @@ pub async fn read(
     let http = &app.config.http;
     let limits = Limits { max_body_bytes: http.max_form_body.as_usize(), ..Limits::default() };
     let compressed = body::collect(body, limits.max_body_bytes, http.body_timeout.0).await?;
-    let raw = decompress(&compressed, &limits).map_err(|error| ApiError::bad_data(error.to_string()))?;
-    let request = ReadRequest::decode(raw.as_slice())
-        .map_err(|error| ApiError::bad_data(format!("the body is no read request: {error}")))?;
-    let mut lists = Vec::new();
-    for query in &request.queries {
-        let matchers = query.compiled().map_err(|error| ApiError::bad_data(error.to_string()))?;
-        lists.push(ListRequest {
-            selectors: vec![matchers],
-            range: TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms),
-            consistency: freshness.0.clone(),
-            timeout: app.config.query.timeout.0,
-            ..ListRequest::all(auth.tenant.clone())
-        });
-    }
-    let accepted = request.accepted_response_types;
-    let text =
-        lists.iter().map(|list| super::prometheus::selectors_text(&list.selectors)).collect::<Vec<_>>();
-    let asked = Asked::list(&auth.tenant, "remote read", text.join(", "));
-    let encoded = app
-        .backend()?
-        .queries
+    let queries = &app.backend()?.queries;
+    let request = queries.on_own_thread(move || parse(&compressed, &limits)).await??;
+    let list = |(matchers, range): (Vec<Matcher>, TimeRange)| ListRequest {
+        selectors: vec![matchers],
+        range,
+        consistency: freshness.0.clone(),
+        timeout: app.config.query.timeout.0,
+        ..ListRequest::all(auth.tenant.clone())
+    };
+    let Parsed { lists, text, accepted } = request;
+    let lists: Vec<ListRequest> = lists.into_iter().map(list).collect();
+    let asked = Asked::list(&auth.tenant, "remote read", text);
+    let encoded = queries
         .run(asked, CancelFlag::default(), move |engine, notes| async move {
             let mut results = Vec::with_capacity(lists.len());
             for list in &lists {
@@ -103,8 +95,31 @@ pub async fn read(
     })
 }
 
+/// A request, taken apart.
+struct Parsed {
+    lists: Vec<(Vec<Matcher>, TimeRange)>,
+    /// The selectors, for the list of running queries.
+    text: String,
+    accepted: Vec<i32>,
+}
+
+fn parse(compressed: &[u8], limits: &Limits) -> Result<Parsed, ApiError> {
+    let raw = decompress(compressed, limits).map_err(|error| ApiError::bad_data(error.to_string()))?;
+    let request = ReadRequest::decode(raw.as_slice())
+        .map_err(|error| ApiError::bad_data(format!("the body is no read request: {error}")))?;
+    let mut lists = Vec::new();
+    for query in &request.queries {
+        let matchers = query.compiled().map_err(|error| ApiError::bad_data(error.to_string()))?;
+        lists.push((matchers, TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms)));
+    }
+    let texts: Vec<String> = lists
+        .iter()
+        .map(|(matchers, _)| super::prometheus::selectors_text(std::slice::from_ref(matchers)))
+        .collect();
+    Ok(Parsed { lists, text: texts.join(", "), accepted: request.accepted_response_types })
+}
+
 fn encode(results: &[Vec<MatrixSeries>], accepted: &[i32]) -> Result<Encoded, QueryError> {
-    let takes = |kind: ResponseType| accepted.contains(&(kind as i32));
     let known = accepted.iter().find_map(|kind| ResponseType::try_from(*kind).ok());
     let kind = match (known, accepted.is_empty()) {
         (Some(kind), _) => kind,
@@ -114,27 +129,16 @@ fn encode(results: &[Vec<MatrixSeries>], accepted: &[i32]) -> Result<Encoded, Qu
             return Err(QueryError::BadParameter(message));
         }
     };
-    let has_histograms = results.iter().flatten().any(|series| !series.histograms.is_empty());
-    match kind {
-        ResponseType::StreamedXorChunks if !has_histograms => Ok(Encoded::Frames(frames(results))),
-        ResponseType::StreamedXorChunks if !takes(ResponseType::Samples) => {
-            let message = "native histograms are among the series; they are answered as SAMPLES only";
-            Err(QueryError::BadParameter(message.to_owned()))
-        }
-        _ => {
-            let results = results
-                .iter()
-                .map(|series| ReadResult { timeseries: series.iter().map(time_series).collect() });
-            let raw = ReadResponse { results: results.collect() }.encode_to_vec();
-            let compressed = compress(&raw).map_err(|error| {
-                QueryError::Source(query::source::SourceError::new(
-                    ErrorKind::LimitExceeded,
-                    error.to_string(),
-                ))
-            })?;
-            Ok(Encoded::Samples(compressed))
-        }
+    if kind == ResponseType::StreamedXorChunks {
+        return Ok(Encoded::Frames(frames(results)));
     }
+    let results =
+        results.iter().map(|series| ReadResult { timeseries: series.iter().map(time_series).collect() });
+    let raw = ReadResponse { results: results.collect() }.encode_to_vec();
+    let compressed = compress(&raw).map_err(|error| {
+        QueryError::Source(query::source::SourceError::new(ErrorKind::LimitExceeded, error.to_string()))
+    })?;
+    Ok(Encoded::Samples(compressed))
 }
 
 fn time_series(series: &MatrixSeries) -> TimeSeries {
@@ -147,9 +151,6 @@ fn time_series(series: &MatrixSeries) -> TimeSeries {
 
 /// Frames of about [`FRAME_BYTES`]; a long series goes on in the next.
 fn frames(results: &[Vec<MatrixSeries>]) -> Vec<Bytes> {
-    /// Samples of one message: chunks of them stay far below a frame.
-    const PIECE: usize = 240 * protocol::xor_chunk::MAX_SAMPLES;
-    let empty = Labels::empty();
     let mut out = Vec::new();
     for (query_index, series) in results.iter().enumerate() {
         let mut message = ChunkedReadResponse { query_index: query_index as i64, ..Default::default() };
@@ -161,15 +162,22 @@ fn frames(results: &[Vec<MatrixSeries>]) -> Vec<Bytes> {
             }
         };
         for series in series {
-            let labels = series.labels.as_ref().unwrap_or(&empty);
-            for piece in series.floats.chunks(PIECE) {
-                let piece: ChunkedSeries = chunked_series(labels, piece);
-                bytes += piece.encoded_len();
-                message.chunked_series.push(piece);
+            let labels = series.labels.as_ref().map(label_messages).unwrap_or_default();
+            let part = || ChunkedSeries { labels: labels.clone(), chunks: Vec::new() };
+            let (mut floats, mut histograms) = (&series.floats[..], &series.histograms[..]);
+            let mut open = part();
+            while let Some(chunk) = next_chunk(&mut floats, &mut histograms) {
+                bytes += chunk.encoded_len();
+                open.chunks.push(chunk);
                 if bytes >= FRAME_BYTES {
+                    message.chunked_series.push(std::mem::replace(&mut open, part()));
                     send(&mut message);
                     bytes = 0;
                 }
+            }
+            if !open.chunks.is_empty() {
+                bytes += open.labels.iter().map(Message::encoded_len).sum::<usize>();
+                message.chunked_series.push(open);
             }
         }
         send(&mut message);
@@ -180,6 +188,8 @@ fn frames(results: &[Vec<MatrixSeries>]) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use protocol::histogram::Histogram;
+    use protocol::labels::Labels;
+    use protocol::remote_read::{FLOAT_HISTOGRAM, XOR};
 
     use super::*;
 
@@ -203,8 +213,33 @@ mod tests {
         assert!(is_stream(&floats, &[1]).unwrap());
         assert!(is_stream(&floats, &[7, 1, 0]).unwrap());
         assert!(is_stream(&floats, &[7]).is_err());
-        assert!(!is_stream(&mixed, &[1, 0]).unwrap());
-        assert!(is_stream(&mixed, &[1]).unwrap_err().to_string().contains("SAMPLES"));
+        assert!(is_stream(&mixed, &[1, 0]).unwrap());
+        assert!(!is_stream(&mixed, &[0, 1]).unwrap());
+    }
+
+    #[test]
+    fn floats_and_histograms_take_turns() {
+        let mut mixed = series("a", 10, false);
+        let histogram = Arc::new(Histogram { count: 1.0, ..Histogram::default() });
+        mixed.histograms = [2500, 2700, 8999, 20_000].map(|time| (time, Arc::clone(&histogram))).to_vec();
+        let frames = frames(&[vec![mixed]]);
+        let mut rest = &frames[0][..];
+        protocol::varint::read_u64(&mut rest).unwrap();
+        let message = ChunkedReadResponse::decode(&rest[4..]).unwrap();
+        let chunks: Vec<(i32, i64, i64)> = message.chunked_series[0]
+            .chunks
+            .iter()
+            .map(|chunk| (chunk.r#type, chunk.min_time_ms, chunk.max_time_ms))
+            .collect();
+        let expected = [
+            (XOR, 0, 2000),
+            (FLOAT_HISTOGRAM, 2500, 2700),
+            (XOR, 3000, 8000),
+            (FLOAT_HISTOGRAM, 8999, 8999),
+            (XOR, 9000, 9000),
+            (FLOAT_HISTOGRAM, 20_000, 20_000),
+        ];
+        assert_eq!(chunks, expected);
     }
 
     #[test]
