@@ -39,9 +39,9 @@ pages: ui build ## Checks and tests the web UI, in a real browser too
 	.ci/ui test
 	PHAROS_BIN=$(PHAROS) .ci/ui browser
 
-# Real Prometheus and node_exporter, against which answers are compared. Installed where that is possible; where it is
+# Real Prometheus, node_exporter and vmalert, against which answers are compared. Installed where that is possible; where it is
 # not, the tests that need them say so, and in CI fail.
-peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter)
+peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter, victoria-metrics)
 	@.ci/peers
 
 docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew

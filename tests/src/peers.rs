@@ -1,4 +1,4 @@
-//! Real peers from the distribution: Prometheus and node_exporter.
+//! Real peers from the distribution: Prometheus, node_exporter and vmalert.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,9 @@ pub fn installed(programs: &[&str]) -> bool {
         return true;
     }
     assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed in CI");
-    eprintln!("skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter)");
+    eprintln!(
+        "skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter victoria-metrics)"
+    );
     false
 }
 
@@ -136,4 +138,21 @@ pub fn remote_reader(dir: &Path, remote_read: &str) -> Peer {
         .arg(format!("--storage.tsdb.path={}", dir.join("reader").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"));
     Peer::spawn(command, port, &dir.join("reader.log"))
+}
+
+/// Starts a vmalert that evaluates a rule file against `datasource` every second, writes results to `remote_write` and
+/// sends alerts to `notifier`.
+pub fn vmalert(dir: &Path, rules: &Path, datasource: &str, remote_write: &str, notifier: &str) -> Peer {
+    let port = free_port().expect("loopback has free ports");
+    let mut command = Command::new("vmalert");
+    command
+        .arg(format!("-rule={}", rules.display()))
+        .arg(format!("-datasource.url={datasource}"))
+        .arg(format!("-remoteWrite.url={remote_write}"))
+        .arg(format!("-remoteRead.url={datasource}"))
+        .arg(format!("-notifier.url={notifier}"))
+        .arg("-evaluationInterval=1s")
+        .arg("-remoteWrite.flushInterval=1s")
+        .arg(format!("-httpListenAddr=127.0.0.1:{port}"));
+    Peer::spawn(command, port, &dir.join("vmalert.log"))
 }
