@@ -11,6 +11,7 @@ pub mod keys;
 pub mod load;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -36,6 +37,14 @@ pub struct Config {
     pub otlp: OtlpSection,
     pub query: QuerySection,
     pub telemetry: TelemetrySection,
+    pub tenants: BTreeMap<String, TenantSection>,
+}
+
+/// What is different for one tenant, by its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantSection {
+    pub features: Vec<String>,
 }
 
 /// This node.
@@ -287,6 +296,7 @@ pub struct QuerySection {
     pub max_samples: u64,
     pub max_points_per_series: u32,
     pub max_memory: ByteSize,
+    pub result_cache: ByteSize,
     pub max_rows: u64,
     pub max_spill: ByteSize,
     pub max_concurrent: u32,
@@ -303,6 +313,7 @@ impl Default for QuerySection {
             max_samples: 50_000_000,
             max_points_per_series: 11_000,
             max_memory: ByteSize::mib(512),
+            result_cache: ByteSize::mib(64),
             max_rows: 50_000_000,
             max_spill: ByteSize(4 << 30),
             max_concurrent: 20,
@@ -361,6 +372,14 @@ impl Config {
         }
         if let Err(unknown) = Features::from_names(self.node.features.iter().map(String::as_str)) {
             return invalid("node.features", unknown.to_string());
+        }
+        for (name, tenant) in &self.tenants {
+            if let Err(error) = protocol::ids::TenantId::new(name) {
+                return invalid("tenants", error.to_string());
+            }
+            if let Err(unknown) = Features::from_names(tenant.features.iter().map(String::as_str)) {
+                return invalid(&format!("tenants.{name}.features"), unknown.to_string());
+            }
         }
         if let Err(error) = crate::api::cors::Cors::new(&self.http.cors_origin) {
             return invalid("http.cors_origin", error.to_string());
@@ -480,6 +499,14 @@ impl Config {
         out
     }
 
+    /// What is switched on for a tenant: the node's features and its own.
+    pub fn features_of(&self, tenant: &str) -> Features {
+        let own = self.tenants.get(tenant).map_or(&[][..], |tenant| tenant.features.as_slice());
+        let names = self.node.features.iter().chain(own).map(String::as_str);
+        // The names were checked when the settings were.
+        Features::from_names(names).unwrap_or_default()
+    }
+
     /// Whether peers authenticate each other.
     pub fn has_peer_tls(&self) -> bool {
         !self.peer.tls_cert.is_empty()
@@ -546,6 +573,9 @@ mod tests {
         refused(|c| c.peer.tls_cert = "a.pem".into(), "peer.tls_cert");
         refused(|c| c.peer.dead_after = Span::millis(100), "peer.dead_after");
         refused(|c| c.node.features = vec!["warp".into()], "warp");
+        let warp = TenantSection { features: vec!["warp".into()] };
+        refused(|c| drop(c.tenants.insert("team-a".into(), warp)), "tenants.team-a.features");
+        refused(|c| drop(c.tenants.insert("a/b".into(), TenantSection::default())), "tenants");
         refused(|c| c.query.timeout = Span::secs(0), "query.timeout");
         refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
@@ -561,6 +591,17 @@ mod tests {
         refused(|c| c.ingest.deadline = Span::secs(0), "ingest.deadline");
         refused(|c| c.storage.memtable_size = ByteSize(0), "storage.memtable_size");
         refused(|c| c.peer.max_in_flight = ByteSize(0), "peer.max_in_flight");
+    }
+
+    #[test]
+    fn a_tenant_has_the_features_of_the_node_and_its_own() {
+        let mut config = Config::default();
+        config.node.features = vec!["type-and-unit-labels".into()];
+        let own = TenantSection { features: vec!["promql-delayed-name-removal".into()] };
+        config.tenants.insert("team-a".into(), own);
+        let (a, b) = (config.features_of("team-a"), config.features_of("team-b"));
+        assert!(a.delayed_name_removal && a.type_and_unit_labels);
+        assert!(!b.delayed_name_removal && b.type_and_unit_labels);
     }
 
     #[test]

@@ -72,11 +72,9 @@ pub async fn wal_replay(State(app): State<Arc<App>>) -> Response {
     success(&json!({"min": 0, "max": 1, "current": seen, "state": state}))
 }
 
-/// `/api/v1/features`: what clients may rely on, by Prometheus' categories.
-pub async fn features(State(app): State<Arc<App>>) -> Response {
-    let on = query::Features::from_names(app.config.node.features.iter().map(String::as_str))
-        .unwrap_or_default()
-        .enabled();
+/// `/api/v1/features`: what the tenant's clients may rely on, by Prometheus' categories.
+pub async fn features(State(app): State<Arc<App>>, auth: AuthContext) -> Response {
+    let on = app.config.features_of(auth.tenant.as_str()).enabled();
     let map = |names: Vec<&str>| {
         names.into_iter().map(|name| (name.to_owned(), json!(true))).collect::<Map<_, _>>()
     };

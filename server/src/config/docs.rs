@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::keys::KEYS;
-use super::load::{default_tree, variable};
+use super::keys::{KEYS, TENANT_KEYS};
+use super::load::{default_tenant, default_tree, variable};
 
 const HEAD: &str = "\
 # Settings
@@ -25,6 +25,21 @@ storage:
 cluster:
   join: [pharos-a:9620, pharos-b:9620]
 ```
+";
+
+const TENANTS: &str = "
+## tenants
+
+What is different for single tenants, by their names; on the command line `--set tenants.team-a.features=all`.
+
+```yaml
+tenants:
+  team-a:
+    features: [promql-delayed-name-removal]
+```
+
+| key | default | meaning |
+|---|---|---|
 ";
 
 /// The page.
@@ -49,6 +64,11 @@ pub fn page() -> String {
         let doc = key.doc.replace('|', "\\|");
         page.push_str(&format!("| `{name}` | {default} | `{}` | {doc} |\n", variable(key.path)));
     }
+    page.push_str(TENANTS);
+    for key in TENANT_KEYS {
+        let default = default_tenant().get(key.path).cloned().unwrap_or_default();
+        page.push_str(&format!("| `{}` | `{default}` | {} |\n", key.path, key.doc));
+    }
     page
 }
 
@@ -66,6 +86,8 @@ mod tests {
         let texts: BTreeSet<String> = KEYS.iter().map(|k| k.path.to_owned()).collect();
         assert_eq!(keys, texts);
         assert_eq!(texts.len(), KEYS.len(), "a key is there twice");
+        let of_tenants: BTreeSet<String> = TENANT_KEYS.iter().map(|k| k.path.to_owned()).collect();
+        assert_eq!(leaves(&default_tenant()).into_iter().collect::<BTreeSet<_>>(), of_tenants);
     }
 
     #[test]

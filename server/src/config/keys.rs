@@ -139,6 +139,10 @@ pub const KEYS: &[Key] = &[
     key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),
     key("query.max_points_per_series", "Steps of a range query."),
     key("query.max_memory", "Memory of one query on one node."),
+    key(
+        "query.result_cache",
+        "Memory for results of range queries, of which the next one evaluates only what is new; 0B keeps none.",
+    ),
     key("query.max_rows", "Rows that an SQL statement may answer."),
     key(
         "query.max_spill",
@@ -160,3 +164,9 @@ pub const KEYS: &[Key] = &[
     key("telemetry.self_monitoring_interval", "Interval of these samples."),
     key("telemetry.self_monitoring_tenant", "Tenant of these samples. `pharos dev` uses `default`."),
 ];
+
+/// Keys of a tenant's section, relative to it.
+pub const TENANT_KEYS: &[Key] = &[key(
+    "features",
+    "Names of unsettled features to switch on for this tenant, besides those of the node.",
+)];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Config;
+use super::{Config, TenantSection};
 
 /// Variables with our prefix that are no settings and known to be none: tests find outside data and the binary by the
 /// first two, documentation is rewritten by the third, the others choose what tests try.
@@ -114,6 +114,10 @@ impl Sources {
             set(&mut tree, path, Value::String(text), &name)?;
         }
         for (path, value) in self.flags {
+            if add_tenant(&mut tree, &path) {
+                set(&mut tree, &path, value, "command line")?;
+                continue;
+            }
             if !leaves.contains(&path) {
                 let hint = nearest(&path, leaves.iter().map(String::as_str));
                 return Err(ConfigError::Unknown { origin: "command line".into(), key: path, hint });
@@ -182,6 +186,29 @@ fn read_file(path: &Path) -> Result<Value, ConfigError> {
     }
 }
 
+/// The section whose keys are the names of tenants.
+const TENANTS: &str = "tenants";
+
+/// The defaults of a tenant as a tree of JSON.
+pub(super) fn default_tenant() -> Value {
+    serde_json::to_value(TenantSection::default()).expect("the defaults have string keys only")
+}
+
+/// Makes room for a tenant that a key's path names, `tenants.NAME.KEY`. False where the path is no such key.
+fn add_tenant(tree: &mut Value, path: &str) -> bool {
+    let Some((name, key)) = path.strip_prefix("tenants.").and_then(|rest| rest.rsplit_once('.')) else {
+        return false;
+    };
+    // A dot is what separates the parts of a path.
+    if name.is_empty() || name.contains(['.', '/']) || default_tenant().get(key).is_none() {
+        return false;
+    }
+    if let Some(tenants) = tree.get_mut(TENANTS).and_then(Value::as_object_mut) {
+        tenants.entry(name).or_insert_with(default_tenant);
+    }
+    true
+}
+
 /// Lays a tree over another, refusing what is not there.
 fn overlay(
     tree: &mut Value,
@@ -194,6 +221,9 @@ fn overlay(
         (Value::Object(base), Value::Object(over)) => {
             for (name, value) in over {
                 let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                if prefix == TENANTS && !base.contains_key(&name) {
+                    base.insert(name.clone(), default_tenant());
+                }
                 let Some(slot) = base.get_mut(&name) else {
                     let hint = nearest(&path, leaves.iter().map(String::as_str));
                     return Err(ConfigError::Unknown { origin: origin.to_owned(), key: path, hint });
