@@ -26,7 +26,7 @@ pub struct FragmentRequest {
     #[prost(string, tag = "2")]
     pub tenant: String,
     /// What to do.
-    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 16, 24")]
+    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 24")]
     pub body: Option<FragmentBody>,
     /// Number of the query that the fragment is a part of, the same for all of them: by it a node shares its threads
     /// out and counts what the parts use together. 0 for none.
@@ -65,6 +65,9 @@ pub enum FragmentBody {
     /// Count the series of label pairs.
     #[prost(message, tag = "10")]
     Cardinality(CardinalityRequest),
+    /// Ask what has changed since.
+    #[prost(message, tag = "13")]
+    Changes(ChangesRequest),
     /// Ask the logs.
     #[prost(message, tag = "16")]
     Logs(LogRequest),
@@ -398,6 +401,33 @@ pub struct FragmentAnswer {
     /// Rows of SQL.
     #[prost(message, optional, tag = "24")]
     pub sql: Option<crate::sql::SqlAnswer>,
+    /// Last log entry that the answer reflects, of fragments that evaluate or ask for changes. 0 where results must not
+    /// be kept by it.
+    #[prost(uint64, tag = "13")]
+    pub applied: u64,
+    /// Least timestamp that may have changed, of fragments that ask for changes.
+    #[prost(sint64, tag = "14")]
+    pub changed_from_ms: i64,
+}
+
+/// Ask for the least timestamp of the tenant's samples that log entries after a position may have added or taken away:
+/// `i64::MAX` where they changed nothing, `i64::MIN` where the shard does not know.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ChangesRequest {
+    /// The position of each shard.
+    #[prost(message, repeated, tag = "1")]
+    pub since: Vec<ShardPosition>,
+}
+
+/// A position in the log of a shard.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ShardPosition {
+    /// The shard.
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    /// Index of the entry.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
 }
 
 /// Count the series of label pairs. What has most over all shards need not have most on any: the coordinator asks first

@@ -6,9 +6,12 @@
 //! evaluate the tree over the Store
 //! ```
 //!
+//! A range query may find its first steps among the results of earlier ones: see [`cache`].
+//!
 //! Evaluation is CPU work inside an async function: callers run queries on their query runtime, not on the one that
 //! serves sockets.
 
+pub mod cache;
 pub mod cardinality;
 mod collect;
 mod explain;
@@ -26,11 +29,16 @@ use futures_util::stream::FuturesUnordered;
 use prost::Message;
 use protocol::ids::{ShardId, TenantId};
 use protocol::memory::MemoryLedger;
-use protocol::scan::{FragmentAnswer, FragmentBody, FragmentRequest, MatcherSet, SamplesRequest, VERSION};
+use protocol::scan::{
+    ChangesRequest, FragmentAnswer, FragmentBody, FragmentRequest, MatcherSet, SamplesRequest, ShardPosition,
+    VERSION,
+};
 
+pub use cache::{CacheOptions, CacheStats, ResultCache};
 pub use explain::{Explanation, FragmentTrace, PlanNode, ShardTrace};
 pub use lists::{ListRequest, SeriesExemplarList};
 
+use self::cache::{Kept, Key, Positions};
 use self::collect::{Collector, Job};
 use self::store::Store;
 use crate::annotations::Annotations;
@@ -44,7 +52,7 @@ use crate::plan::resets::mark_resets;
 use crate::plan::{QueryTimes, prepare};
 use crate::promql::ast::{At, Edges, Expr, ExprKind, MatrixSelector, Subquery, ValueType};
 use crate::promql::parser::parse;
-use crate::result::{MatrixSeries, QueryResult, ResultValue, Value, VectorSample};
+use crate::result::{MatrixSeries, QueryResult, QueryStats, ResultValue, Value, VectorSample};
 use crate::source::{Cluster, Consistency, ReadContext};
 use crate::value::{Grid, Map, Sample, Series, is_absent, merge_same_labels, without_metadata};
 
@@ -65,6 +73,8 @@ pub struct EngineOptions {
     pub memory: MemoryLedger,
     /// The node's accounts, shared with the fragments that run on it.
     pub accounts: Accounts,
+    /// Results of range queries; without, none are kept.
+    pub cache: Option<ResultCache>,
 }
 
 impl Default for EngineOptions {
@@ -76,6 +86,7 @@ impl Default for EngineOptions {
             features: Features::default(),
             memory: MemoryLedger::default(),
             accounts: Accounts::default(),
+            cache: None,
         }
     }
 }
@@ -116,8 +127,10 @@ pub struct QueryRequest {
     pub timeout: Option<Duration>,
     /// Instead of the engine's features.
     pub features: Option<Features>,
-    /// Answer with the plan and what each shard did.
+    /// Answer with the plan and what each shard did. Evaluates everything.
     pub explain: bool,
+    /// Use results of earlier queries, and keep this one's, where the engine keeps any.
+    pub use_cache: bool,
     /// Stops the query.
     pub cancel: CancelFlag,
 }
@@ -143,6 +156,7 @@ impl QueryRequest {
             timeout: None,
             features: None,
             explain: false,
+            use_cache: true,
             cancel: CancelFlag::default(),
         }
     }
@@ -251,7 +265,14 @@ impl Engine {
             explain: request.explain,
             memory: &self.options.memory,
         };
-        let mut result = running.answer(parsed, grid, is_range, request.cancel.clone()).await?;
+        let cache = self.options.cache.as_ref().filter(|_| is_range && request.use_cache && !request.explain);
+        let mut result = match cache.zip(cache::reach(&parsed)) {
+            Some((cache, reach)) => {
+                let whole = CachedRange { running: &running, cache, reach, grid, cancel: &request.cancel };
+                whole.answer(parsed).await?
+            }
+            None => running.answer(parsed, grid, is_range, request.cancel.clone()).await?.0,
+        };
         let total = begun.elapsed().as_micros() as u64;
         result.stats.total_micros = total;
         result.stats.evaluate_micros = total.saturating_sub(result.stats.wait_micros);
@@ -293,13 +314,14 @@ impl Engine {
 }
 
 impl Running<'_> {
+    /// The answer, and the positions in the shards' logs that it reflects, where those are known.
     async fn answer(
         &self,
         parsed: Expr,
         grid: Grid,
         is_range: bool,
         cancel: CancelFlag,
-    ) -> Result<QueryResult> {
+    ) -> Result<(QueryResult, Option<Positions>)> {
         let value_type = parsed.value_type();
         let mut expr = prepare(parsed, &self.times)?;
         mark_resets(&mut expr, false);
@@ -328,13 +350,14 @@ impl Running<'_> {
             }
         };
         store.budget.check()?;
-        Ok(QueryResult {
+        let result = QueryResult {
             value,
             warnings: store.notes.warnings(self.text),
             infos: store.notes.infos(self.text),
             stats: store.stats,
             explanation: plan.map(|plan| Explanation { plan, fragments: store.traces }),
-        })
+        };
+        Ok((result, store.positions))
     }
 
     fn with_evaluator<T>(
@@ -405,6 +428,9 @@ impl Running<'_> {
                 let bytes = replies.iter().map(|reply| reply.bytes).sum();
                 store.budget.hold(bytes)?;
                 received += bytes;
+                for reply in &replies {
+                    store.note_position(reply.shard, reply.answer.applied);
+                }
                 answers.insert(first, (replies, took));
             }
             drop(asked);
@@ -578,6 +604,115 @@ impl Running<'_> {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+/// A range query of which earlier results may have the first steps.
+struct CachedRange<'a, 'b> {
+    running: &'a Running<'b>,
+    cache: &'a ResultCache,
+    /// How far ahead of themselves the query's steps look.
+    reach: i64,
+    grid: Grid,
+    cancel: &'a CancelFlag,
+}
+
+impl CachedRange<'_, '_> {
+    async fn answer(&self, parsed: Expr) -> Result<QueryResult> {
+        let (running, grid, begun) = (self.running, self.grid, Instant::now());
+        let key = Key {
+            tenant: running.context.tenant.clone(),
+            text: running.text.trim().to_owned(),
+            step: grid.step,
+            phase: grid.start.rem_euclid(grid.step),
+            lookback: running.lookback,
+            subquery_step: running.subquery_step,
+            features: running.features,
+        };
+        let mut known = None;
+        if let Some(kept) = self.cache.get(&key).filter(|kept| (kept.start..=kept.end).contains(&grid.start))
+        {
+            let (changed_from, positions) = self.changes(&kept).await?;
+            let until = kept.right_until(&grid, changed_from, self.reach);
+            known = until.map(|until| (kept, until, changed_from, positions));
+        }
+        let Some((kept, until, changed_from, positions)) = known else {
+            self.cache.count(0);
+            let (result, positions) = running.answer(parsed, grid, true, self.cancel.clone()).await?;
+            if result.stats.total_queryable_samples >= self.cache.options().min_samples
+                && let Some(kept) = Kept::of(&grid, &result, positions)
+            {
+                self.cache.keep(key, kept);
+            }
+            return Ok(result);
+        };
+        let cached_steps = ((until - grid.start) / grid.step + 1).unsigned_abs();
+        self.cache.count(cached_steps);
+        if until >= grid.end() {
+            let wait_micros = begun.elapsed().as_micros() as u64;
+            let value = ResultValue::Matrix(kept.matrix(&grid));
+            if let Some(kept) = kept.confirmed(grid.step, changed_from, self.reach, positions) {
+                self.cache.keep(key, kept);
+            }
+            let stats = QueryStats { cached_steps, fragments: 1, wait_micros, ..QueryStats::default() };
+            return Ok(QueryResult { value, warnings: vec![], infos: vec![], stats, explanation: None });
+        }
+
+        let later = Grid::between(until + grid.step, grid.end(), grid.step);
+        let timeout = running.limits.timeout.saturating_sub(begun.elapsed());
+        let rest = Running {
+            times: QueryTimes { start: later.start, end: later.end(), step: grid.step },
+            limits: Limits { timeout, ..running.limits },
+            context: running.context.clone(),
+            account: Arc::clone(&running.account),
+            ..*running
+        };
+        let (mut result, reflected) = rest.answer(parsed, later, true, self.cancel.clone()).await?;
+        result.stats.cached_steps = cached_steps;
+        let ResultValue::Matrix(series) = &mut result.value else { return Ok(result) };
+        // As much is kept as was, or as this query wants.
+        let span = (kept.end - kept.start).max(grid.end() - grid.start);
+        let steps = (grid.start - kept.start.max(grid.end() - span)) / grid.step;
+        let start = grid.start - steps.max(0) * grid.step;
+        *series = kept.with_later(start, until, std::mem::take(series));
+        let both = reflected.and_then(|reflected| earliest(positions, reflected));
+        let whole = Kept::of(&Grid::between(start, grid.end(), grid.step), &result, both);
+        if let ResultValue::Matrix(series) = &mut result.value
+            && start < grid.start
+        {
+            for s in series.iter_mut() {
+                s.floats.retain(|(time, _)| *time >= grid.start);
+            }
+            series.retain(|s| !s.floats.is_empty() || !s.histograms.is_empty());
+        }
+        if let Some(whole) = whole {
+            self.cache.keep(key, whole);
+        }
+        Ok(result)
+    }
+
+    /// The least timestamp that may have changed since a result was right, and the positions up to which that holds.
+    async fn changes(&self, kept: &Kept) -> Result<(i64, Positions)> {
+        let since = kept.positions.iter();
+        let since = since.map(|(shard, index)| ShardPosition { shard: u32::from(shard.0), index: *index });
+        let body = FragmentBody::Changes(ChangesRequest { since: since.collect() });
+        let context = &self.running.context;
+        let replies = execute(self.running.cluster, context, encode(context, 1, body)).await?;
+        let positions: Positions = replies.iter().map(|reply| (reply.shard, reply.answer.applied)).collect();
+        let known = positions.keys().eq(kept.positions.keys()) && positions.values().all(|index| *index > 0);
+        let least = replies.iter().map(|reply| reply.answer.changed_from_ms).min();
+        Ok((least.filter(|_| known).unwrap_or(i64::MIN), positions))
+    }
+}
+
+/// The earlier positions of both; `None` where they are not of the same shards.
+fn earliest(mut positions: Positions, others: Positions) -> Option<Positions> {
+    if !positions.keys().eq(others.keys()) {
+        return None;
+    }
+    for (shard, other) in others {
+        positions.entry(shard).and_modify(|index| *index = other.min(*index));
+    }
+    Some(positions)
 }
 
 /// A fragment of a query. Rounds are numbered from 1 on.

@@ -4,7 +4,7 @@
 //! answer of an existing query is off until it is named, per node or per tenant.
 
 /// What may change the results of existing queries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Features {
     /// `promql-delayed-name-removal`: metric names are dropped when the query ends, not by each function.
     pub delayed_name_removal: bool,

@@ -15,9 +15,9 @@ use prost::Message;
 use protocol::ids::TenantId;
 use protocol::matcher::{MatchOp, Matcher};
 use protocol::scan::{
-    EvaluateRequest, ExemplarMessage, ExemplarsRequest, FragmentAnswer, FragmentBody, FragmentError,
-    FragmentRequest, FragmentStats, LabelNamesRequest, LabelValuesRequest, MatcherSet, MetadataMessage,
-    MetadataRequest, RawSeries, SamplesRequest, SeriesExemplars, SeriesRequest, VERSION,
+    ChangesRequest, EvaluateRequest, ExemplarMessage, ExemplarsRequest, FragmentAnswer, FragmentBody,
+    FragmentError, FragmentRequest, FragmentStats, LabelNamesRequest, LabelValuesRequest, MatcherSet,
+    MetadataMessage, MetadataRequest, RawSeries, SamplesRequest, SeriesExemplars, SeriesRequest, VERSION,
 };
 
 use crate::error::QueryError;
@@ -137,7 +137,18 @@ fn run(
             run_log_fragment(source, &tenant, request, limits, control.clone(), round)
         }
         Some(FragmentBody::Sql(_)) => Err(QueryError::Protocol("this is a fragment of SQL".to_owned())),
+        Some(FragmentBody::Changes(request)) => Ok(changes(source, &tenant, &request)),
     }
+}
+
+/// What a shard knows of changes since a position in its log. Without one of this shard, nothing.
+fn changes(source: &dyn ShardSource, tenant: &TenantId, request: &ChangesRequest) -> FragmentAnswer {
+    let Some((shard, applied)) = source.position() else { return FragmentAnswer::default() };
+    let since = request.since.iter().find(|position| position.shard == u32::from(shard.0));
+    // A replica that lags behind the position has seen less than the result: it can not vouch for it.
+    let since = since.filter(|position| position.index <= applied);
+    let changed_from_ms = since.map_or(i64::MIN, |position| source.changed_since(tenant, position.index));
+    FragmentAnswer { applied, changed_from_ms, ..Default::default() }
 }
 
 /// A shard's series, and the scalars that came with the request.
@@ -208,7 +219,8 @@ fn evaluate(
         budget,
         notes: RefCell::default(),
     };
-    let mut answer = FragmentAnswer::default();
+    let applied = source.position().map_or(0, |(_, index)| index);
+    let mut answer = FragmentAnswer { applied, ..Default::default() };
     match (request.partial, &expr.unwrapped().kind) {
         (true, ExprKind::Aggregate(aggregate)) => {
             evaluator.aggregate_params(aggregate, grid)?;

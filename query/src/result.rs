@@ -66,6 +66,8 @@ pub struct QueryStats {
     pub series: u64,
     /// Fragments sent to the shards.
     pub fragments: u64,
+    /// Steps that were not evaluated, because the result of an earlier query had them.
+    pub cached_steps: u64,
     /// Microseconds spent at the shards, in all.
     pub shard_micros: u64,
     /// Microseconds until the shards had answered.

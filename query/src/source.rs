@@ -162,6 +162,18 @@ pub trait ShardSource: Send + Sync {
         None
     }
 
+    /// The shard, and the last entry of its log that this view reflects, by which results may be kept. `None` where they
+    /// must not be: the view shows, or hides, something that no entry after it will account for.
+    fn position(&self) -> Option<(ShardId, u64)> {
+        None
+    }
+
+    /// The least timestamp of a tenant's samples that log entries after `index` may have added or taken away, those that
+    /// this view reflects and perhaps more: `i64::MAX` for none, `i64::MIN` where that is not known.
+    fn changed_since(&self, _tenant: &TenantId, _index: u64) -> TimestampMs {
+        TimestampMs::MIN
+    }
+
     /// Visits each series that matches and has a sample in `range`, in label order.
     fn select(
         &self,

@@ -20,6 +20,7 @@ use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
 use protocol::memory::MemoryLedger;
 
+use query::engine::{CacheOptions, ResultCache};
 use query::exec::Turn;
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
 use query::{Accounts, CancelFlag, Control, Engine, EngineOptions, Features, Fragment, Limits, QueryError};
@@ -239,6 +240,19 @@ fn source_error(error: ReadError) -> SourceError {
     }
 }
 
+/// Results of fewer samples are evaluated about as quickly as all shards are asked whether they are still right.
+const MIN_CACHED_SAMPLES: u64 = 10_000;
+
+fn result_cache(settings: &QuerySection, memory: &MemoryLedger, metrics: &Metrics) -> Option<ResultCache> {
+    let max_bytes = settings.result_cache.0;
+    if max_bytes == 0 {
+        return None;
+    }
+    let cache = ResultCache::new(CacheOptions { max_bytes, min_samples: MIN_CACHED_SAMPLES }, memory);
+    crate::telemetry::node::result_cache(metrics, &cache);
+    Some(cache)
+}
+
 /// What the HTTP surface reaches of a running node.
 pub fn connect(
     config: &Config,
@@ -259,6 +273,7 @@ pub fn connect(
         features,
         memory: memory.clone(),
         accounts: fragments.accounts().clone(),
+        cache: result_cache(&config.query, memory, metrics),
         ..EngineOptions::default()
     };
     let engine = Engine::new(Arc::new(NodeCluster(Arc::clone(node))), options);

@@ -33,6 +33,7 @@
 //! `published` (held for a pointer swap). Readers take only the last: a snapshot never waits for a write, nor a write for a snapshot.
 
 mod apply;
+pub(crate) mod changes;
 pub(crate) mod files;
 pub(crate) mod jobs;
 mod ops;

@@ -24,6 +24,7 @@ use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 
 use crate::damage::Damage;
+use crate::engine::changes::Changes;
 use crate::error::StorageError;
 use crate::logs::segment::LogSegmentReader;
 use crate::logs::table::LogTableView;
@@ -99,6 +100,8 @@ pub struct View {
     pub(crate) tombstones: Arc<Vec<Tombstone>>,
     pub(crate) metadata: Arc<MetadataMap>,
     pub(crate) damage: Arc<Damage>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) awaits_drop: bool,
 }
 
 /// A read view of a shard at one applied index. Cheap to make, clone and hold.
@@ -167,6 +170,18 @@ impl StoreSnapshot {
         LogIndex(self.view.applied)
     }
 
+    /// The last log entry that the view reflects, by which results may be kept. `None` while partitions that an entry
+    /// dropped are still here: what shows them goes without another entry.
+    pub fn position(&self) -> Option<LogIndex> {
+        (!self.view.awaits_drop).then_some(LogIndex(self.view.applied))
+    }
+
+    /// The least timestamp of a tenant's samples that entries after `index` may have added or taken away, as far as this
+    /// replica has come by now: `i64::MAX` for none, `i64::MIN` where that is not known.
+    pub fn changed_since(&self, tenant: &TenantId, index: LogIndex) -> i64 {
+        self.view.changes.since(tenant, index.0)
+    }
+
     /// Visits each series of a tenant that meets all matchers and has a sample in the closed time range, in the
     /// order of labels. `visit` may end the walk.
     pub fn select(
@@ -225,9 +240,10 @@ impl StoreSnapshot {
     ) -> Result<u64, StorageError> {
         let range = (start_ms, end_ms);
         let counts = |meta: &SegmentMeta| {
+            let inside = (meta.min_time.max(start_ms), meta.max_time.min(end_ms));
             meta.overlaps(range)
                 && meta.partition.bucket != Partition::CATCH_ALL
-                && self.tombstones(meta.log_last, meta.deleted_upto, range).is_empty()
+                && self.tombstones(meta.log_last, meta.deleted_upto, inside).is_empty()
         };
         let segments: Vec<&SegmentView> =
             self.view.segments.iter().filter(|view| counts(&view.meta)).collect();

@@ -2,9 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use protocol::ids::ShardId;
 use protocol::matcher::Matcher;
 use protocol::scan::FragmentAnswer;
 
+use super::cache::Positions;
 use super::collect::{Job, Kind};
 use super::explain::FragmentTrace;
 use super::{Result, Running, shifted};
@@ -29,6 +31,8 @@ pub(super) struct Store {
     pub stats: QueryStats,
     /// What was asked of the shards, where that is to be explained.
     pub traces: Vec<FragmentTrace>,
+    /// The earliest positions of the shards that answers reflect; `None` where one told none.
+    pub positions: Option<Positions>,
 }
 
 impl Store {
@@ -39,6 +43,18 @@ impl Store {
             notes: Annotations::default(),
             stats: QueryStats::default(),
             traces: Vec::new(),
+            positions: Some(Positions::new()),
+        }
+    }
+
+    /// Notes which position in its log a shard's answer reflects.
+    pub fn note_position(&mut self, shard: ShardId, applied: u64) {
+        match &mut self.positions {
+            Some(positions) if applied > 0 => {
+                let known = positions.entry(shard).or_insert(applied);
+                *known = applied.min(*known);
+            }
+            positions => *positions = None,
         }
     }
 

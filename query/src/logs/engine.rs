@@ -8,6 +8,7 @@
 //! and place among the matching records of that time and shard. What is written later never moves a record's place, so a
 //! page that begins behind a place neither repeats nor leaves out what was there when the first page was read.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
@@ -29,7 +30,7 @@ use super::patterns::{self, Pattern};
 use super::source::LogKinds;
 use crate::engine::{Engine, Reply, encode, execute};
 use crate::error::QueryError;
-use crate::exec::{Budget, CancelFlag};
+use crate::exec::{Budget, CancelFlag, Control};
 use crate::source::{Consistency, ReadContext};
 
 type Result<T> = std::result::Result<T, QueryError>;

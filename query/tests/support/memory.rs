@@ -35,6 +35,10 @@ struct Stored {
 /// One shard.
 #[derive(Debug, Default)]
 pub struct Shard {
+    /// Its number; 0 for one that is in no cluster.
+    id: u16,
+    /// The least timestamp that each write or delete so far may have changed.
+    log: Vec<i64>,
     series: BTreeMap<Labels, Stored>,
     exemplars: BTreeMap<Labels, Vec<Exemplar>>,
     metadata: Vec<MetricMetadata>,
@@ -53,7 +57,8 @@ fn matches(matchers: &[Matcher], labels: &Labels) -> bool {
 
 impl MemoryCluster {
     pub fn new(shards: usize) -> Arc<Self> {
-        Arc::new(Self { shards: (0..shards).map(|_| Mutex::default()).collect(), raw_hints: shards == 2 })
+        let shard = |id| Mutex::new(Shard { id, ..Shard::default() });
+        Arc::new(Self { shards: (1..=shards as u16).map(shard).collect(), raw_hints: shards == 2 })
     }
 
     fn shard_of(&self, labels: &Labels) -> &Mutex<Shard> {
@@ -64,13 +69,16 @@ impl MemoryCluster {
 
     pub fn clear(&self) {
         for shard in &self.shards {
-            *shard.lock().expect("no other holder panicked") = Shard::default();
+            let mut shard = shard.lock().expect("no other holder panicked");
+            shard.log.push(i64::MIN);
+            *shard = Shard { id: shard.id, log: std::mem::take(&mut shard.log), ..Shard::default() };
         }
     }
 
     /// Stores a sample; the first of a time stays.
     pub fn put(&self, labels: &Labels, time: i64, value: Value, start: i64) {
         let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
+        shard.log.push(time);
         let stored = shard.series.entry(labels.clone()).or_default();
         if stored.floats.contains_key(&time) || stored.histograms.contains_key(&time) {
             return;
@@ -91,6 +99,16 @@ impl MemoryCluster {
                 }
                 stored.histograms.insert(time, (h, start));
             }
+        }
+    }
+
+    /// Deletes a series' samples of a closed range of times.
+    pub fn delete(&self, labels: &Labels, start: i64, end: i64) {
+        let mut shard = self.shard_of(labels).lock().expect("no other holder panicked");
+        shard.log.push(start);
+        if let Some(stored) = shard.series.get_mut(labels) {
+            stored.floats.retain(|time, _| !(start..=end).contains(time));
+            stored.histograms.retain(|time, _| !(start..=end).contains(time));
         }
     }
 
@@ -129,6 +147,15 @@ impl Cluster for MemoryCluster {
 }
 
 impl ShardSource for Shard {
+    fn position(&self) -> Option<(ShardId, u64)> {
+        (self.id > 0).then_some((ShardId(self.id), self.log.len() as u64 + 1))
+    }
+
+    fn changed_since(&self, _: &TenantId, index: u64) -> i64 {
+        let later = self.log.get(index as usize - 1..).expect("a position of this shard");
+        later.iter().copied().min().unwrap_or(i64::MAX)
+    }
+
     fn select(
         &self,
         _: &TenantId,

@@ -59,13 +59,14 @@ async fn evaluate(
     };
     let request = QueryRequest {
         query: text.to_owned(),
+        features: Some(app.config.features_of(auth.tenant.as_str())),
         tenant: auth.tenant,
         kind,
         consistency: freshness.0,
         lookback: duration(params, "lookback_delta")?,
         timeout: duration(params, "timeout")?,
-        features: None,
         explain,
+        use_cache: params.get("nocache").is_none_or(|value| matches!(value, "0" | "false")),
         cancel: cancel.clone(),
     };
     let body = app

@@ -141,6 +141,17 @@ impl Queries {
         self.timeout
     }
 
+    /// Runs work that is too long for a reactor and asks nothing of the shards.
+    pub async fn on_own_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.runtime.spawn_blocking(work).await.map_err(|error| {
+            tracing::error!(%error, "reading a request panicked");
+            ApiError::new(ErrorKind::Internal, "internal error, see the node's log")
+        })
+    }
+
     /// Runs something that asks the engine, once there is a place. Dropping the future stops it.
     pub async fn run<T, F>(
         &self,
@@ -150,7 +161,7 @@ impl Queries {
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, QueryError>> + Send + 'static,
+        F: Future<Output = Result<T, QueryError>>,
     {
         self.run_any(asked, cancel, ask).await
     }

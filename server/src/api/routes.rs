@@ -107,6 +107,7 @@ const LIMIT: Param = may("limit", "Returns at most so many, with a warning when 
 const LOOKBACK: Param = may("lookback_delta", "How far an instant selector looks back.");
 const STATS: Param = may("stats", "Adds what the query cost; `true` or `all`.");
 const EXPLAIN: Param = may("explain", "Adds the plan and what each shard did; `true`.");
+const NOCACHE: Param = may("nocache", "Evaluates everything, and keeps nothing for the next query; `1`.");
 const START: Param = may("start", "First moment: seconds since 1970 or RFC 3339.");
 const END: Param = may("end", "Last moment, inclusive.");
 const SEARCH: Param =
@@ -213,6 +214,7 @@ pub fn table() -> Vec<Route> {
                 LOOKBACK,
                 STATS,
                 EXPLAIN,
+                NOCACHE,
             ],
             prometheus::query_range,
         ),

@@ -291,7 +291,7 @@ async fn strangers_and_other_versions_are_turned_away() {
     assert!(answer.is_empty());
 
     let mut newer = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
-    newer.write_all(&greeting(2, 9)).await.unwrap();
+    newer.write_all(&greeting(3, 9)).await.unwrap();
     newer.read_to_end(&mut answer).await.unwrap();
     assert_eq!(answer, greeting(0, 0));
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cluster::node::Node;
 use cluster::status::Role;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts};
+use query::engine::ResultCache;
 
 use super::metrics::{Metrics, registered};
 use crate::ingest::Ingest;
@@ -138,6 +139,29 @@ fn queues(metrics: &Metrics, env: &TokioEnv, fragments: &Arc<Fragments>, ingest:
         for (pool, waiting) in pools.waiting().into_iter().chain([("scan", scan), ("ingest", requests)]) {
             length.with_label_values(&[pool]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
+    });
+}
+
+/// Registers the metrics of the cache of results.
+pub fn result_cache(metrics: &Metrics, cache: &ResultCache) {
+    let counter = |name: &str, help: &str| registered(metrics.registry(), IntCounter::new(name, help));
+    let gauge = |name: &str, help: &str| registered(metrics.registry(), IntGauge::new(name, help));
+    let hits = counter("pharos_query_cache_hits_total", "Range queries that used kept steps.");
+    let misses = counter(
+        "pharos_query_cache_misses_total",
+        "Range queries whose results can be kept, and of which none was kept that is still right.",
+    );
+    let steps = counter("pharos_query_cache_steps_total", "Steps of range queries that were not evaluated.");
+    let results = gauge("pharos_query_cache_results", "Results of range queries that are kept.");
+    let bytes = gauge("pharos_query_cache_bytes", "Bytes of results of range queries that are kept.");
+    let cache = cache.clone();
+    metrics.add_source(move || {
+        let stats = cache.stats();
+        for (counter, now) in [(&hits, stats.hits), (&misses, stats.misses), (&steps, stats.steps)] {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
+        results.set(i64::try_from(stats.results).unwrap_or(i64::MAX));
+        bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
     });
 }
 

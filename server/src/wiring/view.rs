@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 
 use protocol::error::ErrorKind;
 use protocol::histogram::{self, Histogram};
-use protocol::ids::{ShardId, TenantId};
+use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
+use protocol::sample::TimestampMs;
 use query::logs::source::LogSource;
 use query::source::{
     Exemplar, HeadStats, MetricMetadata, SegmentInfo, SeriesColumns, ShardSource, SourceError, TimeRange,
@@ -54,6 +55,14 @@ impl ShardSource for ShardView {
 
     fn logs(&self) -> Option<&dyn LogSource> {
         Some(self)
+    }
+
+    fn position(&self) -> Option<(ShardId, u64)> {
+        self.snapshot.position().map(|index| (self.shard, index.0))
+    }
+
+    fn changed_since(&self, tenant: &TenantId, index: u64) -> TimestampMs {
+        self.snapshot.changed_since(tenant, LogIndex(index))
     }
 
     fn select(
@@ -200,7 +209,7 @@ mod tests {
 
     use protocol::batch::{Metadata, MetricType, SubBatchBuilder};
     use protocol::command::{CommandHeader, encode_write};
-    use protocol::ids::{ClusterSecret, LogIndex};
+    use protocol::ids::ClusterSecret;
     use protocol::matcher::MatchOp;
     use storage::engine::{LogPosition, ShardOptions, ShardStore};
     use storage::fs::mem::MemFs;

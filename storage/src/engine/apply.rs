@@ -33,7 +33,7 @@ impl State {
                     if bytes.first() == Some(&logs::VERSION) {
                         self.apply_logs(bytes).encode(&mut out);
                     } else {
-                        self.apply_sub_batch(bytes).encode(&mut out);
+                        self.apply_sub_batch(index, bytes).encode(&mut out);
                     }
                     Bytes::from(out)
                 });
@@ -44,13 +44,17 @@ impl State {
                 Op::BeginFlush
             }
             CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms } => {
+                self.changes.note(&tenant, index, start_ms);
                 self.freeze(encoder_epoch, false);
                 Op::Delete(Tombstone { index, tenant, matchers, start_ms, end_ms })
             }
             CommandBody::InstallFlush { job, output } => Op::InstallFlush { job: job.0, output },
             CommandBody::BeginMerge { inputs } => Op::BeginMerge { inputs, encoder_epoch },
             CommandBody::InstallMerge { job, output } => Op::InstallMerge { job: job.0, output },
-            CommandBody::DropPartitions(cuts) => Op::DropPartitions(cuts),
+            CommandBody::DropPartitions(cuts) => {
+                self.changes.note_all(index);
+                Op::DropPartitions(cuts)
+            }
         };
         // Replay: the manifest reflects this operation. (A cut above is made anew: no file remembers it.)
         if index > self.manifest.op_index {
@@ -60,7 +64,7 @@ impl State {
         CommandOutcome::Done
     }
 
-    fn apply_sub_batch(&mut self, bytes: &[u8]) -> SubBatchOutcome {
+    fn apply_sub_batch(&mut self, index: u64, bytes: &[u8]) -> SubBatchOutcome {
         let batch = match SubBatchView::parse(bytes) {
             Ok(batch) => batch,
             Err(error) => {
@@ -94,9 +98,11 @@ impl State {
         };
 
         let [mut samples, mut histograms, mut exemplars] = [0; 3];
+        let mut earliest = i64::MAX;
         let floats = batch.floats();
         let (mut refs, mut values) = (floats.rows().refs(), floats.values());
         for (time, rows) in floats.rows().time_runs() {
+            earliest = earliest.min(time);
             for (series, value) in refs.by_ref().take(rows).zip(values.by_ref()) {
                 if let Some(ordinal) = resolve(series) {
                     self.active.push_float(ordinal, time, value);
@@ -113,6 +119,7 @@ impl State {
         }
         for row in batch.histograms().iter() {
             let Some(ordinal) = resolve(row.series) else { continue };
+            earliest = earliest.min(row.timestamp_ms);
             self.active.push_histogram(ordinal, row.timestamp_ms, row.blob);
             if row.start_ms != 0 {
                 self.active.push_start_time(ordinal, row.timestamp_ms, row.start_ms);
@@ -123,6 +130,9 @@ impl State {
             let Some(ordinal) = resolve(row.series) else { continue };
             self.active.push_exemplar(ordinal, row.timestamp_ms, row.value, row.labels());
             exemplars += 1;
+        }
+        if earliest < i64::MAX {
+            self.changes.note(tenant, index, earliest);
         }
         if batch.metadata().len() > 0 {
             self.apply_metadata(&batch);

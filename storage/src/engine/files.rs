@@ -9,6 +9,7 @@ use protocol::ids::{LogIndex, ShardId};
 use protocol::memory::MemoryLedger;
 
 use super::ShardOptions;
+use super::changes::Changes;
 use super::state::{Memory, State, ViewParts};
 use crate::damage::Damage;
 use crate::error::StorageError;
@@ -294,6 +295,7 @@ impl State {
             received: BTreeMap::new(),
             received_segments: BTreeMap::new(),
             activity: super::policy::Activity::default(),
+            changes: Arc::new(Changes::new(manifest.flushed_index())),
             digest_mismatches: 0,
             failed_jobs: 0,
             view_parts: ViewParts::default(),

@@ -49,6 +49,11 @@ impl PendingOp {
         }
     }
 
+    /// Whether it takes partitions away.
+    pub fn drops(&self) -> bool {
+        matches!(self.op, Op::DropPartitions(_))
+    }
+
     /// The job whose install this is.
     pub fn installs(&self) -> Option<u64> {
         match self.op {

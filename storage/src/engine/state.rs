@@ -7,6 +7,7 @@ use protocol::command::ContentHash;
 use protocol::logs::batch::BatchKey;
 use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 
+use super::changes::Changes;
 use super::files::KnownFiles;
 use super::jobs::JobSlot;
 use super::ops::PendingOp;
@@ -165,6 +166,9 @@ pub(super) struct State {
     /// Ordinals that were written to in the current observation window, for the leader's choice of a new generation.
     pub activity: super::policy::Activity,
 
+    /// What entries changed, for caches of results.
+    pub changes: Arc<Changes>,
+
     pub digest_mismatches: u64,
     pub failed_jobs: u64,
 
@@ -179,6 +183,8 @@ pub(super) struct ViewParts {
     frozen: Arc<Vec<TableView>>,
     segments: Arc<Vec<SegmentView>>,
     tombstones: Arc<Vec<Tombstone>>,
+    /// Partitions are to be dropped that are not yet: what is read now an entry already applied will take away.
+    awaits_drop: bool,
 }
 
 impl State {
@@ -299,6 +305,8 @@ impl State {
             tombstones: Arc::clone(&self.view_parts.tombstones),
             metadata: Arc::clone(&self.metadata),
             damage: Arc::clone(&self.damage),
+            changes: Arc::clone(&self.changes),
+            awaits_drop: self.view_parts.awaits_drop,
         }
     }
 
@@ -316,6 +324,7 @@ impl State {
         // Oldest in the log first: of equal samples the first wins.
         segments.sort_by_key(|s| (s.meta.log_after, s.meta.partition));
         self.view_parts.segments = Arc::new(segments);
+        self.view_parts.awaits_drop = self.pending.iter().any(PendingOp::drops);
         // A delete hides from the moment it is applied, even if its turn in the queue has not come.
         let waiting = self.pending.iter().filter_map(PendingOp::tombstone);
         self.view_parts.tombstones =
