@@ -333,7 +333,9 @@ mod tests {
     fn frames_carry_length_and_checksum() {
         let labels = Labels::from_pairs([("__name__", "up")]).unwrap();
         let samples: Vec<(i64, f64)> = (0..250).map(|i| (i * 1000, i as f64)).collect();
-        let series = chunked_series(&labels, &samples);
+        let (mut floats, mut histograms) = (&samples[..], &[] as &[(i64, std::sync::Arc<Histogram>)]);
+        let chunks = std::iter::from_fn(|| next_chunk(&mut floats, &mut histograms)).collect();
+        let series = ChunkedSeries { labels: label_messages(&labels), chunks };
         assert_eq!(series.chunks.len(), 3);
         assert_eq!((series.chunks[1].min_time_ms, series.chunks[1].max_time_ms), (120_000, 239_000));
         let message = ChunkedReadResponse { chunked_series: vec![series], query_index: 3 };
