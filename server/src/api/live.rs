@@ -361,13 +361,14 @@ async fn evaluate(app: &App, tenant: TenantId, topic: &Topic) -> Result<Update, 
     let cancel = CancelFlag::default();
     let request = QueryRequest {
         query: query.clone(),
+        features: Some(app.config.features_of(tenant.as_str())),
         tenant,
         kind,
         consistency: Consistency::Linearizable,
         lookback: None,
         timeout: None,
-        features: None,
         explain: false,
+        use_cache: true,
         cancel: cancel.clone(),
     };
     let asked = Asked::query(&request.tenant, "live", query, (start, end, step));
