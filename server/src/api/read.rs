@@ -176,7 +176,7 @@ impl Queries {
     where
         T: Send + 'static,
         E: Failure,
-        F: Future<Output = Result<T, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>>,
     {
         let begun = Instant::now();
         let place = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.places).acquire_owned()).await;
