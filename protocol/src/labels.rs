@@ -75,6 +75,23 @@ impl Labels {
         Ok(Self(out.into()))
     }
 
+    /// From the pairs of a set taken apart before: names ascend, nothing is empty.
+    ///
+    /// # Panics
+    /// When they do not, or something is.
+    pub fn from_ascending<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let mut out =
+            Vec::with_capacity(pairs.clone().map(|(name, value)| name.len() + value.len() + 4).sum());
+        let mut before = "";
+        for (name, value) in pairs {
+            assert!(before < name && !value.is_empty(), "the labels of a set ascend and are not empty");
+            varint::write_prefixed(&mut out, name.as_bytes());
+            varint::write_prefixed(&mut out, value.as_bytes());
+            before = name;
+        }
+        Self(out.into())
+    }
+
     /// Takes bytes that claim to be canonical, checking all of the form.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, LabelsError> {
         Self::check_canonical(bytes)?;
@@ -123,7 +140,9 @@ impl Labels {
 
     /// The value of a label, `None` when absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        // Names ascend: what is not there is not looked for to the end.
+        let mut pairs = RawPairs(&self.0).skip_while(|(n, _)| *n < name.as_bytes());
+        pairs.next().filter(|(n, _)| *n == name.as_bytes()).map(|(_, value)| text(value))
     }
 
     /// The metric's name, `""` when absent.
@@ -134,13 +153,14 @@ impl Labels {
     /// The labels of which `keep` says yes.
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
         let mut out = Vec::with_capacity(self.0.len());
-        for (name, value) in self {
-            if keep(name) {
-                varint::write_prefixed(&mut out, name.as_bytes());
-                varint::write_prefixed(&mut out, value.as_bytes());
+        let mut pairs = RawPairs(&self.0);
+        loop {
+            let from = pairs.0;
+            let Some((name, _)) = pairs.next() else { return Self(out.into()) };
+            if keep(text(name)) {
+                out.extend_from_slice(&from[..from.len() - pairs.0.len()]);
             }
         }
-        Self(out.into())
     }
 
     /// The set without its metric name.
@@ -217,7 +237,8 @@ fn first_16(hash: &blake3::Hash) -> [u8; 16] {
 /// Prometheus' order: label by label, names first, then values; a prefix sorts before its extension.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        // UTF-8 sorts as its characters do.
+        RawPairs(&self.0).cmp(RawPairs(&other.0))
     }
 }
 
@@ -235,6 +256,27 @@ impl<'a> IntoIterator for &'a Labels {
     }
 }
 
+/// Walks the bytes of a label set: names and values are compared, copied and skipped without another look at whether
+/// they are text.
+struct RawPairs<'a>(&'a [u8]);
+
+impl<'a> Iterator for RawPairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let name = varint::read_prefixed(&mut self.0).expect("canonical form was checked");
+        let value = varint::read_prefixed(&mut self.0).expect("canonical form was checked");
+        Some((name, value))
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("canonical form was checked")
+}
+
 /// Walks a label set.
 #[derive(Clone)]
 pub struct LabelsIter<'a> {
@@ -245,12 +287,9 @@ impl<'a> Iterator for LabelsIter<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.input.is_empty() {
-            return None;
-        }
-        let name = varint::read_prefixed(&mut self.input).expect("canonical form was checked");
-        let value = varint::read_prefixed(&mut self.input).expect("canonical form was checked");
-        let text = |bytes| std::str::from_utf8(bytes).expect("canonical form was checked");
+        let mut pairs = RawPairs(self.input);
+        let (name, value) = pairs.next()?;
+        self.input = pairs.0;
         Some((text(name), text(value)))
     }
 }
@@ -350,6 +389,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn looks_up_and_filters_as_a_list_of_pairs_does(of in pairs(), name in "[a-c]{1,2}") {
+            let set = Labels::from_pairs(of.clone()).expect("valid labels");
+            prop_assert_eq!(set.get(&name), of.get(&name).map(String::as_str));
+            let kept: Vec<_> = of.iter().filter(|(n, _)| **n != name).collect();
+            prop_assert_eq!(set.filtered(|n| n != name), Labels::from_pairs(kept).expect("valid labels"));
+        }
+
         #[test]
         fn any_bytes_are_taken_or_refused(bytes: Vec<u8>) {
             if let Ok(set) = Labels::from_canonical(&bytes) {

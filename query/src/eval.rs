@@ -14,6 +14,7 @@ mod calls;
 pub(crate) mod info;
 pub mod range;
 mod selector;
+mod steady_rate;
 
 pub(crate) use calls::absence;
 

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,6 +73,9 @@ pub struct SeriesColumns<'a> {
     pub labels: &'a Labels,
     /// Timestamps of `values`.
     pub times: &'a [TimestampMs],
+    /// The vector that `times` is a part of, where the source keeps one for series that were sampled together: what is
+    /// computed per timestamp can then be computed once for all of them.
+    pub shared_times: Option<&'a Arc<[TimestampMs]>>,
     /// Float samples, as many as `times`.
     pub values: &'a [f64],
     /// Start timestamps of the float samples (0 = unknown): as many as `times`, or empty when none is known.
@@ -90,6 +94,7 @@ impl<'a> SeriesColumns<'a> {
         Self {
             labels,
             times,
+            shared_times: None,
             values,
             start_times: &[],
             histogram_times: &[],

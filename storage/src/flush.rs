@@ -129,8 +129,9 @@ fn write_segments(
         while let Some((_, e)) = exemplars.next_if(|(of, _)| *of == slot) {
             of_series.push(Exemplar { time_ms: e.time, value: e.value, labels: e.labels.clone() });
         }
-        if let Some(entry) = registry.entry(ordinal) {
-            writer.push(registry.tenant(entry.tenant), &entry.labels, &columns, &of_series)?;
+        if !columns.is_empty() || !of_series.is_empty() {
+            let series = registry.series(ordinal);
+            writer.push(registry.tenant(series.tenant()), &series.labels(), &columns, &of_series)?;
         }
     }
     output.segments = writer.finish()?;

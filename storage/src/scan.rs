@@ -287,9 +287,7 @@ impl StoreSnapshot {
             Ok(())
         })?;
         for view in self.tables() {
-            found.extend(
-                view.written(tenant, matchers, range).into_iter().map(|o| view.registry.labels(o).clone()),
-            );
+            found.extend(view.written(tenant, matchers, range).into_iter().map(|o| view.registry.labels(o)));
         }
         found.sort();
         found.dedup();
@@ -317,7 +315,7 @@ impl StoreSnapshot {
         })?;
         for view in self.tables() {
             for ordinal in view.written(tenant, matchers, range) {
-                for (name, _) in view.registry.labels(ordinal) {
+                for (name, _) in view.registry.series(ordinal).pairs() {
                     if !names.contains(name) {
                         names.insert(name.to_owned());
                     }
@@ -344,7 +342,7 @@ impl StoreSnapshot {
         })?;
         for view in self.tables() {
             for ordinal in view.written(tenant, matchers, range) {
-                if let Some(value) = view.registry.labels(ordinal).get(name)
+                if let Some(value) = view.registry.series(ordinal).get(name)
                     && !values.contains(value)
                 {
                     values.insert(value.to_owned());
@@ -439,8 +437,8 @@ impl StoreSnapshot {
             for (slot, e) in view.table.exemplars(&wanted, range) {
                 let labels = view.registry.labels(ordinals[slot]);
                 let exemplar = Exemplar { time_ms: e.time, value: e.value, labels: e.labels.clone() };
-                if !hidden(&tombstones, labels, &exemplar) {
-                    found.push((labels.clone(), vec![exemplar]));
+                if !hidden(&tombstones, &labels, &exemplar) {
+                    found.push((labels, vec![exemplar]));
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The registry of a shard's series, and the in-memory index over it.
 //!
 //! A series gets a dense [`Ordinal`] when its labels are first seen, in log order, hence the same on all replicas.
-//! Samples in batches and in the memtable name ordinals only; segments hold labels and no ordinals at all.
+//! Samples in batches and in the memtable name ordinals only; segments hold labels and no ordinals at all. Labels are held
+//! as numbers (see `series_index::label_store`).
 //!
 //! **Generations.** Ordinals live as long as the registry's generation. A flush may start a new one, with an empty
 //! registry: from the next log entry on, batches that name ordinals of the old generation get `StaleRegistry`, and
@@ -15,6 +16,7 @@
 //! On disk the registry is a list of files that each hold a run of ordinals (see `series_index::file`).
 
 mod file;
+mod label_store;
 mod live;
 
 use std::sync::Arc;
@@ -25,31 +27,38 @@ use protocol::labels::Labels;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::append::{AppendVec, AppendView};
+use label_store::{LabelStore, LabelStoreView};
 
 pub use file::{decode_registry_file, encode_registry_file};
+pub use label_store::SeriesEntry;
 pub use live::LiveIndex;
-
-/// What the registry knows of a series.
-#[derive(Clone, Debug)]
-pub struct SeriesEntry {
-    /// Position of the tenant in the registry's list.
-    pub tenant: u32,
-    /// Labels.
-    pub labels: Labels,
-}
 
 /// The writer's side.
 #[derive(Debug)]
 pub struct Registry {
     generation: u64,
     tenants: AppendVec<TenantId>,
-    entries: AppendVec<SeriesEntry>,
-    by_labels: HashTable<u32>,
+    series: LabelStore,
+    by_labels: HashTable<Slot>,
     /// Seed of the hash over labels: part of the id of the first series. Routers make ids with a secret key, so no
     /// client can aim label sets at one place of the table; every replica has the same seed and files carry it.
     seed: u64,
-    label_bytes: usize,
     live: Arc<LiveIndex>,
+}
+
+/// A place of the table: growing it looks at no labels.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// Half of the hash over the labels.
+    tag: u32,
+    ordinal: u32,
+}
+
+impl Slot {
+    fn hash(self) -> u64 {
+        // The table takes a slot's place from the low bits and its first comparison from the high ones.
+        u64::from(self.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 /// What a reader sees: the series registered when the view was taken.
@@ -57,7 +66,7 @@ pub struct Registry {
 pub struct RegistryView {
     generation: u64,
     tenants: AppendView<TenantId>,
-    entries: AppendView<SeriesEntry>,
+    series: LabelStoreView,
     seed: u64,
     live: Arc<LiveIndex>,
 }
@@ -68,10 +77,9 @@ impl Registry {
         Self {
             generation,
             tenants: AppendVec::default(),
-            entries: AppendVec::default(),
+            series: LabelStore::default(),
             by_labels: HashTable::new(),
             seed: 0,
-            label_bytes: 0,
             live: Arc::new(LiveIndex::default()),
         }
     }
@@ -83,12 +91,12 @@ impl Registry {
 
     /// Number of series.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.series.len()
     }
 
     /// Whether no series is registered.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The tenant's number. Tenants enter the list with their first series and never without one: the list is part
@@ -102,38 +110,37 @@ impl Registry {
         }) as u32
     }
 
+    /// Tenants are few and share few label sets: they are compared, not hashed.
+    fn slot(&self, label_bytes: &[u8], ordinal: u32) -> Slot {
+        Slot { tag: (xxh3_64_with_seed(label_bytes, self.seed) >> 32) as u32, ordinal }
+    }
+
     /// The ordinal of a series, if it has one.
     pub fn ordinal(&self, tenant: &TenantId, label_bytes: &[u8]) -> Option<Ordinal> {
-        let is_it = |&ordinal: &u32| {
-            self.entries.get(ordinal as usize).is_some_and(|entry| {
-                entry.labels.as_bytes() == label_bytes
-                    && self.tenants.get(entry.tenant as usize) == Some(tenant)
-            })
+        let wanted = self.slot(label_bytes, 0);
+        let is_it = |slot: &Slot| {
+            slot.tag == wanted.tag
+                && self.series.get(slot.ordinal).is_some_and(|entry| {
+                    self.tenants.get(entry.tenant() as usize) == Some(tenant) && entry.is(label_bytes)
+                })
         };
-        self.by_labels.find(hash(self.seed, label_bytes), is_it).map(|&ordinal| Ordinal(ordinal))
+        self.by_labels.find(wanted.hash(), is_it).map(|slot| Ordinal(slot.ordinal))
     }
 
     /// Gives a series an ordinal; one that has one keeps it. `id` seeds the table when it is the first one. The bytes
-    /// are canonical labels.
+    /// are canonical labels, which whoever parsed the batch has checked.
     pub fn register(&mut self, tenant: &TenantId, id: SeriesId, label_bytes: &[u8]) -> Ordinal {
-        if self.entries.is_empty() {
+        if self.is_empty() {
             self.seed = id.0 as u64;
         }
         if let Some(ordinal) = self.ordinal(tenant, label_bytes) {
             return ordinal;
         }
         let tenant = self.tenant_number(tenant);
-        let ordinal =
-            u32::try_from(self.entries.len()).expect("the series limit keeps ordinals within 32 bits");
-        let labels = Labels::from_canonical(label_bytes).expect("the batch was parsed, which checks labels");
-        self.label_bytes += label_bytes.len() + 16;
-        self.entries.push(SeriesEntry { tenant, labels });
-        let (entries, seed) = (&self.entries, self.seed);
-        let rehash = |&other: &u32| {
-            let entry = entries.get(other as usize).expect("ordinals in the table are registered");
-            hash(seed, entry.labels.as_bytes())
-        };
-        self.by_labels.insert_unique(hash(seed, label_bytes), ordinal, rehash);
+        let ordinal = u32::try_from(self.len()).expect("the series limit keeps ordinals within 32 bits");
+        self.series.push(tenant, label_bytes, self.seed);
+        let slot = self.slot(label_bytes, ordinal);
+        self.by_labels.insert_unique(slot.hash(), slot, |slot| slot.hash());
         Ordinal(ordinal)
     }
 
@@ -147,7 +154,7 @@ impl Registry {
         RegistryView {
             generation: self.generation,
             tenants: self.tenants.view(),
-            entries: self.entries.view(),
+            series: self.series.view(),
             seed: self.seed,
             live: Arc::clone(&self.live),
         }
@@ -155,13 +162,8 @@ impl Registry {
 
     /// Bytes that the registry takes, its index aside.
     pub fn bytes(&self) -> usize {
-        self.entries.slot_bytes() + self.by_labels.allocation_size() + self.label_bytes
+        self.series.bytes() + self.by_labels.allocation_size()
     }
-}
-
-/// Tenants are few and share few label sets: they are compared, not hashed.
-fn hash(seed: u64, label_bytes: &[u8]) -> u64 {
-    xxh3_64_with_seed(label_bytes, seed)
 }
 
 impl RegistryView {
@@ -172,22 +174,27 @@ impl RegistryView {
 
     /// Number of series.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.series.len()
     }
 
     /// Whether no series is registered.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// What is known of an ordinal.
-    pub fn entry(&self, ordinal: u32) -> Option<&SeriesEntry> {
-        self.entries.get(ordinal as usize)
+    pub fn entry(&self, ordinal: u32) -> Option<SeriesEntry<'_>> {
+        self.series.get(ordinal)
     }
 
-    /// Labels of an ordinal that a memtable of this generation names.
-    pub fn labels(&self, ordinal: u32) -> &Labels {
-        &self.entry(ordinal).expect("memtables name registered ordinals only").labels
+    /// What is known of an ordinal that a memtable of this generation names.
+    pub fn series(&self, ordinal: u32) -> SeriesEntry<'_> {
+        self.entry(ordinal).expect("memtables name registered ordinals only")
+    }
+
+    /// Labels of an ordinal that a memtable of this generation names. They are put together anew: ask once.
+    pub fn labels(&self, ordinal: u32) -> Labels {
+        self.series(ordinal).labels()
     }
 
     /// Name of a tenant's number.

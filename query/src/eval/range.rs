@@ -12,6 +12,7 @@ use protocol::labels::Labels;
 use protocol::sample::is_stale_nan;
 
 use super::selector::{Reference, advance};
+use super::steady_rate::{MovingRange, SteadyRate};
 use super::{Evaluator, Result, Sink, millis};
 use crate::error::QueryError;
 use crate::exec::{Limits, column_bytes};
@@ -179,10 +180,10 @@ struct Whole(FunctionId);
 impl Kernel for Whole {
     fn step(&mut self, _: (usize, usize), window: &Window<'_>, call: &Call<'_>) -> Result<Answer> {
         use FunctionId as Id;
+        if let Some(kind) = rate_kind(self.0) {
+            return Ok(rate::rate(kind, window, call));
+        }
         Ok(match self.0 {
-            Id::Rate => rate::rate(RateKind { counter: true, per_second: true }, window, call),
-            Id::Increase => rate::rate(RateKind { counter: true, per_second: false }, window, call),
-            Id::Delta => rate::rate(RateKind { counter: false, per_second: false }, window, call),
             Id::Irate => rate::instant(true, window, call),
             Id::Idelta => rate::instant(false, window, call),
             Id::Resets => rate::resets(window, call),
@@ -304,22 +305,28 @@ impl Kernel for Pairs {
     }
 }
 
+fn rate_kind(id: FunctionId) -> Option<RateKind> {
+    match id {
+        FunctionId::Rate => Some(RateKind { counter: true, per_second: true }),
+        FunctionId::Increase => Some(RateKind { counter: true, per_second: false }),
+        FunctionId::Delta => Some(RateKind { counter: false, per_second: false }),
+        _ => None,
+    }
+}
+
 fn kernel(id: FunctionId, samples: &Samples<'_>, edges: Edges) -> Box<dyn Kernel> {
     use FunctionId as Id;
     if !samples.histograms.is_empty() || edges != Edges::Plain {
         return Box::new(Whole(id));
     }
-    let rate = |counter, per_second| -> Box<dyn Kernel> {
-        let resets = match counter {
+    if let Some(kind) = rate_kind(id) {
+        let resets = match kind.counter {
             true => float_resets(&samples.times, &samples.values, &samples.starts),
             false => Vec::new(),
         };
-        Box::new(Rate { kind: RateKind { counter, per_second }, resets })
-    };
+        return Box::new(Rate { kind, resets });
+    }
     match id {
-        Id::Rate => rate(true, true),
-        Id::Increase => rate(true, false),
-        Id::Delta => rate(false, false),
         Id::MinOverTime | Id::MaxOverTime => {
             Box::new(Extreme { largest: id == Id::MaxOverTime, queue: VecDeque::new(), next: 0 })
         }
@@ -347,54 +354,58 @@ impl Evaluator<'_> {
             return Err(QueryError::Execution("a function over ranges got no range".to_owned()));
         };
         let span = args[0].span;
-        let mut along =
-            |labels: &Labels, drop_name: bool, samples: &Samples<'_>, ranges: &Ranges, per_step: bool| {
-                let metric = labels.metric_name();
-                let mut held = self.budget.columns(1, grid.count)?;
-                let mut series = Series { drop_name, ..Series::empty(labels.clone(), grid.count) };
-                let mut kernel = kernel(id, samples, ranges.edges);
-                let (mut from, mut to, mut histogram_from, mut histogram_to) = (0, 0, 0, 0);
-                let mut has_floats = false;
-                for step in 0..grid.count {
-                    let evaluation = grid.at(step);
-                    let range = ranges.at(evaluation);
-                    let seen = ranges.seen(range);
-                    if step == 0 || per_step {
-                        from += advance(&samples.times[from..], seen.0);
-                        to += advance(&samples.times[to..], seen.1);
-                        histogram_from += advance(&samples.histogram_times[histogram_from..], seen.0);
-                        histogram_to += advance(&samples.histogram_times[histogram_to..], seen.1);
+        let along = |labels: &Labels,
+                     drop_name: bool,
+                     samples: &Samples<'_>,
+                     ranges: &Ranges,
+                     per_step: bool,
+                     sink: Sink<'_>| {
+            let metric = labels.metric_name();
+            let mut held = self.budget.columns(1, grid.count)?;
+            let mut series = Series { drop_name, ..Series::empty(labels.clone(), grid.count) };
+            let mut kernel = kernel(id, samples, ranges.edges);
+            let (mut from, mut to, mut histogram_from, mut histogram_to) = (0, 0, 0, 0);
+            let mut has_floats = false;
+            for step in 0..grid.count {
+                let evaluation = grid.at(step);
+                let range = ranges.at(evaluation);
+                let seen = ranges.seen(range);
+                if step == 0 || per_step {
+                    from += advance(&samples.times[from..], seen.0);
+                    to += advance(&samples.times[to..], seen.1);
+                    histogram_from += advance(&samples.histogram_times[histogram_from..], seen.0);
+                    histogram_to += advance(&samples.histogram_times[histogram_to..], seen.1);
+                }
+                if from >= to && histogram_from >= histogram_to {
+                    continue;
+                }
+                let seen_samples = to.saturating_sub(from) + histogram_to.saturating_sub(histogram_from);
+                self.budget.work(1 + seen_samples as u64)?;
+                let window = samples.cut(from..to, histogram_from..histogram_to, range, evaluation);
+                let mut at = [0.0; 2];
+                for (slot, column) in at.iter_mut().zip(&params) {
+                    *slot = column[step];
+                }
+                let call = Call { notes: &self.notes, metric, span, edges: ranges.edges, params: at };
+                match kernel.step((from, to), &window, &call)? {
+                    Answer::Nothing => {}
+                    Answer::Float(value) => {
+                        has_floats = true;
+                        series.values[step] = if is_absent(value) { f64::NAN } else { value };
                     }
-                    if from >= to && histogram_from >= histogram_to {
-                        continue;
-                    }
-                    let seen_samples = to.saturating_sub(from) + histogram_to.saturating_sub(histogram_from);
-                    self.budget.work(1 + seen_samples as u64)?;
-                    let window = samples.cut(from..to, histogram_from..histogram_to, range, evaluation);
-                    let mut at = [0.0; 2];
-                    for (slot, column) in at.iter_mut().zip(&params) {
-                        *slot = column[step];
-                    }
-                    let call = Call { notes: &self.notes, metric, span, edges: ranges.edges, params: at };
-                    match kernel.step((from, to), &window, &call)? {
-                        Answer::Nothing => {}
-                        Answer::Float(value) => {
-                            has_floats = true;
-                            series.values[step] = if is_absent(value) { f64::NAN } else { value };
+                    Answer::Histogram(h) => {
+                        if series.histograms.is_empty() {
+                            held.grow(column_bytes(grid.count))?;
                         }
-                        Answer::Histogram(h) => {
-                            if series.histograms.is_empty() {
-                                held.grow(column_bytes(grid.count))?;
-                            }
-                            series.set_histogram(step, h);
-                        }
+                        series.set_histogram(step, h);
                     }
                 }
-                if has_floats && matches!(id, FunctionId::Rate | FunctionId::Increase) {
-                    self.doubt_counter(labels, span);
-                }
-                if series.has_any() { sink(series) } else { Ok(()) }
-            };
+            }
+            if has_floats && matches!(id, FunctionId::Rate | FunctionId::Increase) {
+                self.doubt_counter(labels, span);
+            }
+            if series.has_any() { sink(series) } else { Ok(()) }
+        };
         match &input.kind {
             ExprKind::Matrix(matrix) => {
                 let selector = &matrix.selector;
@@ -402,13 +413,36 @@ impl Evaluator<'_> {
                 let ranges = Ranges::of(matrix, self.lookback);
                 let per_step = !ranges.reference.is_fixed();
                 let seen = ranges.all(&grid);
+                let mut steady = match rate_kind(id) {
+                    Some(kind) if per_step && selector.edges == Edges::Plain => {
+                        let (offset, range) = (ranges.reference.offset(), ranges.range);
+                        Some(SteadyRate::new(kind, MovingRange { grid, offset, range }, self.budget)?)
+                    }
+                    _ => None,
+                };
                 self.select(selector, seen, |mut columns| {
                     if !self.features.start_timestamps {
                         columns.start_times = &[];
                     }
                     let samples = Samples::read(&columns);
                     self.budget.charge_samples(samples.len())?;
-                    along(columns.labels, false, &samples, &ranges, per_step)
+                    let steady = steady
+                        .as_mut()
+                        .filter(|_| samples.histograms.is_empty() && samples.starts.is_empty());
+                    let Some(steady) = steady else {
+                        return along(columns.labels, false, &samples, &ranges, per_step, sink);
+                    };
+                    let _held = self.budget.columns(1, grid.count)?;
+                    self.budget.work(grid.count as u64)?;
+                    let mut series = Series::empty(columns.labels.clone(), grid.count);
+                    let vector = columns.shared_times.filter(|_| matches!(samples.times, Cow::Borrowed(_)));
+                    if !steady.column(vector, &samples.times, &samples.values, &mut series.values)? {
+                        return Ok(());
+                    }
+                    if id != FunctionId::Delta {
+                        self.doubt_counter(columns.labels, span);
+                    }
+                    sink(series)
                 })
             }
             ExprKind::Subquery(subquery) => {
@@ -425,7 +459,7 @@ impl Evaluator<'_> {
                     let _held = self.budget.columns(2, inner.count)?;
                     let samples = Samples::of_steps(&series, &inner);
                     self.budget.charge_samples(samples.len())?;
-                    along(&series.labels, series.drop_name, &samples, &ranges, per_step)
+                    along(&series.labels, series.drop_name, &samples, &ranges, per_step, sink)
                 })
             }
             _ => Err(QueryError::Execution(format!("{input} is no range"))),

@@ -43,6 +43,11 @@ impl Reference {
         self.at.unwrap_or(evaluation).saturating_sub(self.offset)
     }
 
+    /// How far before an evaluation it looks, where it moves with it.
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
+    }
+
     pub(super) fn is_fixed(&self) -> bool {
         self.at.is_some()
     }

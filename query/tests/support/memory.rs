@@ -185,6 +185,7 @@ impl ShardSource for Shard {
             let columns = SeriesColumns {
                 labels,
                 times: &times,
+                shared_times: None,
                 values: &values,
                 start_times: &starts,
                 histogram_times: &histogram_times,

@@ -18,6 +18,7 @@ use query::source::{
 };
 use storage::error::StorageError;
 use storage::scan::StoreSnapshot;
+use storage::segment::TimeSlice;
 
 /// A read view of one shard.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ impl ShardSource for ShardView {
             visit(SeriesColumns {
                 labels: series.labels,
                 times: series.times,
+                shared_times: series.shared_times.map(TimeSlice::vector),
                 values: series.values,
                 start_times: series.start_times,
                 histogram_times: series.histogram_times,

@@ -53,7 +53,7 @@ impl<'a> Source<'a> {
         let (mut labels, mut numbers) = (Vec::new(), Vec::new());
         for (slot, &ordinal) in ordinals.iter().enumerate() {
             if gathered.has_samples(slot) {
-                labels.push(view.registry.labels(ordinal).clone());
+                labels.push(view.registry.labels(ordinal));
                 numbers.push(slot as u32);
             }
         }

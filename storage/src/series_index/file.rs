@@ -10,6 +10,7 @@ use protocol::labels::Labels;
 use protocol::varint;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+use super::label_store::Symbol;
 use super::{Registry, RegistryView};
 use crate::error::FormatError;
 
@@ -28,12 +29,12 @@ type Pair<'a> = (&'a str, &'a str);
 /// The file of the ordinals from `first` up to the view's end.
 pub fn encode_registry_file(view: &RegistryView, first: usize) -> Vec<u8> {
     let (mut series, mut names) = (Vec::new(), Vec::new());
-    let mut numbers: HashMap<Pair<'_>, u64, Xxh3DefaultBuilder> = HashMap::default();
-    let (mut before, mut current): (Vec<Pair<'_>>, Vec<Pair<'_>>) = (Vec::new(), Vec::new());
-    for entry in view.entries.range(first, view.len()) {
+    let mut numbers: HashMap<(Symbol, Symbol), u64, Xxh3DefaultBuilder> = HashMap::default();
+    let (mut before, mut current): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    for entry in (first..view.len()).filter_map(|ordinal| view.entry(ordinal as u32)) {
         current.clear();
-        current.extend(&entry.labels);
-        varint::write_u64(&mut series, u64::from(entry.tenant));
+        current.extend(entry.symbols());
+        varint::write_u64(&mut series, u64::from(entry.tenant()));
         varint::write_u64(&mut series, current.len() as u64);
         for (position, pair) in current.iter().enumerate() {
             if before.get(position) == Some(pair) {
@@ -44,8 +45,8 @@ pub fn encode_registry_file(view: &RegistryView, first: usize) -> Vec<u8> {
             let number = *numbers.entry(*pair).or_insert(next);
             varint::write_u64(&mut series, number + 1);
             if number == next {
-                varint::write_prefixed(&mut names, pair.0.as_bytes());
-                varint::write_prefixed(&mut names, pair.1.as_bytes());
+                varint::write_prefixed(&mut names, view.series.text(pair.0).as_bytes());
+                varint::write_prefixed(&mut names, view.series.text(pair.1).as_bytes());
             }
         }
         std::mem::swap(&mut before, &mut current);
@@ -146,7 +147,7 @@ fn decode_body(input: &mut &[u8], count: u32, id: SeriesId, registry: &mut Regis
         Labels::check_canonical(&label_bytes).ok()?;
         let next = registry.len();
         let registered = registry.register(tenant, id, &label_bytes).0 as usize;
-        if registered != next || registry.entries.get(next)?.tenant != number {
+        if registered != next || registry.series.get(next as u32)?.tenant() != number {
             return None;
         }
         std::mem::swap(&mut before, &mut current);

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashMap;
-use protocol::labels::{Labels, METRIC_NAME};
+use protocol::labels::METRIC_NAME;
 use protocol::matcher::Matcher;
 use protocol::varint;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-use super::RegistryView;
+use super::label_store::Symbol;
+use super::{RegistryView, SeriesEntry};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -46,7 +47,11 @@ struct TenantIndex {
     /// Bytes of names, values and postings: counted as they come, since asking is frequent.
     bytes: usize,
     all: Postings,
-    names: BTreeMap<Box<str>, BTreeMap<Box<str>, Postings>>,
+    /// By name and value: positions in `lists`.
+    names: BTreeMap<Box<str>, BTreeMap<Box<str>, u32>>,
+    lists: Vec<Postings>,
+    /// The same positions by the numbers of name and value: what a series that comes is added with.
+    by_symbols: HashMap<(Symbol, Symbol), u32, Xxh3DefaultBuilder>,
 }
 
 /// Ascending ordinals as varint differences: most label pairs belong to many series, close together.
@@ -95,8 +100,8 @@ impl LiveIndex {
         let state = self.extended(view);
         let Some(index) = state.tenants.get(tenant as usize) else { return 0 };
         for (name, values) in &index.names {
-            for (value, postings) in values {
-                visit(name, value, u64::from(postings.count));
+            for (value, list) in values {
+                visit(name, value, u64::from(index.lists[*list as usize].count));
             }
         }
         u64::from(index.all.count)
@@ -150,14 +155,14 @@ impl State {
         let mut family_key = Vec::new();
         for ordinal in start as u32..view.len() as u32 {
             let Some(entry) = view.entry(ordinal) else { break };
-            let tenant = entry.tenant as usize;
+            let tenant = entry.tenant() as usize;
             if self.tenants.len() <= tenant {
                 self.tenants.resize_with(tenant + 1, TenantIndex::default);
             }
-            self.tenants[tenant].add(ordinal, &entry.labels);
+            self.tenants[tenant].add(ordinal, entry);
 
-            let tenant_name = view.tenant(entry.tenant).as_str();
-            write_family_key(&mut family_key, tenant_name, &entry.labels);
+            let tenant_name = view.tenant(entry.tenant()).as_str();
+            write_family_key(&mut family_key, tenant_name, entry);
             let next = self.families.len() as u32;
             let family = match self.families.get(&family_key[..]) {
                 Some(&family) => family,
@@ -169,7 +174,7 @@ impl State {
             self.family_of.push(family);
 
             let from = arena.len();
-            write_sort_key(&mut arena, tenant_name, &entry.labels);
+            write_sort_key(&mut arena, tenant_name, entry);
             added.push((from, arena.len(), ordinal));
         }
         let key = |&(from, to, _): &(usize, usize, u32)| &arena[from..to];
@@ -189,7 +194,7 @@ impl State {
             let before = rest.partition_point(|&other| {
                 let entry = view.entry(other).expect("indexed ordinals are registered");
                 scratch.clear();
-                write_sort_key(&mut scratch, view.tenant(entry.tenant).as_str(), &entry.labels);
+                write_sort_key(&mut scratch, view.tenant(entry.tenant()).as_str(), entry);
                 scratch.as_slice() < key
             });
             merged.extend_from_slice(&rest[..before]);
@@ -206,18 +211,28 @@ impl State {
 }
 
 impl TenantIndex {
-    fn add(&mut self, ordinal: u32, labels: &Labels) {
+    fn add(&mut self, ordinal: u32, series: SeriesEntry<'_>) {
         self.bytes += self.all.push(ordinal);
-        for (name, value) in labels {
-            if !self.names.contains_key(name) {
-                self.names.insert(name.into(), BTreeMap::new());
-            }
-            let values = self.names.get_mut(name).expect("inserted above");
-            if !values.contains_key(value) {
-                self.bytes += value.len() + size_of::<(Box<str>, Postings)>();
-                values.insert(value.into(), Postings::default());
-            }
-            self.bytes += values.get_mut(value).expect("inserted above").push(ordinal);
+        for (symbols, (name, value)) in series.symbols().zip(series.pairs()) {
+            let list = match self.by_symbols.get(&symbols) {
+                Some(list) => *list,
+                None => {
+                    let list = self.lists.len() as u32;
+                    self.lists.push(Postings::default());
+                    self.by_symbols.insert(symbols, list);
+                    if !self.names.contains_key(name) {
+                        self.names.insert(name.into(), BTreeMap::new());
+                    }
+                    let values = self.names.get_mut(name).expect("inserted above");
+                    values.insert(value.into(), list);
+                    self.bytes += value.len()
+                        + size_of::<(Box<str>, u32)>()
+                        + size_of::<Postings>()
+                        + size_of::<((Symbol, Symbol), u32)>();
+                    list
+                }
+            };
+            self.bytes += self.lists[list as usize].push(ordinal);
         }
     }
 
@@ -229,15 +244,20 @@ impl TenantIndex {
         let mut unwanted = Vec::new();
         for matcher in matchers {
             let values = self.names.get(matcher.name());
+            let list = |list: &u32| &self.lists[*list as usize];
             if matcher.matches_absent() {
                 let refused = values.into_iter().flatten().filter(|(value, _)| !matcher.matches(value));
-                unwanted.push((matcher, refused.map(|(_, postings)| postings).collect::<Vec<_>>()));
+                unwanted.push((matcher, refused.map(|(_, at)| list(at)).collect::<Vec<_>>()));
                 continue;
             }
             let Some(values) = values else { return Vec::new() };
             let passing: Vec<&Postings> = match matcher.finite_values() {
-                Some(finite) => finite.iter().filter_map(|value| values.get(*value)).collect(),
-                None => values.iter().filter(|(value, _)| matcher.matches(value)).map(|(_, p)| p).collect(),
+                Some(finite) => finite.iter().filter_map(|value| values.get(*value)).map(list).collect(),
+                None => values
+                    .iter()
+                    .filter(|(value, _)| matcher.matches(value))
+                    .map(|(_, at)| list(at))
+                    .collect(),
             };
             wanted.push((count(&passing), matcher, passing));
         }
@@ -286,7 +306,7 @@ fn narrow(
     }
     if (found.len() as u64) * 16 < count {
         found.retain(|&ordinal| {
-            view.entry(ordinal).is_some_and(|e| matcher.matches(e.labels.get(matcher.name()).unwrap_or("")))
+            view.entry(ordinal).is_some_and(|e| matcher.matches(e.get(matcher.name()).unwrap_or("")))
         });
         return;
     }
@@ -301,11 +321,11 @@ fn narrow(
 }
 
 /// Tenant, metric and set of label names, so that equal bytes mean one family and byte order is family order.
-fn write_family_key(out: &mut Vec<u8>, tenant: &str, labels: &Labels) {
+fn write_family_key(out: &mut Vec<u8>, tenant: &str, series: SeriesEntry<'_>) {
     out.clear();
     write_escaped(out, tenant);
-    write_escaped(out, labels.metric_name());
-    for (name, _) in labels {
+    write_escaped(out, series.get(METRIC_NAME).unwrap_or(""));
+    for (name, _) in series.pairs() {
         if name != METRIC_NAME {
             write_escaped(out, name);
         }
@@ -313,9 +333,9 @@ fn write_family_key(out: &mut Vec<u8>, tenant: &str, labels: &Labels) {
 }
 
 /// Bytes whose order is that of (tenant, labels): comparing them costs one `memcmp`.
-fn write_sort_key(out: &mut Vec<u8>, tenant: &str, labels: &Labels) {
+fn write_sort_key(out: &mut Vec<u8>, tenant: &str, series: SeriesEntry<'_>) {
     write_escaped(out, tenant);
-    for (name, value) in labels {
+    for (name, value) in series.pairs() {
         write_escaped(out, name);
         write_escaped(out, value);
     }
@@ -344,9 +364,9 @@ impl LiveIndex {
 #[cfg(test)]
 mod tests {
     use protocol::ids::{SeriesId, TenantId};
+    use protocol::labels::Labels;
 
     use super::super::Registry;
-    use super::*;
 
     #[test]
     fn its_size_is_known_while_it_is_at_work() {

@@ -50,10 +50,10 @@ proptest! {
                 let Some(number) = view.tenant_number(tenant) else { continue };
                 let found = view.live().matching(&view, number, &matchers);
                 let mut expected: Vec<u32> = (0..view.len() as u32)
-                    .filter(|&o| view.entry(o).unwrap().tenant == number)
+                    .filter(|&o| view.entry(o).unwrap().tenant() == number)
                     .filter(|&o| matchers.iter().all(|m| m.matches(view.labels(o).get(m.name()).unwrap_or(""))))
                     .collect();
-                expected.sort_by(|&a, &b| view.labels(a).cmp(view.labels(b)));
+                expected.sort_by_key(|&ordinal| view.labels(ordinal));
                 prop_assert_eq!(found, expected);
             }
         }
