@@ -128,7 +128,10 @@ pub(super) struct SteadyRate<'b> {
     moving: MovingRange,
     /// By address of the vector of times, which is held so that no other comes to lie there; with the part that is used.
     known: Map<(usize, usize, usize), (Arc<[i64]>, Windows)>,
+    /// Windows that may be kept.
     room: usize,
+    /// Windows that are charged.
+    charged: usize,
     held: Held<'b>,
 }
 
@@ -139,7 +142,7 @@ impl<'b> SteadyRate<'b> {
         // Those of a vector that is not shared are made and dropped.
         let held = budget.hold_while(bytes as u64)?;
         let room = KEPT_BYTES.checked_div(bytes).unwrap_or(0);
-        Ok(Self { kind, moving, known: Map::default(), room, held })
+        Ok(Self { kind, moving, known: Map::default(), room, charged: 1, held })
     }
 
     /// Writes a series' column; false if no step has a value. `vector` is what `times` is a part of, where other series
@@ -159,8 +162,9 @@ impl<'b> SteadyRate<'b> {
         if !self.known.contains_key(&key) {
             if self.known.len() >= self.room.max(1) {
                 self.known.clear();
-            } else if !self.known.is_empty() {
+            } else if self.known.len() == self.charged {
                 self.held.grow(Windows::bytes(self.moving.grid.count) as u64)?;
+                self.charged += 1;
             }
             let windows = Windows::new(times, &self.moving, self.kind);
             self.known.insert(key, (Arc::clone(vector), windows));

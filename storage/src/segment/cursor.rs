@@ -64,15 +64,21 @@ pub struct SegmentCursor {
 /// Vectors that a cursor remembers; a power of two.
 const CURSOR_VECTORS: usize = 512;
 
-/// The decoded columns of a part.
+/// The columns of a part. They are decoded once enough of its series were asked for: whoever wants few reads these one
+/// by one where the code of a column allows it.
 #[derive(Default)]
 struct CurrentPart {
     number: Option<usize>,
     first_series: u32,
     series: u32,
+    /// Series read one by one so far.
+    singles: u32,
     /// Name number, dictionary and ids of each label, in the order of labels.
     columns: Vec<PartColumn>,
 }
+
+/// One of so many series of a part may be read singly before its columns are decoded.
+const SINGLES: u32 = 32;
 
 struct PartColumn {
     name: u32,
@@ -82,6 +88,8 @@ struct PartColumn {
 
 enum ColumnIds {
     Constant(u32),
+    /// Still coded: the column of this number.
+    Coded(usize),
     Each(Vec<u32>),
 }
 
@@ -122,17 +130,8 @@ impl SegmentCursor {
             self.part.number = None;
             self.load_part(number).map_err(|fault| self.reader.corrupt(fault))?;
         }
-        let row = (series - self.part.first_series) as usize;
-        let names = &self.reader.inner().labels.names;
-        self.label_bytes.clear();
-        for column in &self.part.columns {
-            let id = match &column.ids {
-                ColumnIds::Constant(id) => *id,
-                ColumnIds::Each(ids) => ids[row],
-            };
-            varint::write_prefixed(&mut self.label_bytes, names[column.name as usize].name.as_bytes());
-            varint::write_prefixed(&mut self.label_bytes, column.dictionary.get(id).as_bytes());
-        }
+        self.fill_label_bytes((series - self.part.first_series) as usize)
+            .map_err(|fault| self.reader.corrupt(fault))?;
         Ok(&self.label_bytes)
     }
 
@@ -142,13 +141,49 @@ impl SegmentCursor {
         labels.map_err(|_| self.reader.corrupt((0, Corruption::Bounds("labels of a series"))))
     }
 
+    fn fill_label_bytes(&mut self, row: usize) -> Located<()> {
+        let labels = &self.reader.inner().labels;
+        let Some(number) = self.part.number else { return Ok(()) };
+        let (part, rows) = (labels.parts[number], self.part.series as usize);
+        let in_part = |source| labels.in_part(&part, source);
+        let mut coded = Vec::new();
+        if self.part.columns.iter().any(|column| matches!(column.ids, ColumnIds::Coded(_))) {
+            self.part_reader.columns(labels, &self.reader.inner().file, &part, &mut coded)?;
+            self.part.singles += 1;
+        }
+        let all = self.part.singles > self.part.series / SINGLES;
+        self.label_bytes.clear();
+        for column in &mut self.part.columns {
+            let limit = column.dictionary.len() as u32;
+            if let ColumnIds::Coded(position) = column.ids
+                && (all || coded[position].at(row, rows, limit).map_err(in_part)?.is_none())
+            {
+                let mut ids = Vec::new();
+                coded[position].decode(rows, limit, &mut ids).map_err(in_part)?;
+                column.ids = ColumnIds::Each(ids);
+            }
+            let id = match &column.ids {
+                ColumnIds::Constant(id) => *id,
+                ColumnIds::Each(ids) => ids[row],
+                ColumnIds::Coded(position) => {
+                    let id = coded[*position].at(row, rows, limit).map_err(in_part)?;
+                    id.ok_or((0, Corruption::Bounds("value id")))?
+                }
+            };
+            let name = &labels.names[column.name as usize].name;
+            varint::write_prefixed(&mut self.label_bytes, name.as_bytes());
+            varint::write_prefixed(&mut self.label_bytes, column.dictionary.get(id).as_bytes());
+        }
+        Ok(())
+    }
+
     fn load_part(&mut self, number: usize) -> Located<()> {
         let inner = self.reader.inner();
         let labels = &inner.labels;
         let part = labels.parts[number];
         let mut coded = Vec::new();
         self.part_reader.columns(labels, &inner.file, &part, &mut coded)?;
-        let mut coded = coded.into_iter();
+        let mut coded = coded.into_iter().enumerate();
         let mut columns = Vec::with_capacity(labels.sets[part.set as usize].len());
         for &name in &labels.sets[part.set as usize] {
             let dictionary = labels.dictionary(&inner.file, name)?;
@@ -156,15 +191,10 @@ impl SegmentCursor {
             let ids = if Some(name) == labels.metric_name {
                 ColumnIds::Constant(part.metric.ok_or((0, Corruption::Bounds("metric of a part")))?)
             } else {
-                let column = coded.next().ok_or((0, Corruption::Bounds("columns of a part")))?;
-                let in_part = |source| labels.in_part(&part, source);
-                match column.constant(limit).map_err(in_part)? {
+                let (position, column) = coded.next().ok_or((0, Corruption::Bounds("columns of a part")))?;
+                match column.constant(limit).map_err(|source| labels.in_part(&part, source))? {
                     Some(id) => ColumnIds::Constant(id),
-                    None => {
-                        let mut ids = Vec::new();
-                        column.decode(part.series as usize, limit, &mut ids).map_err(in_part)?;
-                        ColumnIds::Each(ids)
-                    }
+                    None => ColumnIds::Coded(position),
                 }
             };
             columns.push(PartColumn { name, dictionary, ids });
@@ -173,6 +203,7 @@ impl SegmentCursor {
             number: Some(number),
             first_series: part.first_series,
             series: part.series,
+            singles: 0,
             columns,
         };
         Ok(())

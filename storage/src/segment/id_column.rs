@@ -108,6 +108,35 @@ impl<'a> IdColumn<'a> {
         read_id(&mut { self.payload }, 0, limit).map(Some)
     }
 
+    /// The id of one row of `count`, where the code lets it be read without those before it; else `None`.
+    pub(super) fn at(&self, row: usize, count: usize, limit: u32) -> Result<Option<u32>, DecodeError> {
+        let mut input = self.payload;
+        let outside = DecodeError::Malformed("value id");
+        let id = match self.tag {
+            CONSTANT => return read_id(&mut input, 0, limit).map(Some),
+            STEPS => {
+                let first = varint::read_u64(&mut input).ok_or(DecodeError::Truncated)? as i64;
+                let step = varint::unzigzag(varint::read_u64(&mut input).ok_or(DecodeError::Truncated)?);
+                let id = step.checked_mul(row as i64).and_then(|steps| first.checked_add(steps));
+                id.and_then(|id| u32::try_from(id).ok()).ok_or(outside)?
+            }
+            BYTES => {
+                let min = read_id(&mut input, 0, limit)?;
+                let low = input.get(row).filter(|_| input.len() == count).ok_or(DecodeError::Truncated)?;
+                min.saturating_add(u32::from(*low))
+            }
+            WORDS => {
+                let min = read_id(&mut input, 0, limit)?;
+                let whole = input.len() == count * 2 && row < count;
+                let (low, high) =
+                    input.split_at_checked(count).filter(|_| whole).ok_or(DecodeError::Truncated)?;
+                min.saturating_add(u32::from(low[row]) | u32::from(high[row]) << 8)
+            }
+            _ => return Ok(None),
+        };
+        if row < count && id < limit { Ok(Some(id)) } else { Err(outside) }
+    }
+
     /// Decodes `count` ids, replacing what `out` holds; each must be below `limit`. The caller vouches for `count`.
     pub(super) fn decode(&self, count: usize, limit: u32, out: &mut Vec<u32>) -> Result<(), DecodeError> {
         out.clear();
@@ -198,6 +227,11 @@ mod tests {
         assert_eq!(input, [77]);
         column.decode(ids.len(), u32::MAX, &mut out).expect("own bytes");
         assert_eq!(out, ids);
+        let by_row = |row| column.at(row, ids.len(), u32::MAX).expect("own bytes");
+        for (row, id) in ids.iter().enumerate() {
+            assert!(by_row(row).is_none_or(|one| one == *id));
+        }
+        assert_eq!(by_row(0).is_some(), !matches!(bytes[0], RUNS | DIFFERENCES));
         let max = *ids.iter().max().expect("not empty");
         assert!(column.decode(ids.len(), max, &mut out).is_err(), "ids past the dictionary are refused");
     }
@@ -223,6 +257,7 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 1usize..100) {
             if let Ok(column) = IdColumn::read(&mut bytes.as_slice()) {
                 let _ = column.constant(9);
+                let _ = column.at(count - 1, count, 9);
                 let _ = column.decode(count, 9, &mut vec![]);
             }
         }
