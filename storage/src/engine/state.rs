@@ -49,7 +49,7 @@ pub(super) struct Frozen {
 /// installs holds no more memtables than its own disk makes it.
 #[derive(Debug)]
 pub(super) enum FrozenData {
-    Memory(FrozenTable),
+    Memory(Box<FrozenTable>),
     /// In the segments that the local flush made.
     Flushed(Vec<SegmentView>),
 }
@@ -229,7 +229,7 @@ impl State {
             encoder_epoch,
             generation: registry.generation(),
             next_generation: self.registry.generation(),
-            data: FrozenData::Memory(FrozenTable {
+            data: FrozenData::Memory(Box::new(FrozenTable {
                 table: active.view(),
                 bytes: active.bytes() + logs.bytes(),
                 side_bytes: active.side_bytes() + logs.bytes(),
@@ -238,7 +238,7 @@ impl State {
                 registry,
                 registry_from,
                 metadata,
-            }),
+            })),
         });
         self.active_since_ms = None;
         self.jobs.insert(job, JobSlot::Waiting);
