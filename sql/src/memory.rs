@@ -89,7 +89,7 @@ impl MemoryPool for StatementPool {
         let due = charged_for(bytes);
         if due > held.charge.bytes() && !held.charge.try_set(due, Pressure::Queries) {
             let budget = held.charge.ledger().budget();
-            return Err(DataFusionError::External(Box::new(QueryError::NodeMemory { budget })));
+            return Err(DataFusionError::External(Box::new(QueryError::NodeMemory { budget, asked: bytes })));
         }
         held.bytes = bytes;
         held.peak = held.peak.max(bytes);
