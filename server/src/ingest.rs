@@ -13,6 +13,7 @@ mod budget;
 mod decompress;
 pub mod grpc;
 pub mod influx;
+pub mod logs;
 mod metrics;
 pub mod otlp;
 pub mod remote_write;
@@ -21,11 +22,13 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::router::logs::{LogReceipt, PreparedLogs};
 use cluster::router::shard_writer::ShardWriter;
 use cluster::router::{Prepared, RouteError, Router, RouterStats, WriteReceipt};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::ids::TenantId;
+use protocol::logs::batch::{BatchKey, LogBatchBuilder};
 use protocol::memory::MemoryLedger;
 use protocol::otlp::metrics::Translation;
 use protocol::remote_write::Limits;
@@ -52,6 +55,56 @@ pub trait MetricWriter: Send + Sync + 'static {
     /// What it counted so far.
     fn stats(&self) -> RouterStats {
         RouterStats::default()
+    }
+}
+
+/// Where logs go: the router of this node.
+pub trait LogWriter: Send + Sync + 'static {
+    /// Takes the records of a request that are neither too old nor too far in the future.
+    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError>;
+
+    /// The key of a request that declared one.
+    fn declared_key(&self, tenant: &TenantId, key: &str) -> BatchKey;
+
+    /// The key of a request whose records all carry the client's time.
+    fn body_key(&self, tenant: &TenantId, decompressed: &[u8]) -> BatchKey;
+
+    /// Packs a request's records; computes only.
+    fn prepare_logs(
+        &self,
+        tenant: &TenantId,
+        batch: LogBatchBuilder,
+        key: Option<BatchKey>,
+    ) -> Result<PreparedLogs, RouteError>;
+
+    /// Gets them to the shards.
+    fn deliver_logs(&self, prepared: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>>;
+}
+
+impl<W: ShardWriter> LogWriter for Router<W> {
+    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
+        Router::log_batch(self)
+    }
+
+    fn declared_key(&self, tenant: &TenantId, key: &str) -> BatchKey {
+        Router::declared_key(self, tenant, key)
+    }
+
+    fn body_key(&self, tenant: &TenantId, decompressed: &[u8]) -> BatchKey {
+        Router::body_key(self, tenant, decompressed)
+    }
+
+    fn prepare_logs(
+        &self,
+        tenant: &TenantId,
+        batch: LogBatchBuilder,
+        key: Option<BatchKey>,
+    ) -> Result<PreparedLogs, RouteError> {
+        Router::prepare_logs(self, tenant, batch, key)
+    }
+
+    fn deliver_logs(&self, prepared: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>> {
+        Router::deliver_logs(self, prepared).boxed()
     }
 }
 
@@ -113,6 +166,7 @@ impl IngestSettings {
 /// State of the ways in.
 pub struct Ingest {
     writer: Arc<dyn MetricWriter>,
+    logs: Arc<dyn LogWriter>,
     settings: IngestSettings,
     budget: Budget,
     /// Decodes and splits requests that would hold a reactor thread for too long.
@@ -122,17 +176,23 @@ pub struct Ingest {
 
 impl Ingest {
     /// The ways in to a node's router.
-    pub fn new(writer: Arc<dyn MetricWriter>, settings: IngestSettings, metrics: &Metrics) -> Arc<Self> {
+    pub fn new<R: MetricWriter + LogWriter>(
+        router: Arc<R>,
+        settings: IngestSettings,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let writer: Arc<dyn MetricWriter> = Arc::clone(&router) as Arc<dyn MetricWriter>;
+        let logs: Arc<dyn LogWriter> = router;
         let ingest = IngestMetrics::new(metrics.registry());
         let budget = Budget::new(settings.max_in_flight_bytes, settings.memory.clone());
         let (gauge, source) = (ingest.in_flight_bytes.clone(), budget.clone());
         metrics.add_source(move || gauge.set(source.used_bytes() as i64));
-        let router = RouterMetrics::new(metrics.registry());
+        let counters = RouterMetrics::new(metrics.registry());
         let source = Arc::clone(&writer);
-        metrics.add_source(move || router.update(&source.stats()));
+        metrics.add_source(move || counters.update(&source.stats()));
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let pool = Pool::bounded("pharos-ingest", threads, 1024);
-        Arc::new(Self { writer, settings, budget, pool, metrics: ingest })
+        Arc::new(Self { writer, logs, settings, budget, pool, metrics: ingest })
     }
 
     /// Requests that wait for a thread to decode them.

@@ -12,6 +12,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use openraft_rt::Instant;
 use protocol::commit_token::CommitToken;
 use protocol::ids::{SLOT_COUNT, SlotId, TenantId};
@@ -30,6 +31,10 @@ pub struct LogReceipt {
     /// Which entries hold it.
     pub token: CommitToken,
 }
+
+/// Records that are packed and wait to be sent.
+#[derive(Debug)]
+pub struct PreparedLogs(Vec<(BatchKey, Bytes)>);
 
 /// The slot of a key: the key is a keyed hash of the tenant and what tells the batch from others.
 fn slot_of(key: BatchKey) -> SlotId {
@@ -57,16 +62,16 @@ impl<W: ShardWriter> Router<W> {
         BatchKey::of_body(&self.secret, tenant, decompressed)
     }
 
-    /// Writes a request. Without a key it is not recognised when it is sent again.
-    pub async fn write_logs(
+    /// Packs a request's records. Computes only; a large request takes milliseconds. Without a key the request is not
+    /// recognised when it is sent again.
+    pub fn prepare_logs(
         &self,
         tenant: &TenantId,
         batch: LogBatchBuilder,
         key: Option<BatchKey>,
-    ) -> Result<LogReceipt, RouteError> {
-        let mut receipt = LogReceipt::default();
+    ) -> Result<PreparedLogs, RouteError> {
         if batch.is_empty() {
-            return Ok(receipt);
+            return Ok(PreparedLogs(Vec::new()));
         }
         let now_ms = self.writer.cluster_time_ms().ok_or(RouteError::NoClusterTime)?;
         let key = key.unwrap_or_else(|| {
@@ -75,7 +80,26 @@ impl<W: ShardWriter> Router<W> {
             let numbers = [batch.checksum(), number, self.nonce, now_ms as u64];
             BatchKey::unique(&self.secret, tenant, &numbers.map(u64::to_le_bytes).concat())
         });
-        let parts = batch.finish(tenant, key).map_err(RouteError::RecordTooLong)?;
+        batch.finish(tenant, key).map(PreparedLogs).map_err(RouteError::RecordTooLong)
+    }
+
+    /// Packs and sends a request. See [`Router::prepare_logs`].
+    pub async fn write_logs(
+        &self,
+        tenant: &TenantId,
+        batch: LogBatchBuilder,
+        key: Option<BatchKey>,
+    ) -> Result<LogReceipt, RouteError> {
+        self.deliver_logs(self.prepare_logs(tenant, batch, key)?).await
+    }
+
+    /// Sends what was packed and waits for all shards.
+    pub async fn deliver_logs(&self, prepared: PreparedLogs) -> Result<LogReceipt, RouteError> {
+        let PreparedLogs(parts) = prepared;
+        let mut receipt = LogReceipt::default();
+        if parts.is_empty() {
+            return Ok(receipt);
+        }
         let map = self.writer.shard_map();
         let deadline = InstantOf::<W>::now() + self.config.deadline;
         let sent = parts.into_iter().map(|(key, bytes)| {

@@ -27,7 +27,9 @@ use super::read::Queries;
 use super::serve::{HttpServer, HttpVersion, ServeOptions};
 use super::*;
 use crate::config::units::Span;
-use crate::ingest::{Ingest, IngestSettings, MetricWriter};
+use crate::ingest::{Ingest, IngestSettings, LogWriter, MetricWriter};
+use ::cluster::router::logs::{LogReceipt, PreparedLogs};
+use protocol::logs::batch::{BatchKey, LogBatchBuilder};
 
 /// A node that can do nothing but say what it was asked.
 struct Imitation {
@@ -119,6 +121,33 @@ impl ::sql::system::System for ImitatedSystem {
 
 /// A router that knows no cluster time.
 struct ImitatedRouter(FingerprintKey);
+
+impl LogWriter for ImitatedRouter {
+    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
+        Err(RouteError::NoClusterTime)
+    }
+
+    fn declared_key(&self, _: &TenantId, _: &str) -> BatchKey {
+        BatchKey([0; 16])
+    }
+
+    fn body_key(&self, _: &TenantId, _: &[u8]) -> BatchKey {
+        BatchKey([0; 16])
+    }
+
+    fn prepare_logs(
+        &self,
+        _: &TenantId,
+        _: LogBatchBuilder,
+        _: Option<BatchKey>,
+    ) -> Result<PreparedLogs, RouteError> {
+        Err(RouteError::NoClusterTime)
+    }
+
+    fn deliver_logs(&self, _: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>> {
+        Box::pin(async { Err(RouteError::NoClusterTime) })
+    }
+}
 
 impl MetricWriter for ImitatedRouter {
     fn fingerprint_key(&self) -> &FingerprintKey {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use protocol::otlp::response::Signal;
 
 use super::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
 use crate::ingest::influx::{self, Api, Query};
+use crate::ingest::logs::{self, LineFields};
 
 /// `/v1/metrics`, `/api/v1/otlp/v1/metrics`
 pub async fn otlp_metrics(
@@ -19,7 +21,71 @@ pub async fn otlp_metrics(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    Ok(app.backend()?.ingest.otlp_metrics(&auth.tenant, &headers, body).await)
+    Ok(app.backend()?.ingest.otlp(Signal::Metrics, &auth.tenant, &headers, body).await)
+}
+
+/// `/v1/logs`, `/otlp/v1/logs`
+pub async fn otlp_logs(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.otlp(Signal::Logs, &auth.tenant, &headers, body).await)
+}
+
+/// `/loki/api/v1/push`
+pub async fn loki_push(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.loki_push(&auth.tenant, &headers, body).await)
+}
+
+/// `/_bulk`
+pub async fn elastic_bulk(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.elastic_bulk(&auth.tenant, "", &headers, body).await)
+}
+
+/// `/{index}/_bulk`
+pub async fn elastic_index_bulk(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    Path(index): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.elastic_bulk(&auth.tenant, &index, &headers, body).await)
+}
+
+/// What clients of Elasticsearch ask before they send.
+pub async fn elastic_handshake(uri: Uri) -> Response {
+    logs::elastic_handshake(uri.path())
+}
+
+/// `/insert/jsonline`
+pub async fn json_lines(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let params = Params::of_uri(&uri)?;
+    let list = |name: &str| -> Vec<String> {
+        let names = params.get(name).unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    };
+    let fields =
+        LineFields { stream: list("_stream_fields"), time: list("_time_field"), message: list("_msg_field") };
+    Ok(app.backend()?.ingest.json_lines(&auth.tenant, fields, &headers, body).await)
 }
 
 /// `/api/v1/write`

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
+use protocol::otlp::response::Signal;
 
 use super::Ingest;
 use super::decompress::Coding;
@@ -31,6 +32,8 @@ use super::request::{Failure, code};
 
 /// The method that exports metrics.
 pub const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+/// The method that exports logs.
+pub const EXPORT_LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -45,9 +48,15 @@ const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,deflate,zs
 const FRAME_BYTES: usize = 5;
 
 impl Ingest {
-    /// Answers one call that exports metrics.
-    pub async fn grpc_export_metrics(&self, tenant: &TenantId, headers: &HeaderMap, body: Body) -> Response {
-        match self.exported(tenant, headers, body).await {
+    /// Answers one call that exports.
+    pub async fn grpc_export(
+        &self,
+        signal: Signal,
+        tenant: &TenantId,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Response {
+        match self.exported(signal, tenant, headers, body).await {
             Ok(exported) => succeeded(&exported),
             Err(failure) => failed(&failure),
         }
@@ -55,6 +64,7 @@ impl Ingest {
 
     async fn exported(
         &self,
+        signal: Signal,
         tenant: &TenantId,
         headers: &HeaderMap,
         body: Body,
@@ -74,7 +84,12 @@ impl Ingest {
         let body = self.collect_body(body, &mut share, limit).await?;
         let (message, is_compressed) = unframe(body)?;
         let coding = if is_compressed { coding } else { Coding::Identity };
-        self.export_metrics(tenant, Encoding::Protobuf, coding, message, share).await
+        match signal {
+            Signal::Metrics => self.export_metrics(tenant, Encoding::Protobuf, coding, message, share).await,
+            Signal::Logs => {
+                self.export_logs(tenant, headers, Encoding::Protobuf, coding, message, share).await
+            }
+        }
     }
 }
 

@@ -48,6 +48,11 @@ impl IngestMetrics {
         count(&self.rows, protocol, rows.into_iter().zip(["samples", "histograms", "exemplars"]));
     }
 
+    pub(super) fn logs(&self, protocol: &str, written: u64, rejected: u64) {
+        count(&self.rows, protocol, [(written, "logs")].into_iter());
+        count(&self.rejected, protocol, [(rejected, "logs")].into_iter());
+    }
+
     pub(super) fn rejected(&self, protocol: &str, rejections: &Rejections) {
         let rows = [
             (rejections.samples, "samples"),

@@ -1,4 +1,4 @@
-//! OTLP: export requests over HTTP (`POST /v1/metrics`, and Prometheus' `/api/v1/otlp/v1/metrics`) and over gRPC.
+//! OTLP: export requests over HTTP (`POST /v1/metrics` and `/v1/logs`, and under Prometheus' and Loki's paths) and over gRPC.
 //!
 //! | HTTP | gRPC | when |
 //! |---|---|---|
@@ -71,8 +71,8 @@ pub struct Exported {
 }
 
 impl Ingest {
-    /// Answers one export of metrics over HTTP.
-    pub async fn otlp_metrics(&self, tenant: &TenantId, headers: &HeaderMap, body: Body) -> Response {
+    /// Answers one export over HTTP.
+    pub async fn otlp(&self, signal: Signal, tenant: &TenantId, headers: &HeaderMap, body: Body) -> Response {
         let Some(encoding) = Encoding::of_headers(headers) else {
             let found =
                 headers.get(header::CONTENT_TYPE).map_or("none".to_owned(), |value| format!("{value:?}"));
@@ -93,10 +93,13 @@ impl Ingest {
         let exported = async {
             let mut share = self.budget.share();
             let body = self.collect_body(body, &mut share, self.settings.otlp_max_body_bytes).await?;
-            self.export_metrics(tenant, encoding, coding, body, share).await
+            match signal {
+                Signal::Metrics => self.export_metrics(tenant, encoding, coding, body, share).await,
+                Signal::Logs => self.export_logs(tenant, headers, encoding, coding, body, share).await,
+            }
         };
         match exported.await {
-            Ok(exported) => succeeded(encoding, Signal::Metrics, exported),
+            Ok(exported) => succeeded(encoding, signal, exported),
             Err(failure) => failed(encoding, &failure),
         }
     }

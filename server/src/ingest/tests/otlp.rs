@@ -1,5 +1,7 @@
 //! Exports of metrics: over HTTP in both encodings, and over gRPC as another implementation's client makes calls.
 
+use protocol::otlp::response::Signal;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -59,7 +61,8 @@ impl Setup {
         let headers = headers.iter().map(|(name, value)| {
             (HeaderName::try_from(*name).unwrap(), axum::http::HeaderValue::from_str(value).unwrap())
         });
-        let answer = self.ingest.otlp_metrics(&TenantId::default(), &headers.collect(), body.into()).await;
+        let answer =
+            self.ingest.otlp(Signal::Metrics, &TenantId::default(), &headers.collect(), body.into()).await;
         let (parts, body) = answer.into_parts();
         (parts.status.as_u16(), parts.headers, to_bytes(body, 1 << 20).await.unwrap())
     }
@@ -172,7 +175,7 @@ async fn bombs_and_long_bodies_cost_a_413() {
 async fn serve(ingest: Arc<Ingest>) -> HttpServer {
     let export = move |headers: HeaderMap, body: Body| {
         let ingest = Arc::clone(&ingest);
-        async move { ingest.grpc_export_metrics(&TenantId::default(), &headers, body).await }
+        async move { ingest.grpc_export(Signal::Metrics, &TenantId::default(), &headers, body).await }
     };
     let router = axum::Router::new()
         .route(grpc::EXPORT_METRICS, axum::routing::post(export))
