@@ -21,6 +21,10 @@ build: ## Builds the pharos binary
 ui: ## Builds the web UI (Node 20.19 or newer)
 	@$(if $(NO_UI),true,.ci/ui build)
 
+# What the tests run, built with the features that all crates and their tests take together: nothing is compiled twice.
+tested:
+	cargo build --locked --workspace --bins --tests
+
 run: ui build ## Builds, and starts a cluster of three nodes with live data on this machine
 	@$(PHAROS) dev --nodes $(NODES) --data-dir $(DATA)
 
@@ -32,10 +36,10 @@ fmt: ## Checks the formatting
 lint: ## Runs clippy; a warning is an error
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-unit: build ## Runs all tests
+unit: tested ## Runs all tests
 	PHAROS_BIN=$(PHAROS) cargo test --locked --workspace
 
-pages: ui build ## Checks and tests the web UI, in a real browser too
+pages: ui tested ## Checks and tests the web UI, in a real browser too
 	.ci/ui test
 	PHAROS_BIN=$(PHAROS) .ci/ui browser
 
