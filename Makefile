@@ -9,7 +9,7 @@ DATA ?= pharos-data
 NODES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help run build ui test fmt lint unit peers pages docs bench bench-ui
+.PHONY: help run build tested ui test fmt lint unit peers pages docs bench bench-ui
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | while IFS='|' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
