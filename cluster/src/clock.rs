@@ -8,6 +8,11 @@
 //! A peer's offset is its clock minus the middle of our send and receive times. The middle is wrong by at most half a
 //! round trip, which is far below the band. Readings older than [`STALE_MS`] of our own clock are forgotten, so that a
 //! node alone falls back to its own clock.
+//!
+//! A local clock that jumps must not make readings look old, or the node would stamp entries with where it jumped to, and
+//! since cluster time does not go back, that would stay. The clock is looked at many times a second: what differs from
+//! the look before by more than [`JUMP_MS`] is a jump, and the readings are moved along with it. Where it was no jump,
+//! because the process stood still, cluster time is late until the next ping.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +26,10 @@ pub const DISAGREEMENT_MS: i64 = 10_000;
 /// How long a reading of a peer's clock is believed.
 pub const STALE_MS: i64 = 30_000;
 
+/// Between two looks at the local clock a larger step is a jump; so is a step back of more than [`BAND_MS`]. A round trip
+/// that takes longer says nothing.
+pub const JUMP_MS: i64 = 5_000;
+
 /// Cluster time as one node knows it.
 #[derive(Debug, Default)]
 pub struct ClusterClock {
@@ -33,6 +42,8 @@ struct Inner {
     offsets: BTreeMap<NodeId, (i64, i64)>,
     /// The last time given to or seen in an entry, per shard.
     stamped: BTreeMap<ShardId, i64>,
+    /// Our clock when it was last looked at.
+    looked_ms: Option<i64>,
 }
 
 impl ClusterClock {
@@ -40,10 +51,22 @@ impl ClusterClock {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, with a look at the local clock.
+    fn lock_at(&self, local_ms: i64) -> std::sync::MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        inner.look(local_ms);
+        inner
+    }
+
     /// Takes in a peer's clock, read between `sent_ms` and `received_ms` of ours.
     pub fn heard(&self, peer: NodeId, peer_ms: i64, sent_ms: i64, received_ms: i64) {
-        let middle = sent_ms.saturating_add(received_ms.saturating_sub(sent_ms) / 2);
-        self.lock().offsets.insert(peer, (peer_ms.saturating_sub(middle), received_ms));
+        let mut inner = self.lock_at(received_ms);
+        let round_trip = received_ms.saturating_sub(sent_ms);
+        if !(0..=JUMP_MS).contains(&round_trip) {
+            return;
+        }
+        let middle = sent_ms.saturating_add(round_trip / 2);
+        inner.offsets.insert(peer, (peer_ms.saturating_sub(middle), received_ms));
     }
 
     /// Forgets a peer that left.
@@ -54,7 +77,7 @@ impl ClusterClock {
     /// The median of the members' clocks relative to ours, ours (0) included. With an even count the one nearer to 0,
     /// so that one peer alone never moves us.
     pub fn median_offset_ms(&self, local_ms: i64) -> i64 {
-        self.lock().median(local_ms)
+        self.lock_at(local_ms).median(local_ms)
     }
 
     /// Offset of one peer's clock to ours, if known.
@@ -70,18 +93,18 @@ impl ClusterClock {
     /// Whether so many clocks were heard lately that the median is a majority's word. Before that, nothing may be judged
     /// by cluster time that can not be undone: a node that starts with a wrong clock would drop what is not due.
     pub fn is_confirmed(&self, local_ms: i64, members: usize) -> bool {
-        let fresh = self.lock().fresh(local_ms).count();
+        let fresh = self.lock_at(local_ms).fresh(local_ms).count();
         (fresh + 1) * 2 > members
     }
 
     /// Cluster time now, given the local clock.
     pub fn now_ms(&self, local_ms: i64) -> i64 {
-        self.lock().now(local_ms)
+        self.lock_at(local_ms).now(local_ms)
     }
 
     /// The time for the next entry of a shard: cluster time, but never before the shard's last.
     pub fn stamp(&self, shard: ShardId, local_ms: i64) -> i64 {
-        let mut inner = self.lock();
+        let mut inner = self.lock_at(local_ms);
         let now = inner.now(local_ms);
         let last = inner.stamped.entry(shard).or_insert(now);
         *last = now.max(*last);
@@ -97,6 +120,17 @@ impl ClusterClock {
 }
 
 impl Inner {
+    fn look(&mut self, local_ms: i64) {
+        let step = local_ms.saturating_sub(self.looked_ms.unwrap_or(local_ms));
+        if !(-BAND_MS..=JUMP_MS).contains(&step) {
+            for (offset, at) in self.offsets.values_mut() {
+                *offset = offset.saturating_sub(step);
+                *at = at.saturating_add(step);
+            }
+        }
+        self.looked_ms = Some(local_ms);
+    }
+
     fn fresh(&self, local_ms: i64) -> impl Iterator<Item = i64> + '_ {
         let fresh =
             self.offsets.values().filter(move |&&(_, at)| local_ms.saturating_sub(at).abs() <= STALE_MS);
@@ -122,6 +156,38 @@ impl Inner {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_jump_of_the_local_clock_moves_cluster_time_by_no_more_than_the_band() {
+        for jump in [3_295_440, -3_295_440, 40_000, -40_000] {
+            let clock = ClusterClock::default();
+            let start = 10_000_000;
+            clock.heard(NodeId(2), start, start - 10, start + 10);
+            clock.heard(NodeId(3), start, start - 10, start + 10);
+            assert_eq!(clock.stamp(ShardId(1), start + 100), start + 100);
+            let stamped = clock.stamp(ShardId(1), start + 200 + jump);
+            assert!((start + 100..=start + 200 + BAND_MS).contains(&stamped), "{jump}: {stamped}");
+            assert!(clock.disagrees(start + 200 + jump));
+            // An answer to what was sent before the jump says nothing.
+            clock.heard(NodeId(2), start + 300, start + 150, start + 300 + jump);
+            let stamped = clock.stamp(ShardId(1), start + 300 + jump);
+            assert!((start + 100..=start + 300 + BAND_MS).contains(&stamped), "{jump}: {stamped}");
+            // Turned right again, all is as it was.
+            assert_eq!(clock.now_ms(start + 400), start + 400);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_made_up_for_by_the_next_ping() {
+        let clock = ClusterClock::default();
+        clock.heard(NodeId(2), 1_000_000, 999_990, 1_000_010);
+        clock.heard(NodeId(3), 1_000_000, 999_990, 1_000_010);
+        assert!(clock.now_ms(1_060_000) < 1_060_000);
+        for peer in [2, 3] {
+            clock.heard(NodeId(peer), 1_060_100, 1_060_090, 1_060_110);
+        }
+        assert_eq!(clock.now_ms(1_060_200), 1_060_200);
+    }
+
     const LOCAL: i64 = 1_000_000_000;
 
     fn clock(offsets: &[i64]) -> ClusterClock {
@@ -130,6 +196,13 @@ mod tests {
             clock.heard(NodeId(i as u64 + 2), LOCAL + offset, LOCAL, LOCAL);
         }
         clock
+    }
+
+    /// Looks at the local clock now and then, up to a time.
+    fn pass(clock: &ClusterClock, until: i64) {
+        (LOCAL..until).step_by(JUMP_MS as usize).for_each(|at| {
+            clock.now_ms(at);
+        });
     }
 
     #[test]
@@ -153,6 +226,7 @@ mod tests {
     fn stale_readings_are_forgotten() {
         let clock = clock(&[-60_000, -60_000]);
         let later = LOCAL + STALE_MS + 1;
+        pass(&clock, later);
         assert_eq!(clock.now_ms(later), later);
     }
 
@@ -163,6 +237,7 @@ mod tests {
         assert!(!alone.is_confirmed(LOCAL, 2) && !alone.is_confirmed(LOCAL, 3));
         let two = clock(&[5]);
         assert!(two.is_confirmed(LOCAL, 2) && two.is_confirmed(LOCAL, 3) && !two.is_confirmed(LOCAL, 4));
+        pass(&two, LOCAL + STALE_MS + 1);
         assert!(!two.is_confirmed(LOCAL + STALE_MS + 1, 3));
     }
 

@@ -21,7 +21,7 @@ use query::logs::engine::{LogQuery, Place};
 use query::logs::logql::engine::{LogLine, LogqlAnswer, LogqlRequest, When};
 use query::logs::logql::{self};
 use query::logs::search;
-use query::{Engine, QueryError};
+use query::{CancelFlag, Engine, QueryError};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -183,7 +183,9 @@ impl Tail {
         let ms = |ns: i64| ns.div_euclid(1_000_000);
         let asked =
             Asked::query(&query.tenant, "logs tail", &query.text, (ms(query.start_ns), ms(query.end_ns), 0));
-        let cancel = query.cancel.clone();
+        // Of its own: what stops a query when it is over would stop the next one.
+        let cancel = CancelFlag::default();
+        let query = LogQuery { cancel: cancel.clone(), ..query };
         self.app.backend()?.queries.run(asked, cancel, move |engine, _| ask(engine, query)).await
     }
 

@@ -266,16 +266,18 @@ fn shown(data: &Value) -> String {
         .iter()
         .filter_map(|column| column["name"].as_str())
         .collect();
+    // Plans are text of several lines, which no column holds.
+    if names == ["plan_type", "plan"] {
+        let plans = data["rows"].as_array().unwrap_or(&empty).iter();
+        let lines = plans.flat_map(|row| row.as_array().unwrap_or(&empty)).filter_map(Value::as_str);
+        return lines.collect::<Vec<_>>().join("\n");
+    }
     let rows: Vec<Vec<String>> = data["rows"]
         .as_array()
         .unwrap_or(&empty)
         .iter()
         .map(|row| row.as_array().unwrap_or(&empty).iter().map(cell).collect())
         .collect();
-    // Plans are text of several lines, which no column holds.
-    if names == ["plan_type", "plan"] {
-        return rows.iter().map(|row| row.join("\n")).collect::<Vec<_>>().join("\n");
-    }
     let count = match rows.len() {
         1 => "(1 row)".to_owned(),
         n => format!("({n} rows)"),

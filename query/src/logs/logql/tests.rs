@@ -208,7 +208,8 @@ fn stage() -> impl Strategy<Value = Stage> {
         Just(Stage::Pattern("<a> <_>".to_owned())),
         Just(Stage::Regexp("(?P<a>\\w+)".to_owned())),
         label_filter().prop_map(Stage::Filter),
-        text().prop_map(Stage::LineFormat),
+        // What opens an action of a template has to close it.
+        text().prop_map(|text| Stage::LineFormat(text.replace('{', "("))),
         (name(), name()).prop_map(|(a, b)| Stage::LabelFormat(vec![(a, LabelValue::Rename(b))])),
         (name(), text()).prop_map(|(a, b)| Stage::LabelFormat(vec![(a, LabelValue::Template(b))])),
         choices.clone().prop_map(Stage::Drop),
@@ -219,8 +220,13 @@ fn stage() -> impl Strategy<Value = Stage> {
 fn log() -> impl Strategy<Value = LogExpr> {
     let selective = name().prop_map(|name| LabelMatcher { name, op: MatchOp::Equal, value: "x".to_owned() });
     (selective, proptest::collection::vec(matcher(), 0..2), proptest::collection::vec(stage(), 0..4))
-        .prop_map(|(first, mut matchers, stages)| {
+        .prop_map(|(first, mut matchers, mut stages)| {
             matchers.insert(0, first);
+            // `drop a != "b"` is a drop with a matcher, as in Loki: no line filter of that form can follow one.
+            stages.dedup_by(|next, before| {
+                let takes_matchers = matches!(before, Stage::Drop(_) | Stage::Keep(_));
+                takes_matchers && matches!(next, Stage::Line(LineOp::NotContains | LineOp::NotMatches, _))
+            });
             LogExpr { matchers, stages }
         })
 }

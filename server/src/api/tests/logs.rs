@@ -222,7 +222,6 @@ impl Reader {
     async fn next(&mut self) -> Value {
         let guarded = tokio::time::timeout(Duration::from_secs(60), async {
             let kind = self.0.read_u8().await.unwrap();
-            assert_eq!(kind, 0x81, "a whole text frame");
             let length = match self.0.read_u8().await.unwrap() {
                 126 => u64::from(self.0.read_u16().await.unwrap()),
                 127 => self.0.read_u64().await.unwrap(),
@@ -230,6 +229,7 @@ impl Reader {
             };
             let mut text = vec![0; length as usize];
             self.0.read_exact(&mut text).await.unwrap();
+            assert_eq!(kind, 0x81, "a whole text frame, not {:?}", String::from_utf8_lossy(&text));
             serde_json::from_slice(&text).unwrap()
         });
         guarded.await.expect("a message comes")
