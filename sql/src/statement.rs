@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn errors_have_places() {
-        let error = parse_one("select 1\nfrom (").expect_err("no SQL");
+        let error = parse_one("select 1\nfrom ) a").expect_err("no SQL");
         assert_eq!(error.position.map(|p| p.line), Some(2), "{error}");
         assert_eq!(parse_one("").expect_err("empty").message, "there is no statement");
         assert!(parse_one("select 1; select 2").expect_err("two").message.contains("2 statements"));
