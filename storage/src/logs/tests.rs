@@ -654,7 +654,8 @@ proptest! {
                     // Keys are of a tenant: tests give both the same numbers.
                     let key = key * 2 + number as u64;
                     let outcome = replica.write_bytes(batch_of(&tenant(number), key, &records));
-                    let known = keys.get(&(number, key)).is_some_and(|at| replica.time_ms - at < WINDOW_MS);
+                    // Fewer come than are known whatever the time.
+                    let known = keys.contains_key(&(number, key));
                     if known {
                         prop_assert_eq!(outcome, LogBatchOutcome::Duplicate { records: records.len() as u64 });
                         continue;
