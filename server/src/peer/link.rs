@@ -226,6 +226,9 @@ impl Task {
     ) -> FrameError {
         let (mut input, mut output) = tokio::io::split(stream);
         let waiting = Waiting::default();
+        let mut outgoing = Outgoing::default();
+        // Before anything is read: where the connection ends at once, it hears of that like every other call.
+        outgoing.take(first, &waiting);
         let seen = LastSeen::now();
         let ping = Notify::new();
 
@@ -253,44 +256,33 @@ impl Task {
             }
         };
         let write = async {
-            let mut batch = vec![first];
-            let mut frames: Vec<Frame> = Vec::new();
-            let mut queued: Vec<Queued> = Vec::new();
-            let mut next_id: u64 = 1;
+            let mut batch = Vec::new();
             loop {
-                for call in batch.drain(..) {
-                    // Whoever gave up already gets no request sent on its behalf.
-                    if !call.reply.is_closed() {
-                        waiting.add(next_id, call.reply);
-                        frames.push(Frame { kind: Kind::Request, id: next_id, body: call.body });
-                        queued.push(call.queued);
-                        next_id += 1;
-                    }
-                }
-                let written = write_frames(&mut output, &frames).await;
-                queued.clear();
+                batch.drain(..).for_each(|call| outgoing.take(call, &waiting));
+                let written = write_frames(&mut output, &outgoing.frames).await;
+                outgoing.queued.clear();
                 match written {
                     Ok(written) => {
                         self.stats().sent_bytes.fetch_add(written as u64, Ordering::Relaxed);
-                        self.stats().sent_frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+                        self.stats().sent_frames.fetch_add(outgoing.frames.len() as u64, Ordering::Relaxed);
                         self.stats().writes.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(error) => return error,
                 }
-                frames.clear();
+                outgoing.frames.clear();
                 tokio::select! {
                     biased;
                     count = calls.recv_many(&mut batch, MAX_BATCH) => if count == 0 {
                         return FrameError::Stopping;
                     },
                     () = ping.notified() => {
-                        frames.push(Frame { kind: Kind::Ping, id: 0, body: Bytes::new() });
+                        outgoing.frames.push(Frame { kind: Kind::Ping, id: 0, body: Bytes::new() });
                     }
                     () = self.given_up.notified() => {
                         let left = waiting.sweep();
                         if version >= GIVE_UP_VERSION {
                             let give_up = |id| Frame { kind: Kind::GiveUp, id, body: Bytes::new() };
-                            frames.extend(left.into_iter().map(give_up));
+                            outgoing.frames.extend(left.into_iter().map(give_up));
                         }
                     }
                 }
@@ -305,8 +297,36 @@ impl Task {
             end = write => end,
             end = silence => end,
         };
+        // What it holds of the queue's room is free by the time that callers hear of the end.
+        drop(outgoing);
         waiting.fail(|| NetError::Broken { addr: self.addr.to_string(), reason: end.to_string() });
         end
+    }
+}
+
+/// What is written next.
+struct Outgoing {
+    frames: Vec<Frame>,
+    /// What the calls among them take of the queue's room.
+    queued: Vec<Queued>,
+    next_id: u64,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self { frames: Vec::new(), queued: Vec::new(), next_id: 1 }
+    }
+}
+
+impl Outgoing {
+    fn take(&mut self, call: Call, waiting: &Waiting) {
+        // Whoever gave up already gets no request sent on its behalf.
+        if !call.reply.is_closed() {
+            waiting.add(self.next_id, call.reply);
+            self.frames.push(Frame { kind: Kind::Request, id: self.next_id, body: call.body });
+            self.queued.push(call.queued);
+            self.next_id += 1;
+        }
     }
 }
 
