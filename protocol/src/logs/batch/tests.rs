@@ -157,10 +157,18 @@ fn a_name_that_only_some_records_repeat() {
 
 #[test]
 fn the_samples_come_back_and_are_small() {
-    let dir = Path::new("/work/shared/testdata/loghub");
+    let Some(data) = std::env::var_os("PHAROS_TESTDATA") else {
+        #[allow(clippy::print_stderr, reason = "a test that skips says so")]
+        {
+            eprintln!("skipped the_samples_come_back_and_are_small: PHAROS_TESTDATA is not set");
+        }
+        return;
+    };
     let mut seen = 0;
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        for file in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(Path::new(&data).join("loghub")).expect("the samples are there") {
+        let set = entry.expect("a readable directory").path();
+        for file in std::fs::read_dir(set).expect("a set is a directory") {
+            let file = file.expect("a readable directory");
             if file.path().extension().is_some_and(|extension| extension == "log") {
                 let text = std::fs::read_to_string(file.path()).expect("a readable sample");
                 let bytes = round_trip_lines(text.lines());
@@ -169,7 +177,7 @@ fn the_samples_come_back_and_are_small() {
             }
         }
     }
-    assert!(seen == 0 || seen >= 8);
+    assert!(seen >= 8, "{seen} samples");
 }
 
 #[test]
