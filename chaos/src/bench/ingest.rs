@@ -76,7 +76,7 @@ pub struct IngestReport {
     pub ack_p99_ms: f64,
     /// The longest.
     pub ack_max_ms: f64,
-    /// Requests that were refused for now and sent again.
+    /// Times that a request was answered 429 or 5xx and sent again.
     pub retries: u64,
     /// Bytes sent for each sample.
     pub wire_bytes_per_sample: f64,

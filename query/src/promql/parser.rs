@@ -583,6 +583,7 @@ impl<'a> Parser<'a> {
                 let message = format!("{word} modifier is not supported for subqueries");
                 return Err(self.error_at(expr.span, message));
             }
+            // The words of Prometheus: the modifiers go with selectors, and there is nothing else for them to do.
             _ => return Err(self.error_at(expr.span, format!("{word} modifier not implemented"))),
         };
         if *slot != Edges::Plain && *slot != edges {

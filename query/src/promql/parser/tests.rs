@@ -70,6 +70,9 @@ fn selectors_and_modifiers() {
     prints_as("foo[100] offset 50", "foo[1m40s] offset 50s");
     round_trips("rate(foo[5m] anchored)");
     round_trips("foo smoothed");
+    fails("sum(foo) anchored", "1:1: parse error: anchored modifier not implemented");
+    fails("1 smoothed", "1:1: parse error: smoothed modifier not implemented");
+    fails("foo[5m:1m] anchored", "1:1: parse error: anchored modifier is not supported for subqueries");
     round_trips("max_over_time(rate(foo[5m])[1h:1m] @ end())");
     round_trips("foo[1h:]");
     prints_as(r#"{"http.status", code="200"}"#, r#"{__name__="http.status",code="200"}"#);
