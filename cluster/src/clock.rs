@@ -9,10 +9,11 @@
 //! round trip, which is far below the band. Readings older than [`STALE_MS`] of our own clock are forgotten, so that a
 //! node alone falls back to its own clock.
 //!
-//! A local clock that jumps must not make readings look old, or the node would stamp entries with where it jumped to, and
-//! since cluster time does not go back, that would stay. The clock is looked at many times a second: what differs from
-//! the look before by more than [`JUMP_MS`] is a jump, and the readings are moved along with it. Where it was no jump,
-//! because the process stood still, cluster time is late until the next ping.
+//! A local clock that jumps must not carry cluster time along, which never comes back: the readings of the peers would all
+//! look old, and where only one peer is heard its word stands against ours. The clock is looked at many times a second:
+//! what differs from the look before by more than [`JUMP_MS`] is a jump. Then the readings are moved along with it, and
+//! where our clock would be without the jump is what counts as ours, until a peer is heard that agrees with the clock as
+//! it is: it was set right, or the process had only stood still.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +45,8 @@ struct Inner {
     stamped: BTreeMap<ShardId, i64>,
     /// Our clock when it was last looked at.
     looked_ms: Option<i64>,
+    /// Where our clock would be if it had not jumped, minus ours.
+    own: i64,
 }
 
 impl ClusterClock {
@@ -65,8 +68,11 @@ impl ClusterClock {
         if !(0..=JUMP_MS).contains(&round_trip) {
             return;
         }
-        let middle = sent_ms.saturating_add(round_trip / 2);
-        inner.offsets.insert(peer, (peer_ms.saturating_sub(middle), received_ms));
+        let offset = peer_ms.saturating_sub(sent_ms.saturating_add(round_trip / 2));
+        inner.offsets.insert(peer, (offset, received_ms));
+        if offset.abs() <= DISAGREEMENT_MS {
+            inner.own = 0;
+        }
     }
 
     /// Forgets a peer that left.
@@ -74,8 +80,8 @@ impl ClusterClock {
         self.lock().offsets.remove(&peer);
     }
 
-    /// The median of the members' clocks relative to ours, ours (0) included. With an even count the one nearer to 0,
-    /// so that one peer alone never moves us.
+    /// The median of the members' clocks relative to ours, ours included. With an even count the one nearer to ours, so
+    /// that one peer alone never moves us.
     pub fn median_offset_ms(&self, local_ms: i64) -> i64 {
         self.lock_at(local_ms).median(local_ms)
     }
@@ -122,7 +128,9 @@ impl ClusterClock {
 impl Inner {
     fn look(&mut self, local_ms: i64) {
         let step = local_ms.saturating_sub(self.looked_ms.unwrap_or(local_ms));
-        if !(-BAND_MS..=JUMP_MS).contains(&step) {
+        // Alone there is nobody to ask: a clock that is set is followed.
+        if !(-BAND_MS..=JUMP_MS).contains(&step) && !self.offsets.is_empty() {
+            self.own = self.own.saturating_sub(step);
             for (offset, at) in self.offsets.values_mut() {
                 *offset = offset.saturating_sub(step);
                 *at = at.saturating_add(step);
@@ -139,11 +147,11 @@ impl Inner {
 
     fn median(&self, local_ms: i64) -> i64 {
         let mut offsets: Vec<i64> = self.fresh(local_ms).collect();
-        offsets.push(0);
+        offsets.push(self.own);
         offsets.sort_unstable();
         let upper = offsets[offsets.len() / 2];
         let lower = offsets[(offsets.len() - 1) / 2];
-        if upper.abs() < lower.abs() { upper } else { lower }
+        if upper.abs_diff(self.own) < lower.abs_diff(self.own) { upper } else { lower }
     }
 
     fn now(&self, local_ms: i64) -> i64 {
@@ -158,34 +166,52 @@ mod tests {
 
     #[test]
     fn a_jump_of_the_local_clock_moves_cluster_time_by_no_more_than_the_band() {
-        for jump in [3_295_440, -3_295_440, 40_000, -40_000] {
+        for (jump, peers) in
+            [3_295_440, -3_295_440, 40_000, -40_000].into_iter().flat_map(|j| [(j, 1), (j, 2)])
+        {
             let clock = ClusterClock::default();
             let start = 10_000_000;
-            clock.heard(NodeId(2), start, start - 10, start + 10);
-            clock.heard(NodeId(3), start, start - 10, start + 10);
+            let peers: Vec<_> = (0..peers).map(|n| NodeId(n + 2)).collect();
+            peers.iter().for_each(|peer| clock.heard(*peer, start, start - 10, start + 10));
             assert_eq!(clock.stamp(ShardId(1), start + 100), start + 100);
-            let stamped = clock.stamp(ShardId(1), start + 200 + jump);
-            assert!((start + 100..=start + 200 + BAND_MS).contains(&stamped), "{jump}: {stamped}");
-            assert!(clock.disagrees(start + 200 + jump));
-            // An answer to what was sent before the jump says nothing.
-            clock.heard(NodeId(2), start + 300, start + 150, start + 300 + jump);
-            let stamped = clock.stamp(ShardId(1), start + 300 + jump);
-            assert!((start + 100..=start + 300 + BAND_MS).contains(&stamped), "{jump}: {stamped}");
+            let stamp_at = |now: i64| {
+                let stamped = clock.stamp(ShardId(1), now + jump);
+                let near = start + 100..=now + BAND_MS;
+                assert!(near.contains(&stamped), "{jump} beside {peers:?}: {}", stamped - now);
+                assert!(clock.disagrees(now + jump));
+            };
+            stamp_at(start + 200);
+            // An answer to what was sent before the jump says nothing; one to what was sent behind it tells the same.
+            clock.heard(peers[0], start + 300, start + 150, start + 300 + jump);
+            stamp_at(start + 300);
+            peers.iter().for_each(|peer| {
+                clock.heard(*peer, start + 400, start + 390 + jump, start + 410 + jump);
+            });
+            stamp_at(start + 500);
             // Turned right again, all is as it was.
-            assert_eq!(clock.now_ms(start + 400), start + 400);
+            assert_eq!(clock.now_ms(start + 600), start + 600);
+            assert!(!clock.disagrees(start + 600));
         }
     }
 
     #[test]
     fn a_pause_is_made_up_for_by_the_next_ping() {
-        let clock = ClusterClock::default();
-        clock.heard(NodeId(2), 1_000_000, 999_990, 1_000_010);
-        clock.heard(NodeId(3), 1_000_000, 999_990, 1_000_010);
-        assert!(clock.now_ms(1_060_000) < 1_060_000);
-        for peer in [2, 3] {
-            clock.heard(NodeId(peer), 1_060_100, 1_060_090, 1_060_110);
+        for peers in [1, 2] {
+            let clock = ClusterClock::default();
+            (0..peers).for_each(|n| clock.heard(NodeId(n + 2), 1_000_000, 999_990, 1_000_010));
+            assert!(clock.now_ms(1_060_000) < 1_060_000);
+            clock.heard(NodeId(2), 1_060_100, 1_060_090, 1_060_110);
+            assert_eq!(clock.now_ms(1_060_200), 1_060_200);
         }
-        assert_eq!(clock.now_ms(1_060_200), 1_060_200);
+    }
+
+    #[test]
+    fn a_node_alone_follows_its_clock_wherever_it_goes() {
+        let clock = ClusterClock::default();
+        assert_eq!(clock.now_ms(1_000), 1_000);
+        assert_eq!(clock.now_ms(10_000_000), 10_000_000);
+        assert_eq!(clock.now_ms(5_000_000), 5_000_000);
+        assert!(!clock.disagrees(5_000_000));
     }
 
     const LOCAL: i64 = 1_000_000_000;

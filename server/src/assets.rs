@@ -40,7 +40,8 @@ fn file(_: &str) -> Option<File> {
 }
 
 /// Beginnings of paths that belong to programs.
-const PROGRAMS: [&str; 6] = ["/api", "/metrics", "/-/", "/cluster/", "/federate", "/v1/"];
+const PROGRAMS: [&str; 10] =
+    ["/api", "/metrics", "/-/", "/cluster/", "/federate", "/v1/", "/loki/", "/otlp/", "/insert/", "/_"];
 
 /// Answers what no route answers; none where it is not the UI's business.
 pub fn answer(request: &Request) -> Option<Response> {
@@ -64,7 +65,8 @@ pub fn answer(request: &Request) -> Option<Response> {
     Some(page())
 }
 
-fn takes_html(headers: &HeaderMap) -> bool {
+/// Whether a browser asks.
+pub fn takes_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.contains("text/html")
 }

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, Statement as Sql, UnaryOperator, Value, ValueWithSpan, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, PostgreSqlDialect};
-use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 
 use crate::error::{Position, SqlError, read_only};
 
@@ -20,8 +20,11 @@ use crate::error::{Position, SqlError, read_only};
 pub const MAX_STATEMENT_BYTES: usize = 256 << 10;
 /// How deep expressions may nest.
 const MAX_NESTING: usize = 64;
-/// Operators that may follow each other: plans of longer chains are deeper than a thread's stack.
-const MAX_OPERATORS: usize = 2048;
+/// Operators that may follow each other: plans of longer chains are deep, and take time by the square of the length.
+const MAX_OPERATORS: usize = 1024;
+/// How deep calls of functions may nest: the planner asks for the type of each argument twice, hence takes twice the time
+/// per level.
+const MAX_CALL_NESTING: usize = 12;
 
 /// The value of a parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +72,6 @@ pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
 
 /// Refuses chains of operators that are too long, before anything recursive is made of them.
 fn check_chains(text: &str) -> Result<(), SqlError> {
-    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize() else { return Ok(()) };
     let is_operator = |token: &Token| match token {
         Token::Word(word) => {
@@ -97,10 +99,41 @@ fn check_chains(text: &str) -> Result<(), SqlError> {
         | Token::Tilde => true,
         _ => false,
     };
+    check_calls(&tokens)?;
     let operators = tokens.iter().filter(|token| is_operator(token)).count();
     if operators > MAX_OPERATORS {
         let message = format!("the statement has {operators} operators, more than {MAX_OPERATORS}");
         return Err(SqlError::invalid(message).with_hint("compare with many values by IN (...)"));
+    }
+    Ok(())
+}
+
+/// Refuses calls of functions that nest too deep.
+fn check_calls(tokens: &[Token]) -> Result<(), SqlError> {
+    const NO_CALLS: [&str; 16] = [
+        "ALL", "AND", "ANY", "AS", "BY", "EXISTS", "FROM", "IN", "JOIN", "NOT", "ON", "OR", "OVER", "SELECT",
+        "USING", "WHERE",
+    ];
+    let (mut open, mut calls) = (Vec::new(), 0);
+    let mut before: Option<&Token> = None;
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
+        match token {
+            Token::LParen => {
+                let is_call = matches!(
+                    before,
+                    Some(Token::Word(word)) if !NO_CALLS.iter().any(|no| word.value.eq_ignore_ascii_case(no))
+                );
+                calls += usize::from(is_call);
+                open.push(is_call);
+                if calls > MAX_CALL_NESTING {
+                    let message = format!("calls of functions nest deeper than {MAX_CALL_NESTING}");
+                    return Err(SqlError::invalid(message));
+                }
+            }
+            Token::RParen => calls -= usize::from(open.pop().unwrap_or(false)),
+            _ => {}
+        }
+        before = Some(token);
     }
     Ok(())
 }
@@ -283,6 +316,9 @@ mod tests {
         assert!(parse_one("select 1; select 2").expect_err("two").message.contains("2 statements"));
         let long = format!("select 1{}", " + 1".repeat(MAX_OPERATORS + 1));
         assert!(parse_one(&long).expect_err("long").message.contains("operators"));
+        let calls = |n| format!("select {}1{}", "abs(".repeat(n), ")".repeat(n));
+        assert!(parse_one(&calls(MAX_CALL_NESTING)).is_ok());
+        assert!(parse_one(&calls(MAX_CALL_NESTING + 1)).expect_err("deep calls").message.contains("nest"));
         let deep = format!("select {}1{}", "(".repeat(1000), ")".repeat(1000));
         assert!(parse_one(&deep).is_err());
         assert!(

@@ -197,7 +197,14 @@ pub fn table() -> Vec<Route> {
             ],
             write::json_lines,
         ),
-        route(Get, "/", Public, "Version, for Elasticsearch's clients.", [], write::elastic_handshake),
+        route(
+            Get,
+            "/",
+            Public,
+            "The web UI for who takes HTML, the version for Elasticsearch's clients.",
+            [],
+            write::root,
+        ),
         route(
             Get,
             "/_license",

@@ -325,6 +325,18 @@ async fn unknown_paths_methods_tenants_and_parameters() {
 }
 
 #[tokio::test]
+async fn the_root_is_the_page_for_browsers_and_a_version_for_shippers() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (_, page) = surface.request("GET", "/", "Accept: text/html,*/*;q=0.8\r\n", "").await;
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+    for accept in ["", "Accept: */*\r\n", "Accept: application/json\r\n"] {
+        let (status, version) = surface.request("GET", "/", accept, "").await;
+        assert_eq!((status, version.contains(r#""number":"8."#)), (200, true), "{version}");
+    }
+}
+
+#[tokio::test]
 async fn deletes_name_series_and_a_range() {
     let surface = surface(|_| ()).await;
     surface.connect_node(true);

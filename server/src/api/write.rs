@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use protocol::otlp::response::Signal;
 
 use super::{App, Params};
+use crate::assets;
 use crate::auth::AuthContext;
 use crate::error::ApiError;
 use crate::ingest::influx::{self, Api, Query};
@@ -63,6 +64,12 @@ pub async fn elastic_index_bulk(
     body: Body,
 ) -> Result<Response, ApiError> {
     Ok(app.backend()?.ingest.elastic_bulk(&auth.tenant, &index, &headers, body).await)
+}
+
+/// `/`: the page for browsers, the first word of the handshake for clients of Elasticsearch.
+pub async fn root(request: Request) -> Response {
+    let page = if assets::takes_html(request.headers()) { assets::answer(&request) } else { None };
+    page.unwrap_or_else(|| logs::elastic_handshake("/"))
 }
 
 /// What clients of Elasticsearch ask before they send.
