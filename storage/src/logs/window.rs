@@ -4,9 +4,9 @@
 //! file   magic "PHWINDW" | version u8 (1) | count u32 LE | count x ( time i64 LE, key 16 bytes ) | crc32c u32
 //! ```
 //!
-//! Invariant: what is admitted depends on the log alone. Keys leave by cluster time, which the log carries; a key that is
-//! past its time and not yet gone counts for nothing, so a replica that starts from a file which still has it decides as
-//! one that dropped it.
+//! Invariant: what is admitted depends on the log alone. Keys leave by cluster time, which the log carries, and only as
+//! newer ones come: the last [`KEEP_KEYS`] stay whatever the time, so that a clock which runs away opens no window for a
+//! retry to be written twice.
 
 use std::collections::VecDeque;
 
@@ -17,6 +17,8 @@ use crate::error::FormatError;
 
 /// How long a key is remembered, in cluster time.
 pub const WINDOW_MS: i64 = 10 * 60 * 1000;
+/// Keys that are remembered however old they are.
+pub const KEEP_KEYS: usize = 16_384;
 /// Keys that are remembered at most.
 pub const MAX_KEYS: usize = 262_144;
 
@@ -58,10 +60,11 @@ impl KeyWindow {
         Admission::New
     }
 
-    /// Forgets keys that are past their time.
+    /// Forgets keys that are past their time, but for the newest.
     pub fn expire(&mut self, now_ms: i64) {
-        while let Some((_, key)) =
-            self.order.pop_front_if(|(time, _)| *time <= now_ms.saturating_sub(WINDOW_MS))
+        while self.order.len() > KEEP_KEYS
+            && let Some((_, key)) =
+                self.order.pop_front_if(|(time, _)| *time <= now_ms.saturating_sub(WINDOW_MS))
         {
             self.keys.remove(&key);
         }
@@ -144,12 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_known_for_ten_minutes() {
+    fn a_key_is_known_for_ten_minutes_and_until_enough_others_came() {
         let mut window = KeyWindow::default();
         assert_eq!(window.admit(key(1), 1000), Admission::New);
         assert_eq!(window.admit(key(1), 1000 + WINDOW_MS - 1), Admission::Known);
-        assert_eq!(window.admit(key(1), 1000 + WINDOW_MS), Admission::New, "a repeat does not renew it");
-        assert_eq!(window.len(), 1);
+        for number in 0..KEEP_KEYS as u64 {
+            assert_eq!(window.admit(key(1), 1000 + 9 * WINDOW_MS), Admission::Known, "few came after it");
+            window.admit(key(100 + number), 1000 + 9 * WINDOW_MS);
+        }
+        assert_eq!(window.admit(key(1), 1000 + 9 * WINDOW_MS), Admission::New, "a repeat does not renew it");
+        assert_eq!(window.len(), KEEP_KEYS + 1);
     }
 
     #[test]
