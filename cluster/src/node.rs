@@ -40,6 +40,7 @@ use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
 use protocol::ids::{ClusterSecret, META_GROUP, NodeId, ShardId};
 use protocol::memory::{MemoryLedger, Pressure};
 use storage::engine::{FlushPolicy, ShardOptions};
+use storage::manifest::SegmentMeta;
 use storage::scan::StoreSnapshot;
 use storage::wal::WalOptions;
 
@@ -281,6 +282,15 @@ impl<E: Env> Node<E> {
     ) -> Result<StoreSnapshot, ReadError> {
         let group = self.group(shard).ok_or(ReadError::NotHosted { shard })?;
         group.read(consistency, timeout).await
+    }
+
+    /// The segments of this node's replicas.
+    pub fn segments(&self) -> Vec<(ShardId, SegmentMeta)> {
+        let of = |group: Arc<Group<E>>| {
+            let segments = group.shard.as_ref().map(|shard| shard.store.segments()).unwrap_or_default();
+            segments.into_iter().map(move |segment| (group.id, segment))
+        };
+        self.all_groups().into_iter().flat_map(of).collect()
     }
 
     /// What this node knows about itself.

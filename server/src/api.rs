@@ -31,6 +31,8 @@ mod prometheus;
 pub mod read;
 mod remote_read;
 pub mod routes;
+mod search;
+mod self_metrics;
 pub mod serve;
 mod sql;
 mod status;

@@ -51,7 +51,7 @@ use protocol::memory::MemoryLedger;
 
 use crate::error::StorageError;
 use crate::fs::Fs;
-use crate::manifest::FileRef;
+use crate::manifest::{FileRef, SegmentMeta};
 use crate::scan::{StoreSnapshot, View};
 
 pub use crate::manifest::Position;
@@ -327,6 +327,13 @@ impl<F: Fs> ShardStore<F> {
     /// Bytes of the segments: [`ShardStats::segment_bytes`] alone.
     pub fn segment_bytes(&self) -> u64 {
         self.shared.lock().segment_bytes()
+    }
+
+    /// The segments of the manifest, by time.
+    pub fn segments(&self) -> Vec<SegmentMeta> {
+        let mut segments = self.shared.lock().manifest.segments.clone();
+        segments.sort_by_key(|segment| (segment.min_time, segment.file));
+        segments
     }
 
     /// Figures.

@@ -91,6 +91,7 @@ fn promtool_asks_any_node() {
     }
     every_expression_is_accepted(&cluster);
     a_plan_says_what_each_shard_did(&cluster);
+    names_are_searched(&cluster);
 }
 
 /// The same cluster serves: starting one costs more than all questions.
@@ -133,6 +134,27 @@ fn a_plan_says_what_each_shard_did(cluster: &Cluster) {
     let sum = |key: &str| shards.iter().filter_map(|shard| shard[key].as_u64()).sum::<u64>();
     assert_eq!((shards.len(), sum("series"), sum("samples")), (3, 2, 80), "{plan}");
     assert!(shards.iter().all(|shard| shard["bytes"].as_u64().is_some_and(|bytes| bytes > 0)), "{plan}");
+}
+
+fn names_are_searched(cluster: &Cluster) {
+    let client = cluster.nodes[1].client();
+    let lines = |query: &str| -> Vec<Value> {
+        let answer = client.get(&format!("/api/v1/search/{query}")).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body.lines().map(json).collect()
+    };
+    let names = |lines: &[Value]| -> Vec<String> {
+        let results = lines.iter().filter_map(|line| line["results"].as_array()).flatten();
+        results.filter_map(|found| found["name"].as_str().map(str::to_owned)).collect()
+    };
+    let found = lines("metric_names?search%5B%5D=rqst&sort_by=score&include_metadata=true");
+    assert_eq!(names(&found), ["requests_total"], "{found:?}");
+    assert_eq!(found.last(), Some(&serde_json::json!({"status": "success", "has_more": false})));
+    let found = lines("label_names?match%5B%5D=queue_length&batch_size=1&limit=2");
+    assert_eq!(names(&found), ["__name__", "instance"], "{found:?}");
+    assert_eq!((found.len(), &found[2]["has_more"]), (3, &Value::Bool(true)), "{found:?}");
+    let found = lines("label_values?label=instance&search%5B%5D=B%3A&case_sensitive=false");
+    assert_eq!(names(&found), ["b:1"], "{found:?}");
 }
 
 /// Seconds of work at the coordinator, over no data: each of 11,000 windows is sorted.

@@ -9,6 +9,7 @@ use protocol::ids::{NodeId, ShardId, TenantId};
 use protocol::matcher::Matcher;
 use protocol::sample::TimestampMs;
 use serde_json::Value;
+use storage::manifest::SegmentMeta;
 
 use super::envelope::{json_response, success};
 use super::{App, Params};
@@ -20,6 +21,8 @@ pub trait Operations: Send + Sync {
     fn readiness(&self) -> Result<(), String>;
     /// Body of `/cluster/status`.
     fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>>;
+    /// The segments of the local replicas that hold samples.
+    fn segments(&self) -> Vec<SegmentMeta>;
     /// Flushes and merges every shard on every replica.
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>>;
     /// Deletes samples of a tenant's series in a time range.

@@ -203,13 +203,18 @@ pub(super) fn selectors_text(selectors: &[Vec<Matcher>]) -> String {
 }
 
 /// A list as it was asked for.
-struct List {
+pub(super) struct List {
     selectors: Selectors,
     request: ListRequest,
 }
 
 impl List {
-    fn of(app: &App, auth: AuthContext, freshness: Freshness, params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn of(
+        app: &App,
+        auth: AuthContext,
+        freshness: Freshness,
+        params: &Params,
+    ) -> Result<Self, ApiError> {
         let selectors = Selectors::of(params)?;
         let range = TimeRange {
             start: params.time_ms("start")?.unwrap_or(TimeRange::ALL.start),
@@ -230,18 +235,24 @@ impl List {
         Ok(Self { selectors, request })
     }
 
-    fn asked(&self, what: &'static str) -> Asked {
+    /// Without its limit.
+    pub(super) fn unlimited(mut self) -> Self {
+        self.request.limit = 0;
+        self
+    }
+
+    pub(super) fn asked(&self, what: &'static str) -> Asked {
         Asked::list(&self.request.tenant, what, self.selectors.text())
     }
 
     /// The request with its selectors. To be called on the threads of queries.
-    fn parsed(self) -> Result<ListRequest, QueryError> {
+    pub(super) fn parsed(self) -> Result<ListRequest, QueryError> {
         Ok(ListRequest { selectors: self.selectors.parsed()?, ..self.request })
     }
 }
 
 /// Asks the engine and writes the answer on the threads of queries: lists may be as long as there are series.
-async fn answer<F>(
+pub(super) async fn answer<F>(
     app: &App,
     asked: Asked,
     ask: impl FnOnce(Engine) -> F + Send + 'static,
@@ -293,7 +304,7 @@ pub async fn label_values(
 
 /// Label names that no URL or identifier takes arrive as `U__` with each odd character as `_hex_` and `_` as `__`. An
 /// underscore that begins neither stands for itself, as in the example of Prometheus' own documentation.
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     let Some(mut rest) = name.strip_prefix("U__") else { return name.to_owned() };
     let mut out = String::new();
     while let Some((before, after)) = rest.split_once('_') {

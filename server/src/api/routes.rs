@@ -11,7 +11,7 @@ use axum::{Router, middleware};
 
 use super::{
     App, admin, cluster, dashboards, discovery, federate, health, live, logs, loki, prometheus, remote_read,
-    sql, status, tail, write,
+    search, self_metrics, sql, status, tail, write,
 };
 use crate::auth::{self, Permission};
 
@@ -122,6 +122,18 @@ const LOG_STEP: Param = may("step", "Distance of steps: seconds or a duration.")
 const FIELD: Param = many("field", false, "A field to count by; several make combinations.");
 const LINE_LIMIT: Param = may("line_limit", "Fields are looked for in at most so many lines.");
 const MATCH: Param = many("match[]", false, "A series selector; several are united.");
+
+const LIKE: Param = many("search[]", false, "What names are to be like; several are alternatives.");
+const FUZZ_ALGORITHM: Param = may(
+    "fuzz_alg",
+    "`subsequence` (default): the characters come in this order; `jarowinkler`: near misses, too.",
+);
+const FUZZ_THRESHOLD: Param = may("fuzz_threshold", "Least likeness, 0 to 100; 0 by default.");
+const IGNORE_CASE: Param = may("case_sensitive", "`false` to ignore case.");
+const SORT_BY: Param = may("sort_by", "`alpha` (default) or `score`.");
+const SORT_DIRECTION: Param = may("sort_dir", "`asc` or `dsc`; scores begin with the best by default.");
+const SEARCH_LIMIT: Param = may("limit", "Finds at most so many, 1 to 10000; 100 by default.");
+const BATCH_SIZE: Param = may("batch_size", "Results in a line, 1 to 10000; 100 by default.");
 
 /// All routes.
 pub fn table() -> Vec<Route> {
@@ -823,6 +835,84 @@ pub fn table() -> Vec<Route> {
             "How many series there are, by metric, label and label pair, the largest first.",
             [may("limit", "Length of each list: 1 to 10000, 10 by default.")],
             status::tsdb,
+        ),
+        route(
+            Get,
+            "/api/v1/status/tsdb/blocks",
+            Observe,
+            "The segments of this node's replicas that hold samples, of all tenants.",
+            [],
+            status::tsdb_blocks,
+        ),
+        route(
+            Get,
+            "/api/v1/status/self_metrics",
+            Observe,
+            "The metrics of this node as JSON: families by protobuf's rules for JSON.",
+            [may("metric_name_pattern", "A regular expression that whole names match.")],
+            self_metrics::self_metrics,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/search/metric_names",
+            Read,
+            "Names of metrics like what is typed, in lines of JSON.",
+            [
+                LIKE,
+                FUZZ_ALGORITHM,
+                FUZZ_THRESHOLD,
+                IGNORE_CASE,
+                SORT_BY,
+                SORT_DIRECTION,
+                SEARCH_LIMIT,
+                BATCH_SIZE,
+                MATCH,
+                START,
+                END,
+                may("include_metadata", "Adds type, help and unit; `true`."),
+            ],
+            search::metric_names,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/search/label_names",
+            Read,
+            "Names of labels like what is typed, in lines of JSON.",
+            [
+                LIKE,
+                FUZZ_ALGORITHM,
+                FUZZ_THRESHOLD,
+                IGNORE_CASE,
+                SORT_BY,
+                SORT_DIRECTION,
+                SEARCH_LIMIT,
+                BATCH_SIZE,
+                MATCH,
+                START,
+                END,
+            ],
+            search::label_names,
+        ),
+        route(
+            GetOrPost,
+            "/api/v1/search/label_values",
+            Read,
+            "Values of a label like what is typed, in lines of JSON.",
+            [
+                need("label", "The label's name."),
+                LIKE,
+                FUZZ_ALGORITHM,
+                FUZZ_THRESHOLD,
+                IGNORE_CASE,
+                SORT_BY,
+                SORT_DIRECTION,
+                SEARCH_LIMIT,
+                BATCH_SIZE,
+                MATCH,
+                START,
+                END,
+            ],
+            search::label_values,
         ),
         route(
             Get,

@@ -9,6 +9,7 @@ use query::CancelFlag;
 use query::engine::ListRequest;
 use query::source::TimeRange;
 use serde_json::{Map, Value, json};
+use storage::manifest::SegmentMeta;
 
 use super::active::Asked;
 use super::envelope::{raw_json, success};
@@ -203,6 +204,39 @@ pub async fn tsdb(
         "seriesCountByLabelValuePair":
             rows(head.series_by_pair.iter().map(|(pair, n)| (format!("{}={}", pair.name, pair.value), n))),
     })))
+}
+
+/// `/api/v1/status/tsdb/blocks`: what Prometheus tells of its blocks, of segments. A series is one chunk of a segment, and
+/// which segments were merged into one is not kept: each is called its own only source.
+pub async fn tsdb_blocks(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let block = |meta: &SegmentMeta| {
+        let id = ulid(meta.min_time, &meta.file.hash);
+        json!({
+            "ulid": id,
+            "minTime": meta.min_time,
+            // The end of a block is not in it.
+            "maxTime": meta.max_time.saturating_add(1),
+            "stats": {
+                "numSamples": meta.samples,
+                "numSeries": meta.series,
+                "numChunks": meta.series,
+                "numBytes": meta.file.len_bytes,
+            },
+            "compaction": {"level": 1, "sources": [id]},
+            "version": 1,
+        })
+    };
+    let segments = app.backend()?.operations.segments();
+    Ok(success(&json!({"blocks": segments.iter().map(block).collect::<Vec<Value>>()})))
+}
+
+/// A segment's name in the form that block names have: 48 bits of time, 80 bits of the content's hash, in Crockford's
+/// base 32.
+fn ulid(time_ms: i64, hash: &[u8; 32]) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let time = time_ms.clamp(0, (1 << 48) - 1) as u128;
+    let bits = hash.iter().take(10).fold(time, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..26).rev().map(|digit| char::from(DIGITS[(bits >> (5 * digit)) as usize & 31])).collect()
 }
 
 /// `/api/v1/openapi.json`

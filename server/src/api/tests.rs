@@ -21,6 +21,7 @@ use protocol::matcher::Matcher;
 use protocol::write_batch::{FingerprintKey, WriteBatch};
 use query::source::{Cluster, ReadContext, ShardAnswer, SourceError};
 use query::{Engine, EngineOptions};
+use storage::manifest::{FileKind, FileRef, Partition, SegmentMeta};
 
 use super::active::{ActiveQueries, Settings};
 use super::read::Queries;
@@ -44,6 +45,21 @@ impl Operations for Imitation {
 
     fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>> {
         async { Ok(json!({"node": 1})) }.boxed()
+    }
+
+    fn segments(&self) -> Vec<SegmentMeta> {
+        let file = FileRef { hash: [255; 32], len_bytes: 4096, kind: FileKind::Segment };
+        vec![SegmentMeta {
+            file,
+            partition: Partition { signal: 0, class: 0, bucket: 1 },
+            log_after: 0,
+            log_last: 9,
+            min_time: 1_700_000_000_000,
+            max_time: 1_700_000_059_999,
+            series: 3,
+            samples: 12,
+            deleted_upto: 0,
+        }]
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
@@ -854,4 +870,62 @@ async fn the_live_socket_pushes_the_cluster() {
     };
     tokio::time::timeout(Duration::from_secs(60), read).await.expect("the status comes");
     assert!(seen.starts_with(b"HTTP/1.1 101"));
+}
+
+#[tokio::test]
+async fn segments_are_listed_as_blocks() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (status, body) = surface.get("/api/v1/status/tsdb/blocks").await;
+    let blocks = serde_json::from_str::<Value>(&body).unwrap()["data"]["blocks"].clone();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(blocks[0]["ulid"], "01HF7YAT00ZZZZZZZZZZZZZZZZ");
+    assert_eq!(
+        (&blocks[0]["minTime"], &blocks[0]["maxTime"], &blocks[0]["stats"]),
+        (
+            &json!(1_700_000_000_000_i64),
+            &json!(1_700_000_060_000_i64),
+            &json!({"numSamples": 12, "numSeries": 3, "numChunks": 3, "numBytes": 4096})
+        )
+    );
+}
+
+#[tokio::test]
+async fn own_metrics_as_json() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    surface.get("/-/healthy").await;
+    let families =
+        |body: String| serde_json::from_str::<Value>(&body).unwrap()["data"].as_array().unwrap().clone();
+    let all = families(surface.get("/api/v1/status/self_metrics").await.1);
+    let named = |name: &str| all.iter().find(|family| family["name"] == name).cloned().unwrap_or_default();
+    let build = named("pharos_build_info");
+    assert_eq!((&build["type"], &build["metric"][0]["gauge"]["value"]), (&json!("GAUGE"), &json!(1.0)));
+    assert_eq!(build["metric"][0]["label"][0]["name"], "version");
+    let latency = all.iter().find(|family| family["type"] == "HISTOGRAM").expect("a histogram");
+    let histogram = &latency["metric"][0]["histogram"];
+    assert!(histogram["sampleCount"].is_string() && histogram["bucket"][0]["cumulativeCount"].is_string());
+
+    let (_, body) = surface.get("/api/v1/status/self_metrics?metric_name_pattern=pharos_build_.%2A").await;
+    assert_eq!(families(body).len(), 1);
+    let (status, body) = surface.get("/api/v1/status/self_metrics?metric_name_pattern=(").await;
+    assert_eq!((status, body.contains("metric_name_pattern")), (400, true), "{body}");
+}
+
+#[tokio::test]
+async fn searches_say_what_they_do_not_know() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    for (query, offence) in [
+        ("metric_names?fuzz_alg=soundex", "fuzz_alg"),
+        ("metric_names?fuzz_threshold=101", "fuzz_threshold"),
+        ("metric_names?sort_dir=asc", "sort_by"),
+        ("metric_names?sort_by=age", "sort_by"),
+        ("label_names?limit=10001", "limit"),
+        ("label_names?case_sensitive=maybe", "case_sensitive"),
+        ("label_values", "label"),
+    ] {
+        let (status, body) = surface.get(&format!("/api/v1/search/{query}")).await;
+        assert_eq!((status, body.contains(offence)), (400, true), "{query}: {body}");
+    }
 }

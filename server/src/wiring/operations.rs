@@ -13,6 +13,7 @@ use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
 use protocol::matcher::Matcher;
 use protocol::sample::TimestampMs;
 use serde_json::{Value, json};
+use storage::manifest::SegmentMeta;
 
 use crate::api::cluster::Operations;
 use crate::error::{ApiError, chain};
@@ -42,6 +43,10 @@ impl Operations for NodeOperations {
 
     fn status(&self) -> BoxFuture<'_, Result<Value, ApiError>> {
         async move { Ok(render(&self.0.status(STATUS_TIMEOUT).await)) }.boxed()
+    }
+
+    fn segments(&self) -> Vec<SegmentMeta> {
+        self.0.segments().into_iter().map(|(_, meta)| meta).filter(|meta| !meta.partition.is_logs()).collect()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {
