@@ -15,10 +15,23 @@ export default defineConfig({
     manifest: 'manifest.json',
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 600,
+    rolldownOptions: {
+      output: {
+        // What every screen needs is one file: many small ones compress worse and are more to ask for.
+        codeSplitting: {
+          groups: [
+            {
+              name: 'base',
+              test: /node_modules\/(react|react-dom|scheduler|use-sync-external-store|zustand|@tanstack\/(?!.*virtual)[^/]+)\/|src\/(lib\/(time|units|labels)|api\/(client|prometheus)|state\/(clock|prefs|keys|queries)|components\/(states|ui))\.tsx?$/,
+            },
+          ],
+        },
+      },
+    },
   },
   server: {
     proxy: Object.fromEntries(
-      ['/api', '/cluster/status', '/metrics', '/-/'].map((path) => [path, { target: server, ws: true }]),
+      ['/api', '/v1/', '/cluster/status', '/metrics', '/-/'].map((path) => [path, { target: server, ws: true }]),
     ),
   },
   test: {

@@ -113,6 +113,31 @@ const metrics = createRoute({
   component: lazyRouteComponent(() => import('./pages/Metrics')),
 });
 
+export interface LogsSearch {
+  q?: string;
+  view?: 'patterns';
+  live?: boolean;
+  /** The record that is open. */
+  row?: string;
+  columns?: string[];
+  wrap?: boolean;
+}
+
+const logs = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/logs',
+  validateSearch: (raw: Raw): LogsSearch =>
+    clean({
+      q: text(raw.q, 20_000),
+      view: oneOf(raw.view, ['patterns'] as const),
+      live: raw.live === true || undefined,
+      row: text(raw.row, 100),
+      columns: texts(raw.columns),
+      wrap: raw.wrap === true || undefined,
+    }),
+  component: lazyRouteComponent(() => import('./pages/Logs')),
+});
+
 export interface CardinalitySearch {
   limit?: number;
   focus?: string;
@@ -192,7 +217,7 @@ const dashboard = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([home, explore, metrics, cardinality, cluster, admin, dashboards, dashboard]),
+  routeTree: rootRoute.addChildren([home, explore, metrics, logs, cardinality, cluster, admin, dashboards, dashboard]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: 'intent',
   scrollRestoration: true,

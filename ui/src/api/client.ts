@@ -96,6 +96,14 @@ function failure(response: Response, text: string): ApiError {
   return new ApiError(text.slice(0, 300).trim() || `HTTP ${response.status}`, type, response.status);
 }
 
+/** Whole numbers that a double can not hold stay exact, as bigint; for answers that show stored numbers. */
+function exactNumbers(_key: string, value: unknown, context?: { source?: string }): unknown {
+  const source = context?.source;
+  return typeof value === 'number' && !Number.isSafeInteger(value) && source && /^-?\d+$/.test(source)
+    ? BigInt(source)
+    : value;
+}
+
 /** Longer parameters go into the body: some proxies cut addresses. */
 const LONG_QUERY = 1500;
 
@@ -103,7 +111,7 @@ const LONG_QUERY = 1500;
 export async function ask<T>(
   path: string,
   params: Params = {},
-  options: { signal?: AbortSignal; post?: boolean; tenant?: string } = {},
+  options: { signal?: AbortSignal; post?: boolean; tenant?: string; exact?: boolean } = {},
 ): Promise<Answer<T>> {
   const begun = performance.now();
   const query = encode(params).toString();
@@ -121,7 +129,11 @@ export async function ask<T>(
       )
     : await send(query === '' ? path : `${path}?${query}`, { signal: options.signal }, options.tenant);
   if (!response.ok) throw failure(response, text);
-  const body = (text === '' ? {} : JSON.parse(text)) as { data?: T; warnings?: string[]; infos?: string[] };
+  const body = (text === '' ? {} : JSON.parse(text, options.exact ? exactNumbers : undefined)) as {
+    data?: T;
+    warnings?: string[];
+    infos?: string[];
+  };
   return {
     data: body.data as T,
     warnings: body.warnings ?? [],

@@ -5,7 +5,7 @@ import { Keyboard, Moon, PanelLeftClose, PanelLeftOpen, Rows3, Rows4, Search, Su
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from 'react';
 import { createPortal } from 'react-dom';
 import { frozen, type GlobalSearch, shifted, useAutoRefresh, useClock, useRange } from '../state/clock';
-import { type KeyBinding, useKeys } from '../state/keys';
+import { type KeyBinding, useKeys, usePageBindings } from '../state/keys';
 import { useConnection } from '../state/live';
 import { SCREENS } from '../state/nav';
 import { setTenant, shownTheme, usePrefs } from '../state/prefs';
@@ -37,6 +37,7 @@ export function Shell() {
   const [palette, setPalette] = useState(false);
   const [help, setHelp] = useState(false);
   const location = useLocation();
+  const ofPage = usePageBindings((s) => s.bindings);
 
   setTenant(search.tenant);
 
@@ -71,8 +72,9 @@ export function Shell() {
         label: 'Dark or light',
         run: () => prefs.set({ theme: shownTheme(prefs.theme) === 'dark' ? 'light' : 'dark' }),
       },
+      ...ofPage,
     ],
-    [navigate, range, prefs],
+    [navigate, range, prefs, ofPage],
   );
   useKeys(bindings);
 

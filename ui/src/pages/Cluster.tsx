@@ -20,6 +20,7 @@ import { ErrorBox, Skeleton } from '../components/states';
 import { Button, Field, IconButton, Input, Panel, Select, StatusTag, type Tone } from '../components/ui';
 import { formatBytes, formatCount } from '../lib/units';
 import { useLiveCluster } from '../state/live';
+import '../style/cluster.css';
 
 /** Entries behind the leader from which a replica is shown as late. */
 const LATE = 50;

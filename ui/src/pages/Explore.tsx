@@ -224,7 +224,7 @@ function QueryRow({
         {String.fromCharCode(65 + index)}
       </span>
       <div className="query-box">
-        <Suspense fallback={<div className="promql-editor is-loading" />}>
+        <Suspense fallback={<div className="code-editor is-loading" />}>
           <PromqlEditor
             value={value}
             onChange={onChange}

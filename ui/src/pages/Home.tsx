@@ -2,11 +2,12 @@
 
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { Activity, LayoutDashboard, Network, Search, Star } from 'lucide-react';
+import { Activity, LayoutDashboard, Network, ScrollText, Search, Star } from 'lucide-react';
 import { useState } from 'react';
 import { address } from '../api/client';
 import { type ClusterStatus, health } from '../api/cluster';
 import { listDashboards } from '../api/dashboards';
+import { searchLogs } from '../api/logs';
 import { buildInfo, slowQueries, tsdb } from '../api/status';
 import { LiveChart } from '../components/LiveChart';
 import { PageHead } from '../components/Shell';
@@ -17,6 +18,33 @@ import { formatBytes, formatCount, formatValue } from '../lib/units';
 import { useLiveCluster } from '../state/live';
 import { currentTenant, usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
+import '../style/home.css';
+
+/** What the cluster does now, as it measures itself. */
+const CHARTS = [
+  {
+    title: 'Received from clients',
+    note: 'samples and log records a second',
+    query: 'sum(rate(pharos_ingest_rows_total[1m]))',
+    none: 'No client has sent anything yet',
+  },
+  {
+    title: 'Writes made durable',
+    note: 'log entries a second, all shards',
+    query: 'sum(rate(pharos_shard_applied_index[1m]) * on (instance, shard) (pharos_shard_leader == 1))',
+  },
+  {
+    title: 'Queries',
+    note: 'answered a second, all nodes',
+    query: 'sum(rate(pharos_query_duration_seconds_count[1m]))',
+  },
+  {
+    title: 'Processor',
+    note: 'cores in use, by node',
+    query: 'sum by (instance) (rate(process_cpu_seconds_total[1m]))',
+    template: '{{instance}}',
+  },
+];
 
 export default function Home() {
   const { status, error } = useLiveCluster();
@@ -26,48 +54,11 @@ export default function Home() {
       <PageHead title="Home" />
       <HealthStrip status={status} error={error} />
       <div className="home-charts">
-        <Panel title="Samples received from clients" note="rows a second, all nodes">
-          <LiveChart
-            query="sum(rate(pharos_ingest_rows_total[1m]))"
-            tenant={system.tenant}
-            unit="short"
-            figure
-            none="No client has sent a sample yet"
-            label="Samples received a second"
-            sync="home"
-          />
-        </Panel>
-        <Panel title="Writes made durable" note="log entries a second, all shards">
-          <LiveChart
-            query="sum(rate(pharos_shard_applied_index[1m]) * on (instance, shard) (pharos_shard_leader == 1))"
-            tenant={system.tenant}
-            unit="short"
-            figure
-            label="Log entries applied a second"
-            sync="home"
-          />
-        </Panel>
-        <Panel title="Queries" note="answered a second, all nodes">
-          <LiveChart
-            query="sum(rate(pharos_query_duration_seconds_count[1m]))"
-            tenant={system.tenant}
-            unit="short"
-            figure
-            label="Queries a second"
-            sync="home"
-          />
-        </Panel>
-        <Panel title="Processor" note="cores in use, by node">
-          <LiveChart
-            query="sum by (instance) (rate(process_cpu_seconds_total[1m]))"
-            tenant={system.tenant}
-            unit="short"
-            figure
-            template="{{instance}}"
-            label="Processor cores in use by node"
-            sync="home"
-          />
-        </Panel>
+        {CHARTS.map(({ title, note, ...chart }) => (
+          <Panel key={title} title={title} note={note}>
+            <LiveChart {...chart} label={`${title}: ${note}`} tenant={system.tenant} unit="short" figure sync="home" />
+          </Panel>
+        ))}
       </div>
       <div className="home-low">
         <FirstSteps />
@@ -133,6 +124,7 @@ function FirstSteps() {
   const tenant = currentTenant();
   const base = address('/').replace(/\/$/, '');
   const header = tenant ? `    headers: { X-Scope-OrgID: ${tenant} }\n` : '';
+  const asTenant = tenant ? ` --tenant ${tenant}` : '';
   const curlHeader = tenant ? ` -H 'X-Scope-OrgID: ${tenant}'` : '';
   const ways: Record<string, { label: string; what: string; text: string }> = {
     prometheus: {
@@ -142,13 +134,18 @@ function FirstSteps() {
     },
     otlp: {
       label: 'OpenTelemetry',
-      what: 'Into the configuration of a Collector, among its exporters and in a pipeline of metrics; SDKs take the same address.',
-      text: `exporters:\n  otlphttp/pharos:\n    metrics_endpoint: ${base}/v1/metrics\n${tenant ? `    headers:\n      X-Scope-OrgID: ${tenant}\n` : ''}`,
+      what: 'Into the configuration of a Collector, among its exporters and in its pipelines of metrics and logs; SDKs take the same addresses.',
+      text: `exporters:\n  otlphttp/pharos:\n    metrics_endpoint: ${base}/v1/metrics\n    logs_endpoint: ${base}/v1/logs\n${tenant ? `    headers:\n      X-Scope-OrgID: ${tenant}\n` : ''}`,
+    },
+    logs: {
+      label: 'Log shippers',
+      what: 'Promtail and Alloy take this as an address of Loki; Filebeat, Fluent Bit and Vector take the one of Elasticsearch; lines of JSON come as they are.',
+      text: `# Loki's push\nclients:\n  - url: ${base}/loki/api/v1/push\n${tenant ? `    tenant_id: ${tenant}\n` : ''}\n# Elasticsearch's bulk requests\noutput.elasticsearch:\n  hosts: ["${base}"]\n${tenant ? `  headers: { X-Scope-OrgID: ${tenant} }\n` : ''}\n# JSON lines\ncurl -s ${base}/insert/jsonline${curlHeader} \\\n  --data-binary '{"level":"info","message":"hello","service":"shell"}'`,
     },
     grafana: {
       label: 'Grafana',
-      what: 'As a data source of type Prometheus, by provisioning or by hand.',
-      text: `apiVersion: 1\ndatasources:\n  - name: Pharos\n    type: prometheus\n    access: proxy\n    url: ${base}\n`,
+      what: 'As data sources of the types Prometheus and Loki, by provisioning or by hand.',
+      text: `apiVersion: 1\ndatasources:\n  - name: Pharos\n    type: prometheus\n    access: proxy\n    url: ${base}\n  - name: Pharos logs\n    type: loki\n    access: proxy\n    url: ${base}\n`,
     },
     curl: {
       label: 'curl',
@@ -158,7 +155,7 @@ function FirstSteps() {
     terminal: {
       label: 'Terminal',
       what: 'The binary is its own client.',
-      text: `pharos query --url ${base}${tenant ? ` --tenant ${tenant}` : ''} --explain 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'`,
+      text: `pharos query --url ${base}${asTenant} --explain 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'\npharos logs tail --url ${base}${asTenant} 'level>=warn'\npharos sql --url ${base}${asTenant} -e 'SHOW TABLES'`,
     },
   };
   const shown = ways[way]!;
@@ -168,6 +165,15 @@ function FirstSteps() {
     refetchInterval: 2000,
   });
   const count = series.data?.data.headStats.numSeries;
+  const newest = useQuery({
+    queryKey: ['log-arrivals', tenant],
+    queryFn: ({ signal }) => {
+      const now = Date.now();
+      return searchLogs({ query: '', from: now - 3_600_000, to: now }, { limit: 1 }, signal);
+    },
+    refetchInterval: 5000,
+  });
+  const hasLogs = (newest.data?.data.rows.length ?? 0) > 0;
   return (
     <Panel title="Send and ask" note="with the addresses of this server">
       <Segmented
@@ -184,15 +190,25 @@ function FirstSteps() {
       <p className="arrivals" role="status">
         {count === undefined ? (
           <span className="muted">counting…</span>
-        ) : count === 0 ? (
+        ) : count === 0 && !hasLogs ? (
           <>
             <StatusTag tone="none">Waiting</StatusTag> Nothing has arrived for tenant {tenant ?? 'default'} yet. This
             line changes when it does.
           </>
         ) : (
           <>
-            <StatusTag tone="ok">Arriving</StatusTag> <b className="tab-num">{formatCount(count)}</b> series of tenant{' '}
-            {tenant ?? 'default'} are being written.
+            <StatusTag tone="ok">Arriving</StatusTag>
+            {count > 0 && (
+              <span>
+                <b className="tab-num">{formatCount(count)}</b> series of tenant {tenant ?? 'default'} are being
+                written.
+              </span>
+            )}
+            {hasLogs && (
+              <span>
+                Logs came in the last hour: <Link to="/logs">search them</Link>.
+              </span>
+            )}
           </>
         )}
       </p>
@@ -323,6 +339,12 @@ function Explored() {
           <Link to="/browse" className="list-link">
             <Search size={14} aria-hidden />
             Browse metrics without a query
+          </Link>
+        </li>
+        <li>
+          <Link to="/logs" className="list-link">
+            <ScrollText size={14} aria-hidden />
+            Search logs
           </Link>
         </li>
         <li>

@@ -20,6 +20,7 @@ import { formatValue } from '../lib/units';
 import { useRange } from '../state/clock';
 import { currentTenant } from '../state/prefs';
 import { aligned, useRangeQueries } from '../state/queries';
+import '../style/metrics.css';
 
 /** Most names that are asked for; the search narrows. */
 const NAMES = 2000;

@@ -1,6 +1,7 @@
 // The keyboard: single keys and two-key sequences (`g e`), never while somebody types.
 
-import { useEffect } from 'react';
+import { useEffect, useRef } from 'react';
+import { create } from 'zustand';
 
 export interface KeyBinding {
   /** `r`, `?`, `g e`, `mod+k`. */
@@ -47,4 +48,19 @@ export function useKeys(bindings: KeyBinding[]): void {
     document.addEventListener('keydown', onKey);
     return () => document.removeEventListener('keydown', onKey);
   }, [bindings]);
+}
+
+/** What the page that is shown adds to the keys. */
+export const usePageBindings = create<{ bindings: KeyBinding[] }>(() => ({ bindings: [] }));
+
+/** Keys of a page: they work while it is shown, beside those of the frame, and are listed with them. */
+export function usePageKeys(bindings: KeyBinding[]): void {
+  const latest = useRef(bindings);
+  latest.current = bindings;
+  useEffect(() => {
+    usePageBindings.setState({
+      bindings: latest.current.map((binding, i) => ({ ...binding, run: () => latest.current[i]?.run() })),
+    });
+    return () => usePageBindings.setState({ bindings: [] });
+  }, []);
 }

@@ -1,10 +1,10 @@
 // The screens there are, in the order of the rail.
 
-import { Activity, House, LayoutDashboard, Network, Search, Settings2, Sigma } from 'lucide-react';
+import { Activity, House, LayoutDashboard, Network, ScrollText, Search, Settings2, Sigma } from 'lucide-react';
 import type { Icon } from '../components/ui';
 
 export interface Screen {
-  to: '/' | '/explore' | '/browse' | '/cardinality' | '/dashboards' | '/cluster' | '/admin';
+  to: '/' | '/explore' | '/browse' | '/logs' | '/cardinality' | '/dashboards' | '/cluster' | '/admin';
   label: string;
   icon: Icon;
   key: string;
@@ -15,6 +15,7 @@ export const SCREENS: Screen[] = [
   { to: '/', label: 'Home', icon: House, key: 'h', what: 'State of the cluster and first steps' },
   { to: '/explore', label: 'Explore', icon: Activity, key: 'e', what: 'Ask in PromQL: chart, table, heatmap, plan' },
   { to: '/browse', label: 'Metrics', icon: Search, key: 'm', what: 'Look through what there is, without a query' },
+  { to: '/logs', label: 'Logs', icon: ScrollText, key: 'l', what: 'Search, count, patterns and live tail' },
   { to: '/dashboards', label: 'Dashboards', icon: LayoutDashboard, key: 'd', what: 'Yours, built-in ones, and import' },
   { to: '/cardinality', label: 'Cardinality', icon: Sigma, key: 'c', what: 'Which metrics and labels make series' },
   { to: '/cluster', label: 'Cluster', icon: Network, key: 'n', what: 'Nodes, shards, leaders and lag, live' },

@@ -106,6 +106,40 @@ export class Cluster {
     });
     if (!answer.ok) throw new Error(`write: ${answer.status} ${await answer.text()}`);
   }
+
+  /** Writes log records by OTLP. */
+  async writeLogs(services, node = 1, tenant) {
+    const value = (of) =>
+      typeof of === 'string'
+        ? { stringValue: of }
+        : typeof of === 'boolean'
+          ? { boolValue: of }
+          : Number.isInteger(of)
+            ? { intValue: String(of) }
+            : { doubleValue: of };
+    const attributes = (of) => Object.entries(of).map(([key, one]) => ({ key, value: value(one) }));
+    const resourceLogs = Object.entries(services).map(([service, records]) => ({
+      resource: { attributes: attributes({ 'service.name': service }) },
+      scopeLogs: [
+        {
+          scope: { name: 'seed' },
+          logRecords: records.map(({ time, severity = 9, body, fields = {}, trace }) => ({
+            timeUnixNano: `${Math.round(time)}000000`,
+            severityNumber: severity,
+            body: value(body),
+            attributes: attributes(fields),
+            ...(trace ? { traceId: trace, spanId: trace.slice(16) } : {}),
+          })),
+        },
+      ],
+    }));
+    const answer = await fetch(`${this.url(node)}/v1/logs`, {
+      method: 'POST',
+      body: JSON.stringify({ resourceLogs }),
+      headers: { 'Content-Type': 'application/json', ...(tenant ? { 'X-Scope-OrgID': tenant } : {}) },
+    });
+    if (!answer.ok) throw new Error(`logs: ${answer.status} ${await answer.text()}`);
+  }
 }
 
 // --- Just enough of protobuf and snappy for remote write ------------------------------------------------------------

@@ -96,6 +96,16 @@ const SCREENS = [
   ['plan', explore(QUERY, '&view=plan'), '[data-testid=explain]'],
   ['metrics', '/browse?from=now-15m&to=now', '.metric-card canvas'],
   ['metric', '/browse?metric=pharos_http_request_duration_seconds&from=now-15m&to=now', '.label-grid canvas'],
+  ['logs', '/logs?from=now-30m&to=now', '.log-row'],
+  [
+    'logs-record',
+    '/logs?from=now-30m&to=now&q=level%3Aerror',
+    '.log-row',
+    (page) => page.locator('.log-row').nth(2).click(),
+  ],
+  ['logs-patterns', '/logs?from=now-30m&to=now&view=patterns', '[data-testid=patterns] tbody tr'],
+  ['logs-live', '/logs?live=true', '.log-row'],
+  ['logs-empty', '/logs?from=2020-01-01&to=2020-01-02', '.empty'],
   ['cardinality', '/cardinality', '.bars'],
   ['cardinality-focus', '/cardinality?focus=pharos_shard_lag_entries', '.facts-table'],
   ['dashboards', '/dashboards', '.builtin-list'],
@@ -149,21 +159,68 @@ async function seed() {
   ]);
 }
 
+/** Kinds of lines: severity, what is said, and fields. */
+const LINES = [
+  [
+    9,
+    (i) => `GET /api/items/${i} 200 in ${(i % 40) + 3} ms`,
+    (i) => ({ 'http.status': 200, 'http.route': '/api/items', took: (i % 40) + 3.5 }),
+  ],
+  [9, (i) => `order ${10_000 + i} placed by user-${i % 17}`, (i) => ({ user: `user-${i % 17}`, paid: i % 3 !== 0 })],
+  [5, (i) => `cache hit for key item:${i}`, () => ({ cache: 'items' })],
+  [13, (i) => `slow query took ${800 + i} ms`, (i) => ({ db: 'orders', took: 800 + i })],
+  [
+    17,
+    (i) => `POST /api/pay 503 upstream timeout after ${5000 + (i % 9)} ms`,
+    () => ({ 'http.status': 503, 'http.route': '/api/pay' }),
+  ],
+  [9, (i) => `cart of user-${i % 17} has ${(i % 6) + 1} items`, (i) => ({ user: `user-${i % 17}` })],
+];
+const TRACE = '0af7651916cd43dd8448eb211c80319c';
+
+/** Half an hour of logs of three services, and lines that a page must not believe. */
+async function seedLogs() {
+  const now = Date.now();
+  const records = (of) =>
+    Array.from({ length: 400 }, (_, i) => {
+      const [severity, body, fields] = LINES[((i * 7919 + of * 31) >>> 3) % LINES.length];
+      const time = now - 2000 - i * 4200 - (of * 997 + ((i * 7919) % 1500));
+      return { time, severity, body: body(i), fields: fields(i), ...(severity > 12 ? { trace: TRACE } : {}) };
+    });
+  await cluster.writeLogs({ checkout: records(1), cart: records(2), frontend: records(3) });
+  await cluster.writeLogs({
+    hostile: Object.entries(HOSTILE).map(([kind, text], i) => ({
+      time: now - 5000 - i,
+      severity: 21,
+      body: `${kind} ${text}`,
+      fields: { kind, text, [`<b>${kind}</b>`]: text.slice(0, 20) },
+    })),
+  });
+}
+
+/** Records of the last hour that a search finds. */
+async function logCount(query) {
+  const answer = await fetch(`${cluster.url()}/api/v1/logs/top?field=level&query=${encodeURIComponent(query)}`);
+  return (await answer.json()).data.total;
+}
+
 async function main() {
   instance = await browser();
   await cluster.start();
   await seed();
+  await seedLogs();
   await until(
     'the cluster monitors itself',
     async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m]))')).length === 1,
   );
 
   for (const theme of ['dark', 'light']) {
-    for (const [name, path, wanted] of SCREENS) {
+    for (const [name, path, wanted, act] of SCREENS) {
       await test(`${name}, ${theme}`, () =>
         onPage({ theme }, async (page) => {
           await go(page, path);
           await page.waitForSelector(wanted);
+          await act?.(page);
           await settled(page);
           await sleep(250);
           if (shots) await page.screenshot({ path: join(shots, `${name}-${theme}.png`) });
@@ -292,6 +349,140 @@ async function main() {
       }
       await go(page, explore('hostile_values{kind="markup"}', '&view=table'));
       await page.getByText('<script>window.hacked=1</script>', { exact: false }).first().waitFor();
+    }));
+
+  await test('logs are searched, narrowed, opened, and the link is the view', () =>
+    onPage({}, async (page) => {
+      await go(page, '/logs?from=now-1h&to=now');
+      await page.waitForSelector('.log-row');
+      const total = async () =>
+        Number((await page.getByTestId('log-total').innerText()).split(' records')[0].replace(/\D/g, ''));
+      await until('all are counted', async () => (await total()) >= 1200);
+      const search = page.getByTestId('log-editor').locator('.cm-content');
+      await search.click();
+      await page.keyboard.insertText('service.name:checkout level>=warn');
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/q=service/);
+      const wanted = await logCount('service.name:checkout level>=warn');
+      await until('the search counts what the server counts', async () => (await total()) === wanted);
+      await settled(page);
+      await page.locator('.facet-value', { hasText: 'error' }).click();
+      await page.waitForURL(/level%3Aerror/);
+      const errors = await logCount('service.name:checkout level>=warn level:error');
+      await until('the filter counts', async () => (await total()) === errors);
+      await page.locator('.log-row').first().click();
+      const record = page.getByTestId('log-record');
+      await record.getByText(TRACE).waitFor();
+      await record.getByRole('tab', { name: 'Surroundings' }).click();
+      await record.getByTestId('log-around').locator('li.is-this', { hasText: 'upstream timeout' }).waitFor();
+      assert((await record.getByTestId('log-around').locator('li').count()) > 5, 'lines around it');
+      await page.reload();
+      await page.getByTestId('log-record').getByText(TRACE).waitFor();
+      // Without the list, too: the link finds its record by itself.
+      await page.keyboard.press('Escape');
+      await page.getByTestId('log-record').waitFor({ state: 'detached' });
+      await page.locator('h1').click();
+      await page.keyboard.press('j');
+      await page.getByTestId('log-record').waitFor();
+    }));
+
+  await test('all logs come by scrolling', () =>
+    onPage({}, async (page) => {
+      await go(page, '/logs?from=now-1h&to=now&q=service.name%3Acart');
+      await page.waitForSelector('.log-row');
+      const list = page.getByTestId('log-list');
+      const wanted = await logCount('service.name:cart');
+      assert(wanted >= 400, `${wanted} lines are there`);
+      await until('the last one is reached', async () => {
+        await list.evaluate((box) => box.scrollTo({ top: box.scrollHeight }));
+        return (await page.locator(`.log-row[aria-posinset="${wanted}"]`).count()) === 1;
+      });
+      assert((await page.locator('.log-row').count()) < 150, 'only rows in sight are in the page');
+    }));
+
+  await test('a drag over the bars zooms into logs', () =>
+    onPage({}, async (page) => {
+      await go(page, '/logs?from=now-1h&to=now');
+      await page.waitForSelector('.log-bars rect');
+      await settled(page);
+      const box = await page.locator('.log-bars').boundingBox();
+      await page.mouse.move(box.x + box.width * 0.6, box.y + 20);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * 0.8, box.y + 20, { steps: 4 });
+      await page.mouse.up();
+      await page.waitForFunction(() => /from=(%22)?\d{13}/.test(location.search));
+      await page.waitForSelector('.log-row');
+    }));
+
+  await test('the search of logs completes fields and values by the server', () =>
+    onPage({}, async (page) => {
+      await go(page, '/logs');
+      const search = page.getByTestId('log-editor').locator('.cm-content');
+      await search.click();
+      await page.keyboard.type('http.rou', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'http.route:' }).waitFor();
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      await page.keyboard.type('"/api/p', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: '/api/pay' }).waitFor();
+    }));
+
+  await test('a wrong search of logs is named, and where', () =>
+    onPage({}, async (page) => {
+      await go(page, `/logs?q=${encodeURIComponent('level:error AND (')}`);
+      const alert = page.locator('[role=alert]').first();
+      await alert.getByText('a term is due', { exact: false }).waitFor();
+      assert((await alert.locator('pre').innerText()).includes('^'), 'the place is shown');
+    }));
+
+  await test('a pattern narrows the search to its lines', () =>
+    onPage({}, async (page) => {
+      await go(page, '/logs?from=now-1h&to=now&view=patterns');
+      const row = page.getByTestId('patterns').locator('tr', { hasText: 'POST /api/pay' });
+      await row.waitFor();
+      const count = (await row.locator('td').first().innerText()).trim();
+      await row.locator('.pattern-text').click();
+      await until('as many as the pattern says', async () =>
+        (await page.getByTestId('log-total').innerText()).startsWith(`${count} records`),
+      );
+    }));
+
+  await test('the live tail shows a line that was just written, and pauses', () =>
+    onPage({}, async (page) => {
+      await go(page, `/logs?live=true&q=${encodeURIComponent('service.name:tailed')}`);
+      await page.getByTestId('live-state').getByText(/Live$/).waitFor();
+      const write = (body) => cluster.writeLogs({ tailed: [{ time: Date.now(), body }] });
+      await write('the first line of the tail');
+      await page.locator('.log-row', { hasText: 'the first line of the tail' }).waitFor();
+      await page.getByRole('button', { name: 'Pause' }).click();
+      await write('a line that waits');
+      await page.getByRole('button', { name: '1 new' }).waitFor();
+      assert((await page.locator('.log-row', { hasText: 'a line that waits' }).count()) === 0, 'it stands still');
+      await page.getByRole('button', { name: '1 new' }).click();
+      await page.locator('.log-row', { hasText: 'a line that waits' }).waitFor();
+    }));
+
+  await test('hostile log lines are text', () =>
+    onPage({}, async (page) => {
+      const query = encodeURIComponent('service.name:hostile');
+      for (const more of ['', '&wrap=true', '&view=patterns', '&columns=%5B%22text%22%5D']) {
+        await go(page, `/logs?from=now-1h&to=now&q=${query}${more}`);
+        await page.waitForSelector(more.includes('patterns') ? '[data-testid=patterns] tbody tr' : '.log-row');
+        await settled(page);
+        if (!more.includes('patterns')) {
+          await page.locator('.log-row', { hasText: 'markup' }).click();
+          await page.getByTestId('log-record').getByText('<b>markup</b>').first().waitFor();
+          await page.getByTestId('log-record').getByRole('tab', { name: 'JSON' }).click();
+        }
+        assert((await page.evaluate(() => window.hacked)) === undefined, `${more} ran what a line says`);
+        const made = await page.evaluate(
+          () => document.querySelectorAll('#root img, #root script, #root iframe, svg[onload], .log-body b').length,
+        );
+        assert(made === 0, `${more} made elements of what a line says`);
+      }
+      await page.locator('.log-row', { hasText: '<script>window.hacked=1</script>' }).waitFor();
+      await page.locator('.log-row', { hasText: 'bell␇ esc' }).waitFor();
     }));
 
   await test('the palette finds screens and metrics by keyboard', () =>

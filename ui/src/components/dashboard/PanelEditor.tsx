@@ -80,7 +80,7 @@ export default function PanelEditor({
                 <div className="query-row">
                   <span className="query-letter">{query.ref}</span>
                   <div className="query-box">
-                    <Suspense fallback={<div className="promql-editor is-loading" />}>
+                    <Suspense fallback={<div className="code-editor is-loading" />}>
                       <PromqlEditor
                         value={query.expr}
                         onChange={(expr) => change(i, { expr })}
@@ -268,28 +268,54 @@ function LookGroup({ options, option }: { options: PanelOptions; option: SetOpti
   );
 }
 
+/** A choice of a few by their names. */
+function OneOf<T extends string>({
+  label,
+  value,
+  names,
+  onChange,
+}: {
+  label: string;
+  value: T;
+  names: Record<T, string>;
+  onChange: (value: T) => void;
+}) {
+  const choices = (Object.entries(names) as [T, string][]).map(([id, name]) => ({ id, label: name }));
+  return <Segmented label={label} value={value} choices={choices} onChange={(id) => onChange(id as T)} />;
+}
+
+function Switch({
+  label,
+  on,
+  onChange,
+}: {
+  label: string;
+  on: boolean | undefined;
+  /** Off is left out of what is stored. */
+  onChange: (on: true | undefined) => void;
+}) {
+  return (
+    <label className="check">
+      <input type="checkbox" checked={on ?? false} onChange={(e) => onChange(e.target.checked || undefined)} />
+      {label}
+    </label>
+  );
+}
+
 function LineGroup({ options, option }: { options: PanelOptions; option: SetOption }) {
   return (
     <Group title="Drawing">
-      <Segmented
+      <OneOf
         label="Drawn as"
         value={options.draw ?? 'line'}
-        choices={[
-          { id: 'line', label: 'Lines' },
-          { id: 'bars', label: 'Bars' },
-          { id: 'points', label: 'Points' },
-        ]}
-        onChange={(id) => option({ draw: id as FieldLook['draw'] })}
+        names={{ line: 'Lines', bars: 'Bars', points: 'Points' }}
+        onChange={(draw) => option({ draw })}
       />
-      <Segmented
+      <OneOf
         label="Stacked"
         value={options.stack ?? 'none'}
-        choices={[
-          { id: 'none', label: 'Apart' },
-          { id: 'normal', label: 'Stacked' },
-          { id: 'percent', label: 'Of 100 %' },
-        ]}
-        onChange={(id) => option({ stack: id as FieldLook['stack'] })}
+        names={{ none: 'Apart', normal: 'Stacked', percent: 'Of 100 %' }}
+        onChange={(stack) => option({ stack })}
       />
       <div className="three">
         <NumberField
@@ -299,22 +325,8 @@ function LineGroup({ options, option }: { options: PanelOptions; option: SetOpti
         />
         <NumberField label="Line width" value={options.lineWidth} onChange={(lineWidth) => option({ lineWidth })} />
       </div>
-      <label className="check">
-        <input
-          type="checkbox"
-          checked={options.stepped ?? false}
-          onChange={(e) => option({ stepped: e.target.checked || undefined })}
-        />
-        Steps instead of slopes
-      </label>
-      <label className="check">
-        <input
-          type="checkbox"
-          checked={options.log ?? false}
-          onChange={(e) => option({ log: e.target.checked || undefined })}
-        />
-        Logarithmic
-      </label>
+      <Switch label="Steps instead of slopes" on={options.stepped} onChange={(stepped) => option({ stepped })} />
+      <Switch label="Logarithmic" on={options.log} onChange={(log) => option({ log })} />
       <Field label="Legend">
         <Select
           value={options.legend ?? 'list'}
@@ -354,24 +366,17 @@ function FigureGroup({ panel, option }: { panel: Panel; option: SetOption }) {
       </Field>
       {panel.kind === 'stat' && (
         <>
-          <Segmented
+          <OneOf
             label="Colour"
             value={options.colourBy ?? 'value'}
-            choices={[
-              { id: 'none', label: 'Plain' },
-              { id: 'value', label: 'Value' },
-              { id: 'background', label: 'Background' },
-            ]}
-            onChange={(id) => option({ colourBy: id as PanelOptions['colourBy'] })}
+            names={{ none: 'Plain', value: 'Value', background: 'Background' }}
+            onChange={(colourBy) => option({ colourBy })}
           />
-          <label className="check">
-            <input
-              type="checkbox"
-              checked={options.sparkline ?? false}
-              onChange={(e) => option({ sparkline: e.target.checked || undefined })}
-            />
-            Its course in the background
-          </label>
+          <Switch
+            label="Its course in the background"
+            on={options.sparkline}
+            onChange={(sparkline) => option({ sparkline })}
+          />
         </>
       )}
     </Group>
@@ -432,14 +437,11 @@ function ThresholdGroup({ options, option, lines }: { options: PanelOptions; opt
         Add a threshold
       </Button>
       {lines && steps.length > 0 && (
-        <label className="check">
-          <input
-            type="checkbox"
-            checked={options.showThresholds ?? false}
-            onChange={(e) => option({ showThresholds: e.target.checked || undefined })}
-          />
-          Draw them as lines
-        </label>
+        <Switch
+          label="Draw them as lines"
+          on={options.showThresholds}
+          onChange={(showThresholds) => option({ showThresholds })}
+        />
       )}
     </Group>
   );

@@ -1,0 +1,370 @@
+// Search logs: the query, how many over time, the fields, and the records themselves, newest first; their patterns; or
+// the live tail. All of it is in the address.
+
+import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useNavigate, useSearch } from '@tanstack/react-router';
+import {
+  ArrowUpToLine,
+  BookOpen,
+  List,
+  Pause,
+  Play,
+  Radio,
+  ScrollText,
+  Search,
+  Shapes,
+  WrapText,
+  X,
+} from 'lucide-react';
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
+import { type LogQuestion, type LogRow, logHistogram, searchLogs } from '../api/logs';
+import { Facets, type Narrow } from '../components/logs/Facets';
+import { Histogram } from '../components/logs/Histogram';
+import { LogList } from '../components/logs/LogList';
+import { PageHead } from '../components/Shell';
+import { Empty, ErrorBox, Skeleton, SlowNote } from '../components/states';
+import { Button, CopyButton, IconButton, StatusTag, Tabs } from '../components/ui';
+import { filterText, wantedWords, withFilter } from '../lib/logsearch';
+import { niceStep } from '../lib/time';
+import { formatCount, formatValue } from '../lib/units';
+import type { LogsSearch } from '../routes';
+import { useClock, useRange } from '../state/clock';
+import { usePageKeys } from '../state/keys';
+import { currentTenant } from '../state/prefs';
+import { useTail } from '../state/tail';
+import '../style/logs.css';
+
+const LogEditor = lazy(() => import('../components/LogEditor'));
+const RecordDrawer = lazy(async () => ({ default: (await import('../components/logs/Record')).RecordDrawer }));
+const Patterns = lazy(async () => ({ default: (await import('../components/logs/Patterns')).Patterns }));
+const LanguageHelp = lazy(() => import('../components/logs/LanguageHelp'));
+
+const PAGE = 200;
+/** Beyond this a narrower search finds faster than scrolling. */
+const MOST_ROWS = 50_000;
+const BARS = 100;
+
+export default function Logs() {
+  const search = useSearch({ from: '/logs' });
+  const navigate = useNavigate({ from: '/logs' });
+  const state = useRange();
+  const { utc, zoom } = state;
+  const asked = search.q ?? '';
+  const [draft, setDraft] = useState(asked);
+  const [help, setHelp] = useState(false);
+  const [paused, setPaused] = useState(false);
+  const [isTop, setIsTop] = useState(true);
+  const client = useQueryClient();
+  const columns = useMemo(() => search.columns ?? [], [search.columns]);
+  const live = search.live === true;
+  const patterns = search.view === 'patterns' && !live;
+
+  // The address changed by itself: back, forward, a link, a filter.
+  useEffect(() => setDraft(asked), [asked]);
+
+  const change = useCallback(
+    (part: Partial<LogsSearch>, replace = false) =>
+      void navigate({ search: (old) => ({ ...old, ...part }), replace, resetScroll: false }),
+    [navigate],
+  );
+  const run = (query = draft) => {
+    useClock.getState().tick();
+    change({ q: query.trim() === '' ? undefined : query.trim(), row: undefined });
+  };
+  const narrow = useCallback<Narrow>(
+    (field, value, negate) => change({ q: withFilter(asked, filterText(field, value), negate), row: undefined }),
+    [asked, change],
+  );
+  const column = useCallback(
+    (field: string) => {
+      const next = columns.includes(field) ? columns.filter((c) => c !== field) : [...columns, field].slice(-6);
+      change({ columns: next.length > 0 ? next : undefined }, true);
+    },
+    [columns, change],
+  );
+
+  // Whole steps at the old end, to the millisecond at the new one: bars are even and nothing new is missing.
+  const step = niceStep(state.range, BARS);
+  const from = Math.floor(state.range.from / step) * step;
+  const to = Math.max(from + step, Math.ceil(state.range.to));
+  const question = useMemo<LogQuestion>(() => ({ query: asked, from, to }), [asked, from, to]);
+  const tenant = currentTenant();
+
+  const histogram = useQuery({
+    queryKey: ['timed', 'log-histogram', tenant, question, step],
+    queryFn: ({ signal }) => logHistogram(question, step, signal),
+  });
+  const found = useInfiniteQuery({
+    queryKey: ['timed', 'logs', tenant, question],
+    initialPageParam: undefined as string | undefined,
+    queryFn: ({ pageParam, signal }) => searchLogs(question, { limit: PAGE, cursor: pageParam }, signal),
+    getNextPageParam: (last) => last.data.cursor ?? undefined,
+    gcTime: 60_000,
+  });
+  const rows = useMemo(() => found.data?.pages.flatMap((page) => page.data.rows) ?? [], [found.data]);
+  const groups = histogram.data?.data.groups;
+  const total = groups ? groups.reduce((sum, group) => sum + group.total, 0) : null;
+  const tail = useTail(asked, live && !found.error, paused || !isTop);
+  const shown = live ? tail.rows : rows;
+
+  const { hasNextPage, isFetchingNextPage, fetchNextPage } = found;
+  const nearEnd = useCallback(() => {
+    if (hasNextPage && !isFetchingNextPage && rows.length < MOST_ROWS) void fetchNextPage();
+  }, [hasNextPage, isFetchingNextPage, fetchNextPage, rows.length]);
+
+  const choose = (row: LogRow) => row.id && change({ row: row.id }, true);
+  const setLive = (on: boolean) => {
+    setPaused(false);
+    setIsTop(true);
+    if (!on) useClock.getState().tick();
+    change({ live: on || undefined, view: undefined, row: undefined });
+  };
+  const began = useRef(performance.now());
+  useEffect(() => {
+    if (found.isFetching) began.current = performance.now();
+  }, [found.isFetching]);
+
+  const beside = (by: number) => {
+    const at = shown.findIndex((row) => row.id === search.row);
+    const next = shown[at < 0 ? 0 : Math.min(Math.max(at + by, 0), shown.length - 1)];
+    if (next) choose(next);
+  };
+  usePageKeys([
+    {
+      keys: 's',
+      label: 'Search logs',
+      run: () => document.querySelector<HTMLElement>('.code-editor [contenteditable]')?.focus(),
+    },
+    { keys: 'j', label: 'Next record', run: () => beside(1) },
+    { keys: 'k', label: 'Record before', run: () => beside(-1) },
+    { keys: 'esc', label: 'Close the record', run: () => change({ row: undefined }, true) },
+    { keys: 'w', label: 'Wrap lines', run: () => change({ wrap: !search.wrap || undefined }, true) },
+    { keys: 'l', label: 'Live tail', run: () => setLive(!live) },
+    { keys: 'p', label: 'Pause the live tail', run: () => live && setPaused(!paused) },
+  ]);
+
+  const words = useMemo(() => wantedWords(asked), [asked]);
+  const chosen = search.row;
+  const known = chosen === undefined ? undefined : shown.find((row) => row.id === chosen);
+  const dated = to - from > 86_400_000;
+  const narrowed = asked !== '' && asked !== '*';
+  return (
+    <div className={`page logs ${chosen ? 'has-drawer' : ''}`}>
+      <PageHead title="Logs" time />
+      <div className="log-query">
+        <Suspense fallback={<div className="code-editor is-loading" />}>
+          <LogEditor
+            value={draft}
+            onChange={setDraft}
+            onRun={() => run()}
+            label="Search of logs"
+            range={() => ({ from, to })}
+          />
+        </Suspense>
+        {draft !== '' && <IconButton icon={X} label="Empty the search" onClick={() => run('')} />}
+        <Button look="primary" icon={Search} onClick={() => run()}>
+          Search
+        </Button>
+        <Button icon={Radio} aria-pressed={live} className={live ? 'is-live' : ''} onClick={() => setLive(!live)}>
+          Live
+        </Button>
+        <IconButton icon={BookOpen} label="The search language" onClick={() => setHelp(true)} />
+      </div>
+      {found.error && <ErrorBox error={found.error} query={asked} onRetry={() => void found.refetch()} />}
+      {!live &&
+        (groups ? (
+          total === 0 ? null : (
+            <Histogram
+              groups={groups}
+              range={{ from, to }}
+              step={step}
+              utc={utc}
+              dimmed={histogram.isPlaceholderData}
+              onZoom={zoom}
+              onLevel={(level) => narrow('level', level === 'none' ? null : level)}
+            />
+          )
+        ) : histogram.error ? (
+          !found.error && <ErrorBox error={histogram.error} onRetry={() => void histogram.refetch()} />
+        ) : (
+          <Skeleton height={118} rows={3} />
+        ))}
+      <div className="log-bar">
+        {live ? (
+          <LiveState tail={tail} paused={paused} isTop={isTop} onPause={setPaused} />
+        ) : (
+          <>
+            <Tabs
+              label="View"
+              value={patterns ? 'patterns' : 'list'}
+              choices={[
+                { id: 'list', label: 'Records', icon: List },
+                { id: 'patterns', label: 'Patterns', icon: Shapes },
+              ]}
+              onChange={(id) => change({ view: id === 'patterns' ? 'patterns' : undefined })}
+            />
+            <span className="muted tab-num" data-testid="log-total">
+              {total === null ? '' : `${formatCount(total)} records`}
+              {found.data && ` · ${formatValue((found.data.pages[0]?.elapsedMs ?? 0) / 1000, 's')}`}
+            </span>
+          </>
+        )}
+        <span className="spring" />
+        {found.isFetching && !isFetchingNextPage && (
+          <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
+        )}
+        {!patterns && (
+          <>
+            <IconButton
+              icon={WrapText}
+              label={search.wrap ? 'A record a line' : 'Wrap long lines'}
+              active={search.wrap === true}
+              onClick={() => change({ wrap: !search.wrap || undefined }, true)}
+            />
+            <CopyButton
+              text={shown
+                .slice(0, 5000)
+                .map(
+                  (row) =>
+                    `${row.time} ${row.level ?? ''} ${typeof row.body === 'string' ? row.body : JSON.stringify(row.body ?? '')}`,
+                )
+                .join('\n')}
+              label={`Copy the ${formatCount(Math.min(shown.length, 5000))} records that are loaded`}
+            />
+          </>
+        )}
+      </div>
+      <div className="log-main">
+        <Facets question={question} columns={columns} onNarrow={narrow} onColumn={column} />
+        {patterns ? (
+          <Suspense fallback={<Skeleton height={300} rows={10} />}>
+            <Patterns
+              question={question}
+              step={step}
+              utc={utc}
+              total={total}
+              onFilter={(filter, negate) => change({ q: withFilter(asked, filter, negate), view: undefined })}
+            />
+          </Suspense>
+        ) : shown.length > 0 ? (
+          <LogList
+            // A tail and a search are two lists: each has its own place.
+            key={live ? 'live' : 'found'}
+            rows={shown}
+            columns={columns}
+            words={words}
+            wrap={search.wrap === true}
+            utc={utc}
+            dated={dated}
+            chosen={chosen}
+            onChoose={choose}
+            onNearEnd={live ? undefined : nearEnd}
+            onTop={live ? setIsTop : undefined}
+            dimmed={!live && found.isPlaceholderData}
+            foot={
+              live
+                ? null
+                : isFetchingNextPage
+                  ? 'Loading more…'
+                  : rows.length >= MOST_ROWS && hasNextPage
+                    ? `${formatCount(rows.length)} records are loaded: narrow the search or its time to see others`
+                    : null
+            }
+          />
+        ) : live ? (
+          !found.error && (
+            <Empty icon={Radio} title="Waiting for lines">
+              What the search finds appears here as it is written.
+            </Empty>
+          )
+        ) : found.isPending && !found.error ? (
+          <Skeleton height={300} rows={12} />
+        ) : (
+          found.data && (
+            <Empty
+              icon={ScrollText}
+              title={narrowed ? 'The search finds nothing in this time' : 'No logs in this time'}
+              actions={
+                narrowed ? (
+                  <Button onClick={() => run('')}>Search for everything</Button>
+                ) : (
+                  <Button onClick={() => state.setRange({ from: 'now-7d', to: 'now' })}>Look at the last 7 days</Button>
+                )
+              }
+            >
+              {narrowed
+                ? 'Fields are met by whole values, words by whole words; conn* finds what begins so.'
+                : 'Home shows how to send some: OpenTelemetry, Loki’s and Elasticsearch’s protocols, or lines of JSON.'}
+            </Empty>
+          )
+        )}
+      </div>
+      <Suspense>
+        {chosen && (
+          <RecordDrawer
+            id={chosen}
+            known={known}
+            question={question}
+            utc={utc}
+            columns={columns}
+            onNarrow={narrow}
+            onColumn={column}
+            onClose={() => change({ row: undefined }, true)}
+          />
+        )}
+        {help && <LanguageHelp onClose={() => setHelp(false)} />}
+      </Suspense>
+    </div>
+  );
+}
+
+function LiveState({
+  tail,
+  paused,
+  isTop,
+  onPause,
+}: {
+  tail: ReturnType<typeof useTail>;
+  paused: boolean;
+  isTop: boolean;
+  onPause: (paused: boolean) => void;
+}) {
+  const held = paused || !isTop;
+  return (
+    <>
+      <span role="status" className="live-state" data-testid="live-state">
+        <StatusTag tone={tail.state === 'open' ? (held ? 'warn' : 'ok') : tail.state === 'lost' ? 'critical' : 'none'}>
+          {tail.state === 'open'
+            ? held
+              ? 'Paused'
+              : 'Live'
+            : tail.state === 'lost'
+              ? 'Connection lost'
+              : 'Connecting'}
+        </StatusTag>
+        {tail.state === 'lost' && <span className="muted">{tail.reason || 'trying again'}</span>}
+        <span className="muted tab-num">{formatCount(tail.rows.length)} lines</span>
+        {tail.dropped > 0 && (
+          <span className="warn tab-num" title="They came faster than they can be shown. The search has them all.">
+            ▲ {formatCount(tail.dropped)} left out
+          </span>
+        )}
+      </span>
+      <Button icon={paused ? Play : Pause} onClick={() => onPause(!paused)}>
+        {paused ? 'Go on' : 'Pause'}
+      </Button>
+      {held && tail.waiting > 0 && (
+        <Button
+          look="primary"
+          icon={ArrowUpToLine}
+          onClick={() => {
+            onPause(false);
+            document.querySelector('.log-scroll')?.scrollTo({ top: 0 });
+          }}
+        >
+          {formatCount(tail.waiting)} new
+        </Button>
+      )}
+    </>
+  );
+}
