@@ -62,6 +62,8 @@ pub struct Node {
     pub http: u16,
     /// Port for OTLP over gRPC.
     pub grpc: u16,
+    /// Port for syslog, over TCP and UDP.
+    pub syslog: u16,
     /// Port for peers.
     pub peer: u16,
     join: Option<u16>,
@@ -105,6 +107,8 @@ impl Node {
             // Several share this machine, where OTLP's usual ports are somebody's already.
             .args(["--set", &format!("otlp.grpc_addr=127.0.0.1:{}", self.grpc)])
             .args(["--set", "otlp.http_addr=off"])
+            .args(["--set", &format!("syslog.tcp_addr=127.0.0.1:{}", self.syslog)])
+            .args(["--set", &format!("syslog.udp_addr=127.0.0.1:{}", self.syslog)])
             // These nodes are killed for reasons that no query gave.
             .args(["--set", "query.quarantine=0s"])
             .args(&self.options.arguments);
@@ -241,9 +245,9 @@ impl LocalCluster {
         };
         let number = self.nodes.len() + 1;
         for attempt in 0.. {
-            let (http, grpc, peer) = (free_port()?, free_port()?, free_port()?);
+            let (http, grpc, syslog, peer) = (free_port()?, free_port()?, free_port()?, free_port()?);
             let options = self.options.clone();
-            let mut node = Node { number, http, grpc, peer, join, options, process: None };
+            let mut node = Node { number, http, grpc, syslog, peer, join, options, process: None };
             node.start()?;
             // Somebody else may have taken a port since: then there are others. The directory holds nothing yet.
             if attempt < PORT_ATTEMPTS && node.lost_its_port()? {

@@ -35,6 +35,7 @@ pub struct Config {
     pub storage: StorageSection,
     pub ingest: IngestSection,
     pub otlp: OtlpSection,
+    pub syslog: SyslogSection,
     pub query: QuerySection,
     pub telemetry: TelemetrySection,
     pub tenants: BTreeMap<String, TenantSection>,
@@ -287,6 +288,29 @@ impl OtlpSection {
     }
 }
 
+/// Syslog: where it is listened for, and whose messages those are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyslogSection {
+    pub tcp_addr: Listen,
+    pub udp_addr: Listen,
+    pub tenant: String,
+    pub max_connections: u32,
+    pub max_queue: ByteSize,
+}
+
+impl Default for SyslogSection {
+    fn default() -> Self {
+        Self {
+            tcp_addr: Listen::Off,
+            udp_addr: Listen::Off,
+            tenant: "default".to_owned(),
+            max_connections: 1024,
+            max_queue: ByteSize::mib(16),
+        }
+    }
+}
+
 /// What a query may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -438,8 +462,10 @@ impl Config {
         if otlp.max_body > MAX_OTLP_BODY {
             return invalid("otlp.max_body", format!("must be at most {MAX_OTLP_BODY}"));
         }
-        let positive: [(&str, u128); 24] = [
+        let positive: [(&str, u128); 26] = [
             ("otlp.max_body", self.otlp.max_body.0.into()),
+            ("syslog.max_connections", self.syslog.max_connections.into()),
+            ("syslog.max_queue", self.syslog.max_queue.0.into()),
             ("http.write_timeout", self.http.write_timeout.0.as_millis()),
             ("http.max_form_body", self.http.max_form_body.0.into()),
             ("peer.max_in_flight", self.peer.max_in_flight.0.into()),
@@ -475,6 +501,9 @@ impl Config {
         }
         if let Err(error) = protocol::ids::TenantId::new(&self.telemetry.self_monitoring_tenant) {
             return invalid("telemetry.self_monitoring_tenant", error.to_string());
+        }
+        if let Err(error) = protocol::ids::TenantId::new(&self.syslog.tenant) {
+            return invalid("syslog.tenant", error.to_string());
         }
         Ok(())
     }
@@ -585,6 +614,8 @@ mod tests {
         refused(|c| c.otlp.max_body = ByteSize::mib(257), "otlp.max_body: must be at most 256MiB");
         refused(|c| c.otlp.ignore_resource_attributes = vec!["a".into()], "otlp.ignore_resource_attributes");
         refused(|c| c.telemetry.log_level = "info,cluster=loud".into(), "telemetry.log_level");
+        refused(|c| c.syslog.tenant = "a/b".into(), "syslog.tenant");
+        refused(|c| c.syslog.max_queue = ByteSize(0), "syslog.max_queue");
         refused(|c| c.query.max_samples = 0, "query.max_samples");
         refused(|c| c.query.max_memory = ByteSize(0), "query.max_memory");
         refused(|c| c.ingest.max_in_flight = ByteSize(0), "ingest.max_in_flight");

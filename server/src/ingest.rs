@@ -18,6 +18,7 @@ mod metrics;
 pub mod otlp;
 pub mod remote_write;
 mod request;
+pub mod syslog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ use crate::telemetry::Metrics;
 use budget::Budget;
 pub use metrics::IngestMetrics;
 use metrics::RouterMetrics;
+use syslog::SyslogMetrics;
 
 /// Where metrics go: the router of this node.
 pub trait MetricWriter: Send + Sync + 'static {
@@ -172,6 +174,7 @@ pub struct Ingest {
     /// Decodes and splits requests that would hold a reactor thread for too long.
     pool: Pool,
     metrics: IngestMetrics,
+    syslog: SyslogMetrics,
 }
 
 impl Ingest {
@@ -192,7 +195,8 @@ impl Ingest {
         metrics.add_source(move || counters.update(&source.stats()));
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let pool = Pool::bounded("pharos-ingest", threads, 1024);
-        Arc::new(Self { writer, logs, settings, budget, pool, metrics: ingest })
+        let syslog = SyslogMetrics::new(metrics.registry());
+        Arc::new(Self { writer, logs, settings, budget, pool, metrics: ingest, syslog })
     }
 
     /// Requests that wait for a thread to decode them.

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use cluster::error::ClusterError;
 use cluster::node::{Node, NodeConfig};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use protocol::memory::MemoryLedger;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ use crate::api::serve::{HttpServer, HttpVersion, ServeOptions};
 use crate::api::{self, App};
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
+use crate::ingest::syslog::{SyslogOptions, SyslogSockets};
 use crate::peer::tls::{PeerTls, TlsError};
 use crate::peer::{PeerNet, PeerOptions};
 use crate::runtime::{Runtimes, TokioEnv};
@@ -117,6 +120,7 @@ async fn serve(
         .await
         .map_err(listen("http.addr", config.http.addr))?;
     let otlp = otlp_listeners(&config, &app, serve_options).await?;
+    let syslog = syslog_sockets(&config).await?;
     let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
         .await
         .map_err(listen("peer.addr", config.peer.addr))?;
@@ -168,12 +172,15 @@ async fn serve(
             stop.clone(),
         );
     }
+    let syslog = syslog.serve(&backend.ingest, &syslog_options(&config)?);
     app.connect(backend);
 
     stop.cancelled().await;
     tracing::info!("stopping");
     let limit = config.node.shutdown_timeout.0;
-    wind_down(&app, &http, &otlp, node.hand_over_leaderships(), limit).await;
+    let further = otlp.iter().map(|server| server.stop(limit / 3).boxed());
+    let further: Vec<_> = further.chain([syslog.stop(limit / 3).boxed()]).collect();
+    wind_down(&app, &http, further, node.hand_over_leaderships(), limit).await;
     if tokio::time::timeout(limit / 3, node.stop()).await.is_err() {
         tracing::warn!("not every group ended in time");
     }
@@ -184,11 +191,12 @@ async fn serve(
 }
 
 /// Ends the service for clients: probes learn of it first, and everything is still answered while leaderships are handed
-/// over, so that nobody meets a closed port or a shard without leader who looks where to go.
+/// over, so that nobody meets a closed port or a shard without leader who looks where to go. `further` are the stops of
+/// the other listeners.
 async fn wind_down(
     app: &App,
     http: &HttpServer,
-    further: &[HttpServer],
+    further: Vec<BoxFuture<'_, ()>>,
     hand_over: impl Future<Output = ()>,
     limit: Duration,
 ) {
@@ -196,8 +204,7 @@ async fn wind_down(
     if tokio::time::timeout(limit / 3, hand_over).await.is_err() {
         tracing::warn!("not every leadership was handed over in time");
     }
-    let servers = further.iter().chain([http]);
-    futures_util::future::join_all(servers.map(|server| server.stop(limit / 3))).await;
+    futures_util::future::join(http.stop(limit / 3), futures_util::future::join_all(further)).await;
 }
 
 /// The usual ports of OTLP.
@@ -234,6 +241,42 @@ async fn otlp_listeners(
         }
     }
     Ok(servers)
+}
+
+/// The usual port of syslog.
+const SYSLOG_PORT: u16 = 514;
+
+/// Binds the listeners for syslog, if there are to be any.
+async fn syslog_sockets(config: &Config) -> Result<SyslogSockets, ServiceError> {
+    let mut sockets = SyslogSockets::default();
+    for (what, listen, is_tcp) in [
+        ("syslog.tcp_addr", config.syslog.tcp_addr, true),
+        ("syslog.udp_addr", config.syslog.udp_addr, false),
+    ] {
+        let Some((addr, is_needed)) = listen.beside(config.http.addr, SYSLOG_PORT) else { continue };
+        let bound = if is_tcp { sockets.bind_tcp(addr) } else { sockets.bind_udp(addr).await };
+        match bound {
+            Ok(addr) => tracing::info!(setting = what, %addr, "listening for syslog"),
+            Err(source) if is_needed => return Err(ServiceError::Listen { what, addr, source }),
+            Err(error) => {
+                tracing::warn!(setting = what, %addr, %error, "not listening for syslog: its usual port can not be had");
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn syslog_options(config: &Config) -> Result<SyslogOptions, ServiceError> {
+    let syslog = &config.syslog;
+    let tenant = protocol::ids::TenantId::new(&syslog.tenant).map_err(|error| ConfigError::Invalid {
+        key: "syslog.tenant".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(SyslogOptions {
+        tenant,
+        max_connections: syslog.max_connections as usize,
+        max_queue_bytes: syslog.max_queue.as_usize(),
+    })
 }
 
 fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<PeerOptions, ServiceError> {
@@ -331,7 +374,7 @@ mod tests {
             assert!(other.starts_with("HTTP/1.1 200"), "{other}");
             asked = true;
         };
-        wind_down(&app, &http, &[], hand_over, Duration::from_secs(60)).await;
+        wind_down(&app, &http, Vec::new(), hand_over, Duration::from_secs(60)).await;
         assert!(asked);
         assert!(get(addr, "/-/healthy").await.is_err(), "the port is closed");
     }

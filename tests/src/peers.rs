@@ -1,4 +1,4 @@
-//! Real peers from the distribution: Prometheus, node_exporter and vmalert.
+//! Real peers from the distribution: Prometheus, node_exporter, vmalert and rsyslog.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub fn installed(programs: &[&str]) -> bool {
     }
     assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed in CI");
     eprintln!(
-        "skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter victoria-metrics)"
+        "skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter victoria-metrics rsyslog)"
     );
     false
 }
@@ -58,22 +58,26 @@ pub fn node(name: &str) -> Option<Command> {
     Some(command)
 }
 
-/// Runs a client to its end; panics with what it said if it failed.
-pub fn run(mut command: Command, arguments: &[&str]) {
+/// Runs a client to its end and gives what it printed; panics with what it said if it failed.
+pub fn run(mut command: Command, arguments: &[&str]) -> String {
     let output = command.args(arguments).output().expect("an installed program starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {printed}{said}");
+    printed
 }
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|p| p.is_file())
+    // Daemons lie where users' paths do not lead.
+    let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    dirs.map(|dir| dir.join(program)).find(|p| p.is_file())
 }
 
 /// A process that ends with the value.
 pub struct Peer {
     process: Child,
-    /// Port of its HTTP server.
+    /// Port of its HTTP server; 0 if it has none.
     pub port: u16,
 }
 
@@ -138,6 +142,20 @@ pub fn remote_reader(dir: &Path, remote_read: &str) -> Peer {
         .arg(format!("--storage.tsdb.path={}", dir.join("reader").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"));
     Peer::spawn(command, port, &dir.join("reader.log"))
+}
+
+/// Starts an rsyslog that takes messages from the datagram socket `dir/log.sock` and does with them what `rules` say.
+pub fn rsyslog(dir: &Path, rules: &str) -> Peer {
+    let at = dir.display();
+    let config = format!(
+        "global(workDirectory=\"{at}\" localHostname=\"edge-1\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n\
+         input(type=\"imuxsock\" Socket=\"{at}/log.sock\" RateLimit.Interval=\"0\")\n{rules}"
+    );
+    let file = dir.join("rsyslog.conf");
+    std::fs::write(&file, config).expect("the test's directory is writable");
+    let mut command = Command::new(find("rsyslogd").expect("it is installed"));
+    command.arg("-n").arg("-f").arg(&file).arg("-i").arg(dir.join("rsyslog.pid"));
+    Peer::spawn(command, 0, &dir.join("rsyslog.log"))
 }
 
 /// Starts a vmalert that evaluates a rule file against `datasource` every second, writes results to `remote_write` and

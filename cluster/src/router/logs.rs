@@ -32,8 +32,8 @@ pub struct LogReceipt {
     pub token: CommitToken,
 }
 
-/// Records that are packed and wait to be sent.
-#[derive(Debug)]
+/// Records that are packed and wait to be sent. A copy is the same request again, under the same keys.
+#[derive(Clone, Debug)]
 pub struct PreparedLogs(Vec<(BatchKey, Bytes)>);
 
 /// The slot of a key: the key is a keyed hash of the tenant and what tells the batch from others.

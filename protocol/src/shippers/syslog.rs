@@ -266,7 +266,13 @@ fn bsd_time(rest: &[u8], now_ns: TimestampNs) -> Option<(TimestampNs, &[u8])> {
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: Vec<u8>,
+    /// Bytes at the front of the buffer among which no line ends: a long line that comes in small pieces is not looked
+    /// through anew for each.
+    searched: usize,
 }
+
+/// What a framer keeps allocated between messages.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// A stream that can not be followed any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -274,6 +280,11 @@ pub struct Framer {
 pub struct TooLong;
 
 impl Framer {
+    /// Bytes of a message whose end has not come.
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Takes what has arrived and hands over the messages that are complete.
     pub fn push(&mut self, bytes: &[u8], mut message: impl FnMut(&[u8])) -> Result<(), TooLong> {
         self.buffer.extend_from_slice(bytes);
@@ -284,11 +295,17 @@ impl Framer {
             let (range, next) = match counted {
                 Counted::Message(start, end) => (start..end, end),
                 Counted::Incomplete => break,
-                Counted::Not => match rest.iter().position(|byte| *byte == b'\n' || *byte == 0) {
-                    Some(end) => (0..end, end + 1),
-                    None if rest.len() > MAX_MESSAGE_BYTES => return Err(TooLong),
-                    None => break,
-                },
+                Counted::Not => {
+                    let searched = std::mem::take(&mut self.searched);
+                    match rest[searched..].iter().position(|byte| *byte == b'\n' || *byte == 0) {
+                        Some(end) => (0..searched + end, searched + end + 1),
+                        None if rest.len() > MAX_MESSAGE_BYTES => return Err(TooLong),
+                        None => {
+                            self.searched = rest.len();
+                            break;
+                        }
+                    }
+                }
             };
             let found = &rest[range];
             let found = found.strip_suffix(b"\n").unwrap_or(found);
@@ -299,6 +316,9 @@ impl Framer {
             at += next;
         }
         self.buffer.drain(..at);
+        if self.buffer.capacity() > KEPT_BYTES.max(2 * self.buffer.len()) {
+            self.buffer.shrink_to(KEPT_BYTES);
+        }
         Ok(())
     }
 

@@ -134,6 +134,22 @@ pub const KEYS: &[Key] = &[
         "What becomes of sums and histograms of delta temporality: `reject` refuses them by name, `store` keeps each as a \
          sample of its own (sum them up with `sum_over_time`; `rate` does not understand them).",
     ),
+    key(
+        "syslog.tcp_addr",
+        "Address for syslog over TCP, octets counted or a message a line: `ip:port`, `off`, or `auto`: port 514 beside \
+         `http.addr`, and nowhere if that can not be had. Senders are not authenticated.",
+    ),
+    key(
+        "syslog.udp_addr",
+        "Address for syslog over UDP: `ip:port`, `off`, or `auto`: port 514 beside `http.addr`, and nowhere if that can \
+         not be had.",
+    ),
+    key("syslog.tenant", "Tenant of syslog messages."),
+    key("syslog.max_connections", "Open connections of syslog senders; more are closed at once."),
+    key(
+        "syslog.max_queue",
+        "Bytes of syslog messages that wait to be written; connections wait for room, datagrams are dropped and counted.",
+    ),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
     key("query.lookback", "How far an instant selector looks back for a sample."),
     key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),

@@ -56,7 +56,7 @@ const PRODUCT: HeaderValue = HeaderValue::from_static("Elasticsearch");
 const ELASTIC_VERSION: &str = "8.17.0";
 
 /// A decoded request takes at most about this many times its bytes: the body, its records, and what they pack to.
-const DECODED_FACTOR: usize = 3;
+pub(super) const DECODED_FACTOR: usize = 3;
 
 /// What JSON lines are read by, from the query string.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +94,7 @@ impl From<Taken> for Decoded<()> {
     }
 }
 
-fn now_ns() -> TimestampNs {
+pub(super) fn now_ns() -> TimestampNs {
     now_ms().saturating_mul(1_000_000)
 }
 

@@ -66,6 +66,11 @@ impl Failure {
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: code::UNIMPLEMENTED, message }
     }
 
+    /// Whether the same may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+    }
+
     pub fn full() -> Self {
         Self::new(ErrorKind::Unavailable, "too many writes are in work on this node".to_owned())
     }

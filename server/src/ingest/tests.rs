@@ -22,6 +22,7 @@ use super::*;
 
 mod influx;
 mod otlp;
+mod syslog;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -29,6 +30,8 @@ const NOW: i64 = 1_700_000_000_000;
 struct Shards {
     map: Arc<ShardMap>,
     rows: Mutex<BTreeMap<(String, String, i64), f64>>,
+    /// Bodies of records by the key of their batch, as shards know them.
+    logs: Mutex<BTreeMap<[u8; 16], Vec<String>>>,
     uncertain: Mutex<bool>,
 }
 
@@ -65,10 +68,15 @@ impl ShardWriter for Shards {
         sub_batch: Bytes,
         _: Duration,
     ) -> Result<(LogIndex, LogBatchOutcome), WriteError> {
+        let batch = LogBatch::decode(&sub_batch).unwrap();
+        let body = |row| match batch.rows.record(row, &batch.dict).body {
+            protocol::logs::LogValue::String(text) => text.into_owned(),
+            other => format!("{other:?}"),
+        };
+        self.logs.lock().unwrap().insert(batch.key.0, (0..batch.rows.len()).map(body).collect());
         if *self.uncertain.lock().unwrap() {
             return Err(WriteError::Uncertain { shard, reason: "no answer".to_owned() });
         }
-        let batch = LogBatch::decode(&sub_batch).unwrap();
         Ok((LogIndex(7), LogBatchOutcome::Applied { records: batch.rows.len() as u64 }))
     }
 
@@ -97,7 +105,12 @@ struct Setup {
 
 fn setup_with(router: RouterConfig, change: impl FnOnce(&mut IngestSettings)) -> Setup {
     let map = Arc::new(ShardMap::even(1).unwrap());
-    let shards = Arc::new(Shards { map, rows: Mutex::default(), uncertain: Mutex::new(false) });
+    let shards = Arc::new(Shards {
+        map,
+        rows: Mutex::default(),
+        logs: Mutex::default(),
+        uncertain: Mutex::new(false),
+    });
     let router = Arc::new(Router::new(Arc::clone(&shards), router));
     let mut settings = IngestSettings::from_config(
         &IngestSection::default(),
