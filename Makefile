@@ -43,9 +43,9 @@ pages: ui tested ## Checks and tests the web UI, in a real browser too
 	.ci/ui test
 	PHAROS_BIN=$(PHAROS) .ci/ui browser
 
-# Real Prometheus, node_exporter and vmalert, against which answers are compared. Installed where that is possible; where it is
-# not, the tests that need them say so, and in CI fail.
-peers: ## Installs the programs that tests compare with (Debian: prometheus, prometheus-node-exporter, victoria-metrics)
+# Real Prometheus, node_exporter, vmalert and rsyslog, which send, or against which answers are compared. Installed where that is
+# possible; where it is not, the tests that need them say so, and in CI fail.
+peers: ## Installs the programs that tests need (Debian: prometheus, prometheus-node-exporter, victoria-metrics, rsyslog)
 	@.ci/peers
 
 docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew
@@ -56,6 +56,8 @@ bench: ui ## Measures ingest and queries with a release build, beside other stor
 	cargo build --locked --release -p server
 	$(RELEASE) bench compare $(if $(BENCH_QUERIES),--queries $(BENCH_QUERIES))
 	$(RELEASE) bench ingest --workload b
+	$(RELEASE) bench logs
+	$(RELEASE) bench logs --nodes 3
 
 bench-ui: ui build ## Measures the pages: sizes, and times in a real browser
 	PHAROS_BIN=$(PHAROS) .ci/ui bench

@@ -7,6 +7,8 @@
 //!
 //! [`compare`] does the same to other stores, one after the other, and asks all of them the same questions.
 //!
+//! [`logs`] sends application logs and asks the questions that people ask of them.
+//!
 //! [`dashboards`] asks a dashboard's queries from many clients while samples arrive.
 //!
 //! Every acknowledgement of Pharos counts as durable on a quorum, because that is what a 2xx means; nothing is sampled or
@@ -16,6 +18,7 @@ mod compare;
 mod dashboards;
 mod ingest;
 mod load;
+mod logs;
 mod queries;
 mod system;
 
@@ -28,6 +31,7 @@ use anyhow::Context;
 pub use compare::{CompareOptions, CompareReport, compare};
 pub use dashboards::{DashboardOptions, DashboardReport, dashboards};
 pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
+pub use logs::{LogOptions, LogReport, logs};
 pub use queries::{Query, parse as parse_queries};
 pub use system::SystemKind;
 

@@ -68,6 +68,16 @@ impl Connection {
         self.send(&head, body)
     }
 
+    /// Sends an OTLP export of logs.
+    pub fn post_logs(&mut self, body: &[u8]) -> io::Result<Answer> {
+        let head = format!(
+            "POST /v1/logs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            self.addr,
+            body.len()
+        );
+        self.send(&head, body)
+    }
+
     fn send(&mut self, head: &str, body: &[u8]) -> io::Result<Answer> {
         let sent = self.try_send(head, body);
         if sent.is_err() {

@@ -2,7 +2,8 @@
 //!
 //! What lives here: [`sim`] (whole nodes in one thread under one seed); [`process`] (real nodes on loopback),
 //! [`client`] and [`ledger`] (numbered samples over HTTP and what became of them), which [`scenario`]s, benchmarks and the
-//! black-box tests share; [`bench`] with its [`workload`] and the cheap [`http`] connection that it measures with. What does not: anything a node needs to run.
+//! black-box tests share; [`bench`] with its [`workload`] and [`log_workload`] and the cheap [`http`] connection that it
+//! measures with. What does not: anything a node needs to run.
 //! `server` exposes this library as `pharos chaos` and `pharos bench`; CI and users run the same code.
 
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ pub mod bench;
 pub mod client;
 pub mod http;
 pub mod ledger;
+pub mod log_workload;
 pub mod process;
 pub mod scenario;
 pub mod sim;

@@ -93,11 +93,11 @@ pub struct Workload {
 
 /// One encoded request.
 pub struct Request {
-    /// Group of hosts that it is about: requests of one group must keep their order.
+    /// What it is about, a group of hosts: requests of one group must keep their order.
     pub group: usize,
-    /// Samples in it.
+    /// Samples in it, or log lines.
     pub samples: u32,
-    /// Snappy over the remote write message.
+    /// The body as it is sent: snappy over the remote write message, or a plain OTLP one.
     pub body: Vec<u8>,
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::load::{encode, send, start_ms};
 use super::queries::{Answer, Difference, Query};
 use super::system::{System, SystemKind};
+use crate::http::Connection;
 use crate::process::require_empty;
 use crate::workload::{Request, Shape};
 
@@ -120,7 +121,7 @@ fn one(
     std::fs::create_dir_all(&dir)?;
     let system = System::start(kind, &options.binary, &dir, options.shards)?;
     let before = system.usage()?;
-    let sent = send(&system.addrs, lanes)?;
+    let sent = send(&system.addrs, lanes, Connection::post_write)?;
     let loaded = system.usage()?;
     let bytes = system.settle()?;
     let peak_rss_bytes = system.usage()?.peak_rss_bytes;

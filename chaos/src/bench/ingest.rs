@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::load::{encode, own_cpu_seconds, send, start_ms};
 use super::{Sizes, address, flush, usages};
+use crate::http::Connection;
 use crate::process::{ClusterOptions, LocalCluster, require_empty};
 use crate::workload::Shape;
 
@@ -107,7 +108,7 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
     let addrs: Vec<_> = cluster.nodes.iter().map(|node| address(node.http)).collect();
     let before = usages(&cluster)?;
     let client_before = own_cpu_seconds()?;
-    let sent = send(&addrs, &lanes)?;
+    let sent = send(&addrs, &lanes, Connection::post_write)?;
     let client_cpu_seconds = own_cpu_seconds()? - client_before;
     let loaded = usages(&cluster)?;
     let flush_seconds = flush(addrs[0])?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::ledger::now_ms;
 use crate::process::Usage;
 use crate::workload::{Request, Shape, Workload};
@@ -28,6 +28,9 @@ pub(super) fn encode(shape: Shape, seed: u64, start_ms: i64, connections: usize)
     lanes
 }
 
+/// How a request is sent.
+pub(super) type Post = fn(&mut Connection, &[u8]) -> std::io::Result<Answer>;
+
 /// What sending took.
 #[derive(Default)]
 pub(super) struct Sent {
@@ -48,7 +51,7 @@ impl Sent {
 }
 
 /// Sends all lanes at once, a connection each, dealt over the addresses.
-pub(super) fn send(addrs: &[SocketAddr], lanes: &[Vec<Request>]) -> anyhow::Result<Sent> {
+pub(super) fn send(addrs: &[SocketAddr], lanes: &[Vec<Request>], post: Post) -> anyhow::Result<Sent> {
     let started = Instant::now();
     let mut all = Sent::default();
     std::thread::scope(|scope| {
@@ -57,7 +60,7 @@ pub(super) fn send(addrs: &[SocketAddr], lanes: &[Vec<Request>]) -> anyhow::Resu
             .enumerate()
             .map(|(at, lane)| {
                 let addr = addrs[at % addrs.len()];
-                scope.spawn(move || send_lane(addr, lane))
+                scope.spawn(move || send_lane(addr, lane, post))
             })
             .collect();
         for lane in lanes {
@@ -77,7 +80,7 @@ pub(super) fn send(addrs: &[SocketAddr], lanes: &[Vec<Request>]) -> anyhow::Resu
 /// How often a request is sent again before the benchmark gives up.
 const MAX_RETRIES: u32 = 200;
 
-fn send_lane(addr: SocketAddr, lane: &[Request]) -> anyhow::Result<Sent> {
+fn send_lane(addr: SocketAddr, lane: &[Request], post: Post) -> anyhow::Result<Sent> {
     let mut connection = Connection::new(addr, Duration::from_secs(60));
     let mut sent = Sent { latencies: Vec::with_capacity(lane.len()), ..Sent::default() };
     for request in lane {
@@ -85,7 +88,7 @@ fn send_lane(addr: SocketAddr, lane: &[Request]) -> anyhow::Result<Sent> {
         let mut tries = 0;
         loop {
             let answer =
-                connection.post_write(&request.body).with_context(|| format!("no answer from {addr}"))?;
+                post(&mut connection, &request.body).with_context(|| format!("no answer from {addr}"))?;
             if answer.is_success() {
                 break;
             }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chaos::bench::{
-    CompareOptions, DashboardOptions, IngestOptions, QUERIES, SystemKind, compare, dashboards, ingest,
-    parse_queries,
+    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SystemKind, compare, dashboards,
+    ingest, logs, parse_queries,
 };
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
@@ -93,6 +93,33 @@ enum Bench {
         #[command(flatten)]
         common: Common,
     },
+    /// Writes application logs by OTLP as fast as they are acknowledged, then asks eleven questions about them.
+    Logs {
+        /// Nodes of the cluster; three and more replicate three times
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        /// Shards of the cluster
+        #[arg(long, default_value_t = 16)]
+        shards: u16,
+        /// Lines, spread over an hour
+        #[arg(long, value_name = "N", default_value_t = 3_000_000)]
+        lines: usize,
+        /// Client connections
+        #[arg(long, default_value_t = 4)]
+        connections: usize,
+        /// How often each question is asked, unless ten seconds are over before
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        /// Seed of the lines
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Directory for data; must be empty [default: a temporary one]
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Prints the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Asks a dashboard's queries from many clients while samples arrive, and a huge one that has to be refused.
     Query {
         /// Nodes of the cluster; three and more replicate three times
@@ -167,6 +194,13 @@ impl BenchArgs {
                 };
                 let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
                 print(common.json, &report, || report.to_text())
+            }
+            Bench::Logs { nodes, shards, lines, connections, runs, seed, data_dir, json } => {
+                let (dir, _guard) = directory(data_dir)?;
+                let binary = own_binary()?;
+                let options = LogOptions { binary, dir, nodes, shards, lines, connections, seed, runs };
+                let report = logs(&options).map_err(|e| failed(&format!("{e:#}")))?;
+                print(json, &report, || report.to_text())
             }
             Bench::Query { nodes, shards, clients, rate, history, seconds, think, seed, data_dir, json } => {
                 let (dir, _guard) = directory(data_dir)?;
