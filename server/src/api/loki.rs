@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{MatchedPath, Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use query::format::format_value;
@@ -427,15 +427,17 @@ fn by_labels(
     Ok(out)
 }
 
-async fn volumes(
-    app: &App,
+/// `/loki/api/v1/index/volume`, and `/loki/api/v1/index/volume_range`, which also says when.
+pub async fn index_volume(
+    State(app): State<Arc<App>>,
     auth: AuthContext,
     freshness: Freshness,
-    params: &Params,
-    is_range: bool,
+    path: MatchedPath,
+    params: Params,
 ) -> Answer {
+    let is_range = path.as_str().ends_with("_range");
     let selector = params.required("query")?.to_owned();
-    let limit = limit(params, DEFAULT_LINES)?;
+    let limit = limit(&params, DEFAULT_LINES)?;
     let targets: Vec<String> = params
         .get("targetLabels")
         .map(|names| names.split(',').map(str::to_owned).collect())
@@ -445,12 +447,12 @@ async fn volumes(
         Some("labels") => true,
         Some(other) => return Err(ApiError::bad_data(format!("invalid aggregation option {other:?}")).into()),
     };
-    let range = range_ns(params)?;
-    let step = if is_range { step_ns(params, range)? } else { 0 };
+    let range = range_ns(&params)?;
+    let step = if is_range { step_ns(&params, range)? } else { 0 };
     let what = if is_range { "loki volume_range" } else { "loki volume" };
     let request = Request::new(auth, freshness, what, selector.clone(), half_open(range));
     request
-        .answer(app, move |engine, query, _| async move {
+        .answer(&app, move |engine, query, _| async move {
             let volumes = engine.logql_volume(&query, &selector_of(&selector)?, step).await?;
             let rows = by_labels(volumes, &selector, &targets, by_name)?;
             let mut rows: Vec<(LabelSet, BTreeMap<u64, u64>)> = rows.into_iter().collect();
@@ -475,26 +477,6 @@ async fn volumes(
             Ok(success(json!({"resultType": kind, "result": rows.iter().map(row).collect::<Vec<_>>()})))
         })
         .await
-}
-
-/// `/loki/api/v1/index/volume`
-pub async fn index_volume(
-    State(app): State<Arc<App>>,
-    auth: AuthContext,
-    freshness: Freshness,
-    params: Params,
-) -> Answer {
-    volumes(&app, auth, freshness, &params, false).await
-}
-
-/// `/loki/api/v1/index/volume_range`
-pub async fn index_volume_range(
-    State(app): State<Arc<App>>,
-    auth: AuthContext,
-    freshness: Freshness,
-    params: Params,
-) -> Answer {
-    volumes(&app, auth, freshness, &params, true).await
 }
 
 /// `/loki/api/v1/detected_labels`

@@ -644,7 +644,7 @@ pub fn table() -> Vec<Route> {
                 may("targetLabels", "Labels to put together by, with commas between."),
                 may("aggregateBy", "`series` or `labels`."),
             ],
-            loki::index_volume_range,
+            loki::index_volume,
         ),
         route(
             GetOrPost,
@@ -1042,6 +1042,7 @@ pub fn table() -> Vec<Route> {
             [],
             health::ready,
         ),
+        route(Get, "/ready", Public, "The same, where clients of Loki ask for it.", [], health::ready),
         route(
             Get,
             "/metrics",
