@@ -26,9 +26,9 @@ const text = (value: unknown, longest = 4000): string | undefined =>
 const oneOf = <T extends string>(value: unknown, choices: readonly T[]): T | undefined =>
   choices.includes(value as T) ? (value as T) : undefined;
 
-const texts = (value: unknown): string[] | undefined => {
+const texts = (value: unknown, most = 8): string[] | undefined => {
   const list = (Array.isArray(value) ? value : [value]).map((v) => text(v, 20_000)).filter((v) => v !== undefined);
-  return list.length > 0 ? list.slice(0, 8) : undefined;
+  return list.length > 0 ? list.slice(0, most) : undefined;
 };
 
 /** Leaves out what is absent, so that addresses stay short. */
@@ -138,6 +138,21 @@ const logs = createRoute({
   component: lazyRouteComponent(() => import('./pages/Logs')),
 });
 
+export interface SqlSearch {
+  /** The statements of the notebook. */
+  c?: string[];
+  name?: string;
+}
+
+export const MOST_CELLS = 30;
+
+const sql = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/sql',
+  validateSearch: (raw: Raw): SqlSearch => clean({ c: texts(raw.c, MOST_CELLS), name: text(raw.name, 100) }),
+  component: lazyRouteComponent(() => import('./pages/Sql')),
+});
+
 export interface CardinalitySearch {
   limit?: number;
   focus?: string;
@@ -217,7 +232,18 @@ const dashboard = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([home, explore, metrics, logs, cardinality, cluster, admin, dashboards, dashboard]),
+  routeTree: rootRoute.addChildren([
+    home,
+    explore,
+    metrics,
+    logs,
+    sql,
+    cardinality,
+    cluster,
+    admin,
+    dashboards,
+    dashboard,
+  ]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: 'intent',
   scrollRestoration: true,

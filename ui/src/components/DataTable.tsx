@@ -8,6 +8,8 @@ import { usePrefs } from '../state/prefs';
 export interface ColumnDef<T> {
   id: string;
   title: string;
+  /** Said small behind the title. */
+  hint?: string;
   width: string;
   numeric?: boolean;
   /** What is sorted by; without it the column does not sort. */
@@ -79,6 +81,7 @@ export function DataTable<T>({ rows, columns, rowKey, height = '100%', initialSo
                 }
               >
                 {column.title}
+                {column.hint && <small className="muted">{column.hint}</small>}
                 {sort?.id === column.id &&
                   (sort.down ? <ArrowDown size={11} aria-hidden /> : <ArrowUp size={11} aria-hidden />)}
               </button>

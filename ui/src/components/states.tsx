@@ -78,9 +78,9 @@ const TITLES: Record<string, [string, Icon]> = {
   network: ['No connection to the server', Unplug],
 };
 
-/** Where in a query an error is, when the message begins with line and column. */
+/** Where in a query an error is: `2:23: ...`, or `... (line 2, column 23)`. */
 export function errorPosition(message: string): { line: number; column: number } | null {
-  const found = /(?:^|\s)(\d+):(\d+): /.exec(message);
+  const found = /(?:^|\s)(\d+):(\d+): /.exec(message) ?? /\(line (\d+), column (\d+)\)/.exec(message);
   return found ? { line: Number(found[1]), column: Number(found[2]) } : null;
 }
 

@@ -2,7 +2,7 @@
 
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { Activity, LayoutDashboard, Network, ScrollText, Search, Star } from 'lucide-react';
+import { Activity, DatabaseZap, LayoutDashboard, Network, ScrollText, Search, Star } from 'lucide-react';
 import { useState } from 'react';
 import { address } from '../api/client';
 import { type ClusterStatus, health } from '../api/cluster';
@@ -23,7 +23,7 @@ import '../style/home.css';
 /** What the cluster does now, as it measures itself. */
 const CHARTS = [
   {
-    title: 'Received from clients',
+    title: 'Received',
     note: 'samples and log records a second',
     query: 'sum(rate(pharos_ingest_rows_total[1m]))',
     none: 'No client has sent anything yet',
@@ -345,6 +345,12 @@ function Explored() {
           <Link to="/logs" className="list-link">
             <ScrollText size={14} aria-hidden />
             Search logs
+          </Link>
+        </li>
+        <li>
+          <Link to="/sql" className="list-link">
+            <DatabaseZap size={14} aria-hidden />
+            Ask in SQL
           </Link>
         </li>
         <li>

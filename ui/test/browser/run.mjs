@@ -87,6 +87,12 @@ const SYNCS = 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]
 const explore = (query, more = '') =>
   `/explore?q=${encodeURIComponent(JSON.stringify([query]))}&from=now-15m&to=now${more}`;
 
+const notebook = (...statements) => `/sql?c=${encodeURIComponent(JSON.stringify(statements))}`;
+const MEMORY =
+  "SELECT date_bin(INTERVAL '10 seconds', time) AS moment, instance, max(value) AS bytes\nFROM process_resident_memory_bytes\n" +
+  "WHERE time > now() - INTERVAL '15 minutes'\nGROUP BY moment, instance\nORDER BY moment";
+const MOST = 'SELECT name, count(*) AS samples\nFROM metrics\nGROUP BY name\nORDER BY samples DESC\nLIMIT 8';
+
 const SCREENS = [
   ['home', '/', '[data-testid=health]'],
   ['explore', explore(QUERY), '[data-testid=chart] canvas'],
@@ -106,6 +112,18 @@ const SCREENS = [
   ['logs-patterns', '/logs?from=now-30m&to=now&view=patterns', '[data-testid=patterns] tbody tr'],
   ['logs-live', '/logs?live=true', '.log-row'],
   ['logs-empty', '/logs?from=2020-01-01&to=2020-01-02', '.empty'],
+  [
+    'sql',
+    notebook(MEMORY, MOST),
+    '[data-testid=sql-cell]:nth-of-type(2) [role=row]',
+    async (page) => {
+      await page.getByRole('button', { name: 'Chart' }).click();
+      await page.waitForSelector('[data-testid=sql-cell] canvas');
+    },
+  ],
+  ['sql-plan', notebook(`EXPLAIN ANALYZE ${MOST}`), '[data-testid=sql-plan]'],
+  ['sql-error', notebook('SELECT name,\n  nothing\nFROM metrics'), '[role=alert]'],
+  ['sql-empty', '/sql', '.sql-starters'],
   ['cardinality', '/cardinality', '.bars'],
   ['cardinality-focus', '/cardinality?focus=pharos_shard_lag_entries', '.facts-table'],
   ['dashboards', '/dashboards', '.builtin-list'],
@@ -123,7 +141,18 @@ const SCREENS = [
 ];
 
 /** Shown in the README. */
-const PICTURES = ['home', 'explore', 'heatmap', 'metrics', 'dashboard', 'cluster', 'cardinality', 'plan'];
+const PICTURES = [
+  'home',
+  'explore',
+  'heatmap',
+  'metrics',
+  'dashboard',
+  'cluster',
+  'cardinality',
+  'plan',
+  'logs',
+  'sql',
+];
 
 /** What a label value may hold that a page must not believe. */
 const HOSTILE = {
@@ -483,6 +512,101 @@ async function main() {
       }
       await page.locator('.log-row', { hasText: '<script>window.hacked=1</script>' }).waitFor();
       await page.locator('.log-row', { hasText: 'bell␇ esc' }).waitFor();
+    }));
+
+  const write = async (page, text, nth = 0) => {
+    await page.getByTestId('sql-editor').locator('.cm-content').nth(nth).click();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.insertText(text);
+    await page.keyboard.press('Escape');
+  };
+
+  await test('a notebook of SQL runs, is saved and shared', () =>
+    onPage({}, async (page, context) => {
+      await go(page, '/sql');
+      await write(page, 'SELECT kind, count(*) AS samples FROM hostile_values GROUP BY kind ORDER BY kind');
+      await page.keyboard.press('Control+Enter');
+      const cell = page.getByTestId('sql-cell').first();
+      await cell.getByRole('row', { name: /^attribute \d+$/ }).waitFor();
+      assert(/^8 rows/.test(await cell.getByTestId('sql-stats').innerText()), 'eight kinds');
+      await cell.getByRole('button', { name: 'Explain' }).click();
+      await cell.getByTestId('sql-plan').getByText('ClusterScan').waitFor();
+      await cell
+        .getByTestId('sql-plan')
+        .getByText(/shards: .* samples read/)
+        .waitFor();
+      await page.getByRole('button', { name: 'Add a cell' }).click();
+      await write(page, 'SELECT 9007199254740993 AS big, NULL AS nothing', 1);
+      await page.getByRole('button', { name: 'Run all' }).click();
+      const second = page.getByTestId('sql-cell').nth(1);
+      await second.getByText('9007199254740993', { exact: true }).last().waitFor();
+      await second.getByText('NULL', { exact: true }).last().waitFor();
+      const download = page.waitForEvent('download');
+      await second.getByRole('button', { name: 'CSV' }).click();
+      const csv = readFileSync(await (await download).path(), 'utf8');
+      assert(csv === 'big,nothing\r\n9007199254740993,', JSON.stringify(csv));
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await page.getByLabel('Name of the notebook').fill('made by a test');
+      await page.getByLabel('Name of the notebook').press('Enter');
+      await page.getByRole('button', { name: 'Notebooks (1)' }).waitFor();
+      // The link is the notebook, on another node, too.
+      const other = await context.newPage();
+      const link = new URL(page.url());
+      await other.goto(`${cluster.url(2)}${link.pathname}${link.search}`);
+      await other.getByTestId('sql-cell').nth(1).getByText('9007199254740993', { exact: true }).last().waitFor();
+      await other.getByRole('heading', { name: 'SQL: made by a test' }).waitFor();
+      await other.close();
+    }));
+
+  await test('an error of SQL is named at its place', () =>
+    onPage({}, async (page) => {
+      await go(page, '/sql');
+      await write(page, 'SELECT name,\n  nothing\nFROM metrics');
+      await page.keyboard.press('Control+Enter');
+      const alert = page.getByRole('alert');
+      await alert.getByText('No field named nothing', { exact: false }).waitFor();
+      assert(
+        (await alert.locator('pre').innerText()).split('\n')[1].indexOf('^') === 2,
+        await alert.locator('pre').innerText(),
+      );
+      await page.locator('.cm-lintRange-error', { hasText: 'nothing' }).waitFor();
+      await page.getByRole('button', { name: 'Explain' }).click();
+      await alert.getByText('line 2, column 3', { exact: false }).waitFor();
+    }));
+
+  await test('SQL completes tables and columns by the server, and stops when asked to', () =>
+    onPage({}, async (page) => {
+      await go(page, '/sql');
+      await page.getByTestId('sql-editor').locator('.cm-content').click();
+      await page.keyboard.type('SELECT * FROM hostile_va', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'hostile_values' }).waitFor();
+      await sleep(200);
+      await page.keyboard.press('Enter');
+      await page.keyboard.type(' WHERE kin', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'kind' }).first().waitFor();
+      await page.keyboard.press('Escape');
+      await write(page, 'SELECT sum(value) FROM generate_series(1, 100000000000)');
+      await page.keyboard.press('Control+Enter');
+      const running = async () => {
+        const answer = await fetch(`${cluster.url()}/api/v1/status/active_queries`);
+        return (await answer.json()).data.active.filter((q) => q.query.includes('100000000000')).length;
+      };
+      await until('it runs', async () => (await running()) > 0);
+      await page.getByRole('button', { name: 'Stop' }).click();
+      await until('it is stopped on the server', async () => (await running()) === 0);
+      await page.getByRole('button', { name: 'Run', exact: true }).waitFor();
+    }));
+
+  await test('hostile cells of SQL are text', () =>
+    onPage({}, async (page) => {
+      await go(page, notebook('SELECT DISTINCT kind, text FROM hostile_values', 'SELECT \'<b>x</b>\' AS "<i>y</i>"'));
+      await page.getByRole('cell', { name: '<b>x</b>' }).waitFor();
+      await page.getByText('<script>window.hacked=1</script>', { exact: false }).first().waitFor();
+      assert((await page.evaluate(() => window.hacked)) === undefined, 'it ran what a cell says');
+      const made = await page.evaluate(
+        () => document.querySelectorAll('#root img, #root script, .grid-table b, .grid-table i').length,
+      );
+      assert(made === 0, 'it made elements of what a cell says');
     }));
 
   await test('the palette finds screens and metrics by keyboard', () =>

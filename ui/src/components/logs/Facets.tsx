@@ -9,6 +9,7 @@ import { formatCount } from '../../lib/units';
 import { currentTenant } from '../../state/prefs';
 import { ErrorBox, Skeleton } from '../states';
 import { IconButton, Input } from '../ui';
+import '../../style/facets.css';
 
 /** Values of a field at first, and after "more". */
 const FEW = 8;
