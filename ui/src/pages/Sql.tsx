@@ -82,6 +82,7 @@ export default function Sql() {
     (list: Cell[], name = search.name) => {
       const texts = list.map((cell) => cell.text).filter((text) => text.trim() !== '');
       known.current = JSON.stringify(texts);
+      useNotebooks.getState().keep(texts);
       void navigate({
         search: (old) => ({ ...old, c: texts.length > 0 ? texts : undefined, name }),
         resetScroll: false,
@@ -148,7 +149,10 @@ export default function Sql() {
     };
   }, []);
   const texts = JSON.stringify(cells.map((c) => c.text));
-  useEffect(() => useNotebooks.getState().keep(JSON.parse(texts) as string[]), [texts]);
+  useEffect(() => {
+    // A link that is only looked at does not take the place of what somebody was writing.
+    if (texts !== known.current) useNotebooks.getState().keep(JSON.parse(texts) as string[]);
+  }, [texts]);
 
   const add = (text = '', after = cells.length - 1) =>
     setCells((old) => (old.length >= MOST_CELLS ? old : old.toSpliced(after + 1, 0, cellOf(text))));
