@@ -66,6 +66,8 @@ pub struct Node {
     pub syslog: u16,
     /// Port for peers.
     pub peer: u16,
+    /// Port for clients of PostgreSQL.
+    pub postgres: u16,
     join: Option<u16>,
     options: ClusterOptions,
     process: Option<Child>,
@@ -109,6 +111,7 @@ impl Node {
             .args(["--set", "otlp.http_addr=off"])
             .args(["--set", &format!("syslog.tcp_addr=127.0.0.1:{}", self.syslog)])
             .args(["--set", &format!("syslog.udp_addr=127.0.0.1:{}", self.syslog)])
+            .args(["--set", &format!("postgres.addr=127.0.0.1:{}", self.postgres)])
             // These nodes are killed for reasons that no query gave.
             .args(["--set", "query.quarantine=0s"])
             .args(&self.options.arguments);
@@ -246,8 +249,9 @@ impl LocalCluster {
         let number = self.nodes.len() + 1;
         for attempt in 0.. {
             let (http, grpc, syslog, peer) = (free_port()?, free_port()?, free_port()?, free_port()?);
+            let postgres = free_port()?;
             let options = self.options.clone();
-            let mut node = Node { number, http, grpc, syslog, peer, join, options, process: None };
+            let mut node = Node { number, http, grpc, syslog, peer, postgres, join, options, process: None };
             node.start()?;
             // Somebody else may have taken a port since: then there are others. The directory holds nothing yet.
             if attempt < PORT_ATTEMPTS && node.lost_its_port()? {

@@ -24,6 +24,7 @@ pub mod logs;
 pub mod matcher;
 pub mod memory;
 pub mod otlp;
+pub mod postgres;
 pub mod remote_read;
 pub mod remote_write;
 pub mod sample;

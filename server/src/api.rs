@@ -26,7 +26,7 @@ mod logs;
 mod loki;
 mod openapi;
 mod params;
-mod progress;
+pub mod progress;
 mod prometheus;
 pub mod read;
 mod remote_read;

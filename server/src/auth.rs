@@ -53,13 +53,19 @@ pub struct AuthContext {
 }
 
 /// Decides whether a request may pass.
-pub fn authorize(_permission: Permission, headers: &HeaderMap) -> Result<AuthContext, ApiError> {
-    let tenant = match headers.get(TENANT_HEADER) {
+pub fn authorize(permission: Permission, headers: &HeaderMap) -> Result<AuthContext, ApiError> {
+    let name = headers
+        .get(TENANT_HEADER)
+        .map(|value| value.to_str().map_err(|_| ApiError::bad_data("X-Scope-OrgID is not ASCII")))
+        .transpose()?;
+    authorize_tenant(permission, name).map_err(|error| ApiError::bad_data(format!("X-Scope-OrgID: {error}")))
+}
+
+/// The same for protocols that name the tenant elsewhere.
+pub fn authorize_tenant(_permission: Permission, name: Option<&str>) -> Result<AuthContext, ApiError> {
+    let tenant = match name {
         None => TenantId::default(),
-        Some(value) => {
-            let name = value.to_str().map_err(|_| ApiError::bad_data("X-Scope-OrgID is not ASCII"))?;
-            TenantId::new(name).map_err(|error| ApiError::bad_data(format!("X-Scope-OrgID: {error}")))?
-        }
+        Some(name) => TenantId::new(name).map_err(|error| ApiError::bad_data(error.to_string()))?,
     };
     Ok(AuthContext { tenant })
 }

@@ -36,6 +36,7 @@ pub struct Config {
     pub ingest: IngestSection,
     pub otlp: OtlpSection,
     pub syslog: SyslogSection,
+    pub postgres: PostgresSection,
     pub query: QuerySection,
     pub telemetry: TelemetrySection,
     pub tenants: BTreeMap<String, TenantSection>,
@@ -311,6 +312,21 @@ impl Default for SyslogSection {
     }
 }
 
+/// The listener for PostgreSQL's clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSection {
+    pub addr: Listen,
+    pub max_connections: u32,
+    pub idle_timeout: Span,
+}
+
+impl Default for PostgresSection {
+    fn default() -> Self {
+        Self { addr: Listen::Auto, max_connections: 100, idle_timeout: Span::secs(3600) }
+    }
+}
+
 /// What a query may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -462,7 +478,9 @@ impl Config {
         if otlp.max_body > MAX_OTLP_BODY {
             return invalid("otlp.max_body", format!("must be at most {MAX_OTLP_BODY}"));
         }
-        let positive: [(&str, u128); 26] = [
+        let positive: [(&str, u128); 28] = [
+            ("postgres.max_connections", self.postgres.max_connections.into()),
+            ("postgres.idle_timeout", self.postgres.idle_timeout.0.as_millis()),
             ("otlp.max_body", self.otlp.max_body.0.into()),
             ("syslog.max_connections", self.syslog.max_connections.into()),
             ("syslog.max_queue", self.syslog.max_queue.0.into()),

@@ -26,6 +26,7 @@ pub mod config;
 pub mod error;
 pub mod ingest;
 pub mod peer;
+pub mod postgres;
 pub mod runtime;
 pub mod service;
 pub mod telemetry;

@@ -33,6 +33,7 @@ use crate::config::{Config, ConfigError};
 use crate::ingest::syslog::{SyslogOptions, SyslogSockets};
 use crate::peer::tls::{PeerTls, TlsError};
 use crate::peer::{PeerNet, PeerOptions};
+use crate::postgres::{PostgresOptions, PostgresServer};
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
@@ -121,6 +122,7 @@ async fn serve(
         .map_err(listen("http.addr", config.http.addr))?;
     let otlp = otlp_listeners(&config, &app, serve_options).await?;
     let syslog = syslog_sockets(&config).await?;
+    let postgres = postgres_listener(&config, &app).await?;
     let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
         .await
         .map_err(listen("peer.addr", config.peer.addr))?;
@@ -179,7 +181,8 @@ async fn serve(
     tracing::info!("stopping");
     let limit = config.node.shutdown_timeout.0;
     let further = otlp.iter().map(|server| server.stop(limit / 3).boxed());
-    let further: Vec<_> = further.chain([syslog.stop(limit / 3).boxed()]).collect();
+    let further = further.chain([syslog.stop(limit / 3).boxed()]);
+    let further = further.chain(postgres.iter().map(|server| server.stop(limit / 3).boxed())).collect();
     wind_down(&app, &http, further, node.hand_over_leaderships(), limit).await;
     if tokio::time::timeout(limit / 3, node.stop()).await.is_err() {
         tracing::warn!("not every group ended in time");
@@ -205,6 +208,34 @@ async fn wind_down(
         tracing::warn!("not every leadership was handed over in time");
     }
     futures_util::future::join(http.stop(limit / 3), futures_util::future::join_all(further)).await;
+}
+
+/// The usual port of PostgreSQL.
+const POSTGRES_PORT: u16 = 5432;
+
+/// Starts the listener for PostgreSQL's clients. As with OTLP, the usual port may be somebody else's.
+async fn postgres_listener(config: &Config, app: &Arc<App>) -> Result<Option<PostgresServer>, ServiceError> {
+    let what = "postgres.addr";
+    let Some((addr, is_needed)) = config.postgres.addr.beside(config.http.addr, POSTGRES_PORT) else {
+        return Ok(None);
+    };
+    let options = PostgresOptions {
+        max_connections: config.postgres.max_connections as usize,
+        idle_timeout: config.postgres.idle_timeout.0,
+        write_timeout: config.http.write_timeout.0,
+    };
+    match PostgresServer::start(addr, Arc::clone(app), options).await {
+        Ok(server) => {
+            tracing::info!(setting = what, addr = %server.addr, "listening for clients of PostgreSQL");
+            Ok(Some(server))
+        }
+        Err(source) if is_needed => Err(ServiceError::Listen { what, addr, source }),
+        Err(error) => {
+            let message = "not listening for clients of PostgreSQL: the usual port can not be had";
+            tracing::warn!(setting = what, %addr, %error, "{message}");
+            Ok(None)
+        }
+    }
 }
 
 /// The usual ports of OTLP.

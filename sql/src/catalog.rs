@@ -1,5 +1,5 @@
 //! Names of tables: `metrics`, `histograms`, `exemplars` and one per metric in the schema `public`; the metrics alone,
-//! whatever they are called, in the schema `metric`; `system.*`.
+//! whatever they are called, in the schema `metric`; `system.*`; and what PostgreSQL's clients look up, `pg_catalog.*`.
 //!
 //! The first three names hide metrics of the same name, which `metric."metrics"` still reaches.
 //!
@@ -21,6 +21,7 @@ use query::engine::ListRequest;
 use query::{Engine, QueryError};
 
 use crate::columns::Table;
+use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
 use crate::scan::{ClusterTable, Scope};
 use crate::system::SystemSchema;
 
@@ -34,7 +35,7 @@ pub const METRIC: &str = "metric";
 pub const SYSTEM: &str = "system";
 
 /// Metrics whose columns are asked for at once, where all are listed.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 
 fn external(error: QueryError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -172,13 +173,24 @@ impl SchemaProvider for MetricSchema {
 #[derive(Debug)]
 pub struct Catalog {
     schemas: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
+    described: PgCatalog,
 }
 
 impl Catalog {
     /// All that there is.
     pub fn new(metrics: &Metrics, system: SystemSchema) -> Self {
+        let tenant = system.scope.tenant.as_str().to_owned();
         let metrics = |with_builtin| Arc::new(MetricSchema { metrics: metrics.clone(), with_builtin });
-        Self { schemas: vec![(PUBLIC, metrics(true)), (METRIC, metrics(false)), (SYSTEM, Arc::new(system))] }
+        let mut schemas: Vec<(&'static str, Arc<dyn SchemaProvider>)> =
+            vec![(PUBLIC, metrics(true)), (METRIC, metrics(false)), (SYSTEM, Arc::new(system))];
+        let described = PgCatalog { schemas: schemas.clone(), tenant };
+        schemas.push((PG_CATALOG, Arc::new(described.clone())));
+        Self { schemas, described }
+    }
+
+    /// The same as PostgreSQL's clients look it up.
+    pub fn described(&self) -> &PgCatalog {
+        &self.described
     }
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionConfig};
@@ -33,6 +33,7 @@ use crate::catalog::{CATALOG, Catalog, Metrics, PUBLIC};
 use crate::error::SqlError;
 use crate::functions;
 use crate::memory::StatementPool;
+use crate::postgres;
 use crate::promql::Calls;
 use crate::push::PushToShards;
 use crate::scan::Scope;
@@ -129,6 +130,31 @@ impl SqlEngine {
         })
     }
 
+    /// Names of a statement's parameters, and their types as far as the statement tells them.
+    pub fn parameter_types<'a>(
+        &'a self,
+        query: &'a SqlQuery,
+    ) -> BoxFuture<'a, Result<Vec<(String, Option<DataType>)>, SqlError>> {
+        self.inferred(query).boxed()
+    }
+
+    async fn inferred(&self, query: &SqlQuery) -> Result<Vec<(String, Option<DataType>)>, SqlError> {
+        let statement = statement::parse_one(&query.text)?;
+        let names = statement::parameters(&statement);
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session = Session::new(self, query)?;
+        let planned = in_time(session.scope.deadline, session.plan(statement).boxed()).await?;
+        // A statement that can not be planned without values may still be answered with them.
+        let types = planned.ok().and_then(|plan| plan.get_parameter_types().ok()).unwrap_or_default();
+        let known = |name: String| {
+            let found = types.get(&format!("${name}")).cloned().flatten();
+            (name, found)
+        };
+        Ok(names.into_iter().map(known).collect())
+    }
+
     /// The columns that a statement answers, without executing it. Parameters that have no value are taken for nulls.
     pub fn describe<'a>(&'a self, query: &'a SqlQuery) -> BoxFuture<'a, Result<SchemaRef, SqlError>> {
         self.columns(query).boxed()
@@ -202,12 +228,17 @@ impl Session {
             system: Arc::clone(&engine.system),
         };
         let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog::new(&metrics, system)));
+        let catalog = Catalog::new(&metrics, system);
+        let mut scalars = functions::all_scalars();
+        // In place of those of the same names.
+        let described = postgres::catalog::functions(catalog.described());
+        scalars.extend(described.into_iter().map(Arc::new));
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let mut state = SessionStateBuilder::new()
             .with_config(config())
             .with_runtime_env(runtime)
             .with_default_features()
-            .with_scalar_functions(functions::all_scalars())
+            .with_scalar_functions(scalars)
             .with_catalog_list(Arc::new(catalogs))
             .with_physical_optimizer_rules(rules)
             .build();
@@ -218,7 +249,8 @@ impl Session {
         Ok(Self { scope, engine: engine.engine.clone(), metrics, calls, state, pool })
     }
 
-    async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan, SqlError> {
+        postgres::rewrite::rewrite(&mut statement);
         let text = statement.to_string().to_ascii_lowercase();
         if ["information_schema", "show ", "pg_catalog"].iter().any(|word| text.contains(word)) {
             self.metrics.learn_all(text.contains("columns")).boxed().await?;

@@ -29,6 +29,24 @@ pub struct SqlError {
     pub position: Option<Position>,
     /// What may help.
     pub hint: Option<String>,
+    /// SQLSTATE, for clients that tell errors apart by it.
+    pub state: &'static str,
+}
+
+/// What a kind of error is to clients of PostgreSQL, where nothing more is known of it.
+pub const fn state_of(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidInput => "42000",
+        ErrorKind::NotFound => "42704",
+        ErrorKind::Conflict => "55000",
+        ErrorKind::PermissionDenied => "42501",
+        ErrorKind::LimitExceeded => "54000",
+        ErrorKind::ResourceExhausted => "53000",
+        ErrorKind::Unavailable => "57P03",
+        ErrorKind::Timeout | ErrorKind::Canceled => "57014",
+        ErrorKind::Corruption => "XX001",
+        ErrorKind::Internal => "XX000",
+    }
 }
 
 impl fmt::Display for SqlError {
@@ -47,12 +65,18 @@ impl fmt::Display for SqlError {
 impl SqlError {
     /// An error without a place.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), position: None, hint: None }
+        Self { kind, message: message.into(), position: None, hint: None, state: state_of(kind) }
     }
 
     /// A statement or parameter that can not be served as it is.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    /// As something more exact than its kind.
+    pub fn with_state(mut self, state: &'static str) -> Self {
+        self.state = state;
+        self
     }
 
     /// With advice.
@@ -126,7 +150,8 @@ fn of_root(root: &DataFusionError) -> SqlError {
         DataFusionError::SchemaError(error, _) => {
             let found = SqlError::invalid(error.to_string());
             match error.as_ref() {
-                SchemaError::FieldNotFound { .. } => found.with_hint(
+                SchemaError::AmbiguousReference { .. } => found.with_state("42702"),
+                SchemaError::FieldNotFound { .. } => found.with_state("42703").with_hint(
                     "names are folded to lower case unless quoted with \"\"; text is quoted with ''",
                 ),
                 _ => found,
@@ -134,7 +159,7 @@ fn of_root(root: &DataFusionError) -> SqlError {
         }
         DataFusionError::Plan(message) => planning(message),
         DataFusionError::NotImplemented(message) => {
-            SqlError::invalid(format!("not supported: {}", message.trim_end_matches('.')))
+            SqlError::invalid(format!("not supported: {}", message.trim_end_matches('.'))).with_state("0A000")
         }
         DataFusionError::Execution(message) => SqlError::new(ErrorKind::LimitExceeded, message.clone()),
         DataFusionError::ArrowError(error, _) => SqlError::new(ErrorKind::LimitExceeded, error.to_string()),
@@ -152,14 +177,15 @@ fn syntax(text: &str) -> SqlError {
         Some((message, position))
     });
     let (message, position) = place.map_or((text, None), |(message, position)| (message, Some(position)));
-    SqlError { position, ..SqlError::invalid(format!("syntax error: {message}")) }
+    let found = SqlError::invalid(format!("syntax error: {message}")).with_state("42601");
+    SqlError { position, ..found }
 }
 
 fn planning(message: &str) -> SqlError {
     let message = message.trim();
     if let Some(name) = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
         let name = name.strip_prefix("pharos.public.").or(name.strip_prefix("pharos.")).unwrap_or(name);
-        return SqlError::invalid(format!("there is no table {name:?}")).with_hint(
+        return SqlError::invalid(format!("there is no table {name:?}")).with_state("42P01").with_hint(
             "SHOW TABLES lists the tables; a metric has one once it has samples, and a name with capitals, colons or \
              dots is quoted with \"\"",
         );
@@ -167,27 +193,32 @@ fn planning(message: &str) -> SqlError {
     if let Some(name) =
         message.strip_prefix("table function '").and_then(|rest| rest.strip_suffix("' not found"))
     {
-        return SqlError::invalid(format!("there is no table function {name:?}")).with_hint(
-            "there are promql('<query>', start, end, step) and generate_series(first, last, step)",
-        );
+        return SqlError::invalid(format!("there is no table function {name:?}"))
+            .with_state("42883")
+            .with_hint(
+                "there are promql('<query>', start, end, step) and generate_series(first, last, step)",
+            );
     }
     let writes = ["DDL not supported", "DML not supported", "Statement not supported"];
     if writes.iter().any(|prefix| message.starts_with(prefix)) {
         return read_only();
     }
+    let state = if message.starts_with("Invalid function") { "42883" } else { "42000" };
     match message.split_once("\nDid you mean") {
-        Some((message, other)) => {
-            SqlError::invalid(message.trim_end_matches('.')).with_hint(format!("did you mean{other}"))
-        }
-        None => SqlError::invalid(message),
+        Some((message, other)) => SqlError::invalid(message.trim_end_matches('.'))
+            .with_state(state)
+            .with_hint(format!("did you mean{other}")),
+        None => SqlError::invalid(message).with_state(state),
     }
 }
 
 /// For statements that would change something.
 pub fn read_only() -> SqlError {
-    SqlError::invalid("SQL only reads here: statements that write or change settings are refused").with_hint(
-        "samples come in by remote write; series are deleted with POST /api/v1/admin/tsdb/delete_series",
-    )
+    SqlError::invalid("SQL only reads here: statements that write or change settings are refused")
+        .with_state("25006")
+        .with_hint(
+            "samples come in by remote write; series are deleted with POST /api/v1/admin/tsdb/delete_series",
+        )
 }
 
 #[cfg(test)]

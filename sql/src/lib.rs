@@ -26,6 +26,7 @@ pub mod filters;
 pub mod format;
 pub mod functions;
 pub mod memory;
+pub mod postgres;
 pub mod promql;
 pub mod push;
 pub mod scan;

@@ -37,6 +37,43 @@ pub enum Parameter {
     Number(String),
     /// Text.
     Text(String),
+    /// Text that is read as a value of a type, or a null of it.
+    Cast {
+        /// The text.
+        text: Option<String>,
+        /// The type.
+        to: CastType,
+    },
+}
+
+/// Types that values of parameters may be read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CastType {
+    /// `boolean`
+    Bool,
+    /// `bigint`
+    Int,
+    /// `double precision`
+    Float,
+    /// `timestamp`, in UTC
+    Moment,
+    /// `date`
+    Day,
+    /// `interval`
+    Interval,
+}
+
+impl CastType {
+    fn data_type(self) -> ast::DataType {
+        match self {
+            Self::Bool => ast::DataType::Boolean,
+            Self::Int => ast::DataType::BigInt(None),
+            Self::Float => ast::DataType::DoublePrecision,
+            Self::Moment => ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+            Self::Day => ast::DataType::Date,
+            Self::Interval => ast::DataType::Interval { fields: None, precision: None },
+        }
+    }
 }
 
 /// Values of parameters by name: `1` for `$1`, `job` for `$job`.
@@ -256,6 +293,13 @@ fn literal(value: &Parameter) -> Expr {
         Parameter::Null => plain(Value::Null),
         Parameter::Bool(value) => plain(Value::Boolean(*value)),
         Parameter::Text(text) => plain(Value::SingleQuotedString(text.clone())),
+        Parameter::Cast { text, to } => Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: Box::new(plain(text.clone().map_or(Value::Null, Value::SingleQuotedString))),
+            data_type: to.data_type(),
+            array: false,
+            format: None,
+        },
         Parameter::Number(digits) => match digits.strip_prefix('-') {
             Some(digits) => Expr::Nested(Box::new(Expr::UnaryOp {
                 op: UnaryOperator::Minus,

@@ -177,25 +177,34 @@ impl SystemTable {
     }
 
     fn schema(self) -> SchemaRef {
-        let field = |(name, kind): &(&str, CellType)| {
-            let data_type = match kind {
-                CellType::Text => DataType::Utf8,
-                CellType::Int => DataType::Int64,
-                CellType::Float => DataType::Float64,
-                CellType::Bool => DataType::Boolean,
-                CellType::Time => time_type(),
-            };
-            Field::new(*name, data_type, true)
-        };
-        Arc::new(Schema::new(self.columns().iter().map(field).collect::<Vec<_>>()))
+        schema(self.columns())
     }
 
     fn batch(self, rows: &[Vec<Cell>]) -> Result<RecordBatch> {
-        let schema = self.schema();
-        let columns = self.columns().iter().enumerate().map(|(at, (_, kind))| column(rows, at, *kind));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(schema, columns.collect(), &options)?)
+        batch(self.columns(), rows)
     }
+}
+
+/// The schema of columns.
+pub(crate) fn schema(columns: &[(&'static str, CellType)]) -> SchemaRef {
+    let field = |(name, kind): &(&str, CellType)| {
+        let data_type = match kind {
+            CellType::Text => DataType::Utf8,
+            CellType::Int => DataType::Int64,
+            CellType::Float => DataType::Float64,
+            CellType::Bool => DataType::Boolean,
+            CellType::Time => time_type(),
+        };
+        Field::new(*name, data_type, true)
+    };
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Rows of such columns.
+pub(crate) fn batch(columns: &[(&'static str, CellType)], rows: &[Vec<Cell>]) -> Result<RecordBatch> {
+    let arrays = columns.iter().enumerate().map(|(at, (_, kind))| column(rows, at, *kind));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    Ok(RecordBatch::try_new_with_options(schema(columns), arrays.collect(), &options)?)
 }
 
 /// A column of rows; cells of another type are null.

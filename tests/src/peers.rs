@@ -16,7 +16,8 @@ pub fn installed(programs: &[&str]) -> bool {
     }
     assert!(std::env::var_os("CI").is_none(), "{missing:?} must be installed in CI");
     eprintln!(
-        "skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter victoria-metrics rsyslog)"
+        "skipped: {missing:?} not installed (apt-get install prometheus prometheus-node-exporter victoria-metrics \
+         rsyslog postgresql-client)"
     );
     false
 }
@@ -44,7 +45,8 @@ fn script(name: &str) -> PathBuf {
 /// A Python with the client libraries, about to run a script of `cases/clients`.
 pub fn python(name: &str) -> Option<Command> {
     let mut command = Command::new(client_dir("python")?.join("venv/bin/python"));
-    command.arg(script(name));
+    // Nothing is left beside the scripts.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(script(name));
     Some(command)
 }
 

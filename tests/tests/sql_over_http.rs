@@ -1,5 +1,6 @@
 //! The SQL cases against three real nodes, over HTTP: asked of the nodes in turn, before and after a flush, and while the
 //! leader of some shards is killed; and what only the surface has, formats, parameters, the list of queries, the command.
+//! DuckDB is asked the same of the same data.
 
 use std::process::Command;
 
@@ -117,6 +118,7 @@ fn three_nodes_answer_all_cases() {
 
     formats(&nodes.clients[1]);
     command(&cluster);
+    like_duckdb(&nodes.clients[2]);
 
     // Answers stay right, and come, while leaders change.
     nodes.retry = true;
@@ -139,6 +141,14 @@ fn leader_of_most(client: &Client) -> usize {
     let mut counts = [0; 3];
     leaders.for_each(|leader| counts[leader as usize - 1] += 1);
     (0..3).max_by_key(|at| counts[*at]).expect("three nodes")
+}
+
+/// Another engine comes to the same answers over the same data.
+fn like_duckdb(client: &Client) {
+    if let Some(python) = tests::peers::python("duckdb_sql.py") {
+        let file = cases::directory().join("cases.txt");
+        tests::peers::run(python, &[file.to_str().expect("a path is text"), client.base()]);
+    }
 }
 
 fn formats(client: &Client) {

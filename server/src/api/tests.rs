@@ -1,6 +1,7 @@
 //! The surface over real sockets, with an imitated node behind it.
 
 mod logs;
+mod postgres;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;

@@ -1,8 +1,9 @@
 //! `pharos dev`: a cluster of real node processes on this machine.
 //!
 //! ```text
-//! data dir/node-1/   node-1.log   <- pharos server on 127.0.0.1:9601 (HTTP), :9611 (OTLP/gRPC) and :9621 (peers)
-//!          node-2/   node-2.log   ...                  9602          9612                  9622
+//! data dir/node-1/   node-1.log   <- pharos server on 127.0.0.1:9601 (HTTP), :9611 (OTLP/gRPC), :9621 (peers) and :9631
+//!          node-2/   node-2.log   ...                  9602          9612               9622             9632
+//!                                                                                                    (PostgreSQL)
 //! ```
 //!
 //! Each node is this binary with `server`. Node 1 founds the cluster, the others join it; started again on the same
@@ -32,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 use super::{CliError, complain, say};
 
 const EXAMPLES: &str = "\
-Ports: node n answers HTTP on 9600+n, OTLP/gRPC on 9610+n and its peers on 9620+n, on 127.0.0.1; --port-base changes 9600.
+Ports: node n answers HTTP on 9600+n, OTLP/gRPC on 9610+n, its peers on 9620+n and clients of PostgreSQL on 9630+n, on
+127.0.0.1; --port-base changes 9600.
 Ctrl-C stops the nodes one after the other; the data stays, and the next start finds it.";
 
 /// How long the nodes may take to become ready.
@@ -57,8 +59,9 @@ pub(super) struct DevArgs {
     /// How long data is kept: 90d, 1y, unlimited [default: 30d for metrics, 14d for logs]
     #[arg(long, value_name = "TIME")]
     retention: Option<String>,
-    /// Where ports begin: node n answers HTTP on this + n, OTLP/gRPC on this + 10 + n, its peers on this + 20 + n
-    #[arg(long, default_value_t = 9600, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65506))]
+    /// Where ports begin: node n answers HTTP on this + n, OTLP/gRPC on this + 10 + n, its peers on this + 20 + n, clients of
+    /// PostgreSQL on this + 30 + n
+    #[arg(long, default_value_t = 9600, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65496))]
     port_base: u16,
     /// Number of shards, when the cluster is made [default: 16]
     #[arg(long, value_name = "N")]
@@ -115,6 +118,10 @@ impl DevArgs {
         self.port_base + 20 + node
     }
 
+    fn postgres_port(&self, node: u16) -> u16 {
+        self.port_base + 30 + node
+    }
+
     fn dir(&self, node: u16) -> PathBuf {
         self.data_dir.join(format!("node-{node}"))
     }
@@ -132,6 +139,7 @@ impl DevArgs {
             flag("--peer-addr", format!("127.0.0.1:{}", self.peer_port(node)));
             flag("--set", format!("otlp.grpc_addr=127.0.0.1:{}", self.grpc_port(node)));
             flag("--set", "otlp.http_addr=off".to_owned());
+            flag("--set", format!("postgres.addr=127.0.0.1:{}", self.postgres_port(node)));
             // A newcomer's first screen should move, and show it without a tenant to choose.
             flag("--set", "telemetry.self_monitoring_interval=5s".to_owned());
             flag("--set", "telemetry.self_monitoring_tenant=default".to_owned());
@@ -169,7 +177,9 @@ impl DevArgs {
         std::fs::create_dir_all(&self.data_dir)
             .map_err(|error| CliError::Failed(format!("{}: {error}", self.data_dir.display())))?;
         for node in 1..=self.nodes {
-            for port in [self.http_port(node), self.grpc_port(node), self.peer_port(node)] {
+            let ports =
+                [self.http_port(node), self.grpc_port(node), self.peer_port(node), self.postgres_port(node)];
+            for port in ports {
                 if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
                     let message = format!("port {port} is taken ({error}): is another `pharos dev` running?");
                     return Err(CliError::Failed(message));
@@ -271,12 +281,15 @@ impl DevArgs {
              \x20 {pharos} cluster shards{url}\n\
              \x20 {pharos} query{url} 'sum by (instance) (rate(process_cpu_seconds_total[1m]))'\n\
              \x20 curl -sG http://127.0.0.1:{other}/api/v1/query --data-urlencode 'query=count({{job=\"pharos\"}})'\n\n\
+             Ask in SQL, with any client of PostgreSQL:\n\n\
+             \x20 psql -h 127.0.0.1 -p {} -d default -c '\\d'\n\n\
              Point a Prometheus at any node:\n\n\
              \x20 remote_write:\n\
              \x20   - url: http://127.0.0.1:{}/api/v1/write\n\n\
              Point an OpenTelemetry SDK or collector at any node:\n\n\
              \x20 OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{}   (gRPC; over HTTP: port {})\n\n\
              Data and logs are in {}. Ctrl-C stops the nodes; the data stays.",
+            self.postgres_port(1),
             self.http_port(1),
             self.grpc_port(1),
             self.http_port(1),

@@ -150,6 +150,13 @@ pub const KEYS: &[Key] = &[
         "syslog.max_queue",
         "Bytes of syslog messages that wait to be written; connections wait for room, datagrams are dropped and counted.",
     ),
+    key(
+        "postgres.addr",
+        "Address for clients of PostgreSQL's protocol: `ip:port`, `off`, or `auto`: port 5432 beside `http.addr`, and nowhere \
+         if that is taken.",
+    ),
+    key("postgres.max_connections", "Connections at once; more are refused with a message."),
+    key("postgres.idle_timeout", "A client that asks nothing for this long is disconnected."),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
     key("query.lookback", "How far an instant selector looks back for a sample."),
     key("query.max_samples", "Samples a query may read, and steps that a subquery of it may have."),
