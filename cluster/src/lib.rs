@@ -38,3 +38,4 @@ pub mod snapshot;
 pub mod state_machine;
 pub mod status;
 pub mod types;
+pub mod verify;

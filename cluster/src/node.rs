@@ -13,6 +13,7 @@
 //! leader says that it has left the group: a voter that vanished early would cost a quorum.
 
 mod admin;
+mod capture;
 pub(crate) mod context;
 pub mod delete;
 mod driver;
@@ -20,10 +21,10 @@ mod duties;
 pub mod fragment;
 mod groups;
 mod handler;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod memory;
 mod offer;
-mod shard_dirs;
+pub(crate) mod shard_dirs;
 mod start;
 #[cfg(test)]
 mod tests;

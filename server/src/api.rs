@@ -10,6 +10,7 @@
 
 pub mod active;
 pub mod admin;
+pub mod backup;
 pub mod body;
 pub mod cluster;
 mod columns;
@@ -69,6 +70,8 @@ pub struct Backend {
     pub operations: Arc<dyn Operations>,
     /// Dashboards.
     pub dashboards: Arc<dyn DashboardStore>,
+    /// What backups read.
+    pub backup: Arc<dyn backup::BackupSource>,
     /// The query engine.
     pub queries: read::Queries,
     /// The engine for SQL, over the same shards.

@@ -4,6 +4,7 @@
 //! answers; 70 a node stopped itself because its log or an invariant failed; 78 the settings are wrong. `pharos chaos`
 //! has codes of its own, listed in its help.
 
+mod backup;
 mod bench;
 mod chaos;
 mod check;
@@ -12,15 +13,18 @@ mod cluster;
 mod dev;
 mod logs;
 mod query;
+mod restore;
 mod server;
 mod sql;
 mod table;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::backup::BackupError;
 use crate::config::ConfigError;
 
 const AFTER_HELP: &str = "\
@@ -55,6 +59,12 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Checks files without starting anything.
     Check(check::CheckArgs),
+    /// Copies a running cluster's data into a directory; again into the same one only what is new.
+    Backup(backup::BackupArgs),
+    /// Writes a backup back into a running cluster, of any number of nodes and shards.
+    Restore(restore::RestoreArgs),
+    /// Checks the data directory of a node that does not run, every byte of it, and names what is damaged.
+    Verify(verify::VerifyArgs),
     /// Breaks clusters on purpose, and judges what they answer.
     Chaos(chaos::ChaosArgs),
     /// Measures.
@@ -93,6 +103,12 @@ impl CliError {
     }
 }
 
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -103,6 +119,9 @@ pub fn main() -> ExitCode {
         Command::Sql(args) => args.run(),
         Command::Logs(args) => args.run(),
         Command::Check(args) => args.run(),
+        Command::Verify(args) => args.run(),
+        Command::Backup(args) => args.run(),
+        Command::Restore(args) => args.run(),
         Command::Chaos(args) => args.run(),
         Command::Bench(args) => args.run(),
     };

@@ -9,7 +9,7 @@
 //! The listener comes first because everything after it may take long: a join waits for a cluster, a start replays a
 //! log. A signal during the start ends the process at once: nothing was acknowledged yet.
 
-mod lock;
+pub(crate) mod lock;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

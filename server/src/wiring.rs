@@ -1,6 +1,7 @@
 //! Where crates that do not know each other meet: `query`'s traits over `storage` and `cluster`, the node's operations
 //! for the HTTP surface.
 
+mod backup;
 pub mod dashboards;
 mod log_view;
 pub mod operations;
@@ -38,6 +39,7 @@ use crate::runtime::pool::PoolError;
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
+use backup::NodeBackup;
 use dashboards::NodeDashboards;
 use operations::NodeOperations;
 use system::NodeSystem;
@@ -288,6 +290,7 @@ pub fn connect(
     Ok(Backend {
         operations: Arc::new(NodeOperations(Arc::clone(node))),
         dashboards: Arc::new(NodeDashboards(Arc::clone(node))),
+        backup: Arc::new(NodeBackup(Arc::clone(node))),
         queries,
         sql,
         ingest,

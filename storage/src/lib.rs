@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod append;
+pub mod archive;
 pub mod columns;
 pub mod damage;
 pub mod encoding;
@@ -29,6 +30,7 @@ mod segment_file;
 pub mod series_index;
 mod sys;
 pub mod tombstone;
+pub mod verify;
 pub mod wal;
 
 pub use sys::{release_free_memory, thread_cpu_time};

@@ -32,4 +32,4 @@ pub const fn ms(time_ns: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -133,10 +133,10 @@ impl FileKind {
         }
     }
 
+    const ALL: [Self; 4] = [Self::Segment, Self::Registry, Self::Metadata, Self::Window];
+
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Segment, Self::Registry, Self::Metadata, Self::Window]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -149,6 +149,13 @@ impl FileRef {
     /// Name in the shard's `files` directory.
     pub fn name(&self) -> String {
         format!("{}.{}", hex(&self.hash), self.kind.extension())
+    }
+
+    /// Reads what [`FileRef::name`] gives.
+    pub fn parse(name: &str, len_bytes: u64) -> Option<Self> {
+        let (digits, extension) = name.split_once('.')?;
+        let kind = FileKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
+        Some(Self { hash: crate::segment::SegmentName::parse(digits)?.0, len_bytes, kind })
     }
 
     /// Appends the reference.

@@ -20,6 +20,7 @@
 #![doc = include_str!("segment/format.md")]
 
 mod builder;
+mod check;
 mod cursor;
 mod dictionary;
 pub(crate) mod header;

@@ -21,6 +21,7 @@
 //! everything later fails with [`WalError::Poisoned`], and the process is expected to stop. A full disk is no such
 //! failure: nothing was acknowledged, and the same batch may be tried again.
 
+mod check;
 mod format;
 mod ledger;
 mod recover;
@@ -40,6 +41,7 @@ use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
 
 use crate::fs::{Fs, FsFile};
+pub use check::{LogCheck, TornTail, check};
 use state::{Change, State};
 pub use writer::LogWriter;
 

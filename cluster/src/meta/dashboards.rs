@@ -112,6 +112,15 @@ impl Dashboards {
         all.filter_map(|(uid, versions)| Some((uid.as_str(), versions.last()?)))
     }
 
+    /// All of them with their versions, by tenant and name.
+    pub fn all(&self) -> impl Iterator<Item = (&TenantId, &str, &Arc<Versions>)> {
+        let of_tenant = |(tenant, all)| {
+            let all: &BTreeMap<String, Arc<Versions>> = all;
+            all.iter().map(move |(uid, versions)| (tenant, uid.as_str(), versions))
+        };
+        self.0.iter().flat_map(of_tenant)
+    }
+
     /// The versions of a dashboard that are kept.
     pub fn versions(&self, tenant: &TenantId, uid: &str) -> Option<&Arc<Versions>> {
         self.0.get(tenant)?.get(uid)

@@ -147,6 +147,11 @@ pub enum Request {
         /// Which shard.
         shard: ShardId,
     },
+    /// The leader of a shard is to flush it and to give the manifest that covers everything before.
+    Capture {
+        /// Which shard.
+        shard: ShardId,
+    },
     /// The receiver is to hand the leadership of a group to a replica.
     Step {
         /// Which group.
@@ -360,6 +365,7 @@ const FLUSH: u8 = 13;
 const STEP: u8 = 14;
 const DELETE: u8 = 15;
 const CLEAN: u8 = 16;
+const CAPTURE: u8 = 17;
 
 impl Request {
     /// Short name for logs and metrics.
@@ -380,6 +386,7 @@ impl Request {
             Self::Flush { .. } => "flush",
             Self::Delete { .. } => "delete",
             Self::Clean { .. } => "clean",
+            Self::Capture { .. } => "capture",
             Self::Step { .. } => "step",
         }
     }
@@ -480,6 +487,10 @@ impl Request {
                 varint::write_u64(out, u64::from(shard.0));
                 CLEAN
             }
+            Self::Capture { shard } => {
+                varint::write_u64(out, u64::from(shard.0));
+                CAPTURE
+            }
             Self::Step { group, to } => {
                 write_target(out, *group, *to);
                 STEP
@@ -571,6 +582,7 @@ impl Request {
             STATUS => Self::Status,
             DELETE => Self::Delete { shard: shard(input)?, command: shared(frame, input, "command")? },
             CLEAN => Self::Clean { shard: shard(input)? },
+            CAPTURE => Self::Capture { shard: shard(input)? },
             FLUSH => Self::Flush { shards: read_shards(input)?, wait: flag(input, "wait")? },
             STEP => {
                 let (group, to) = read_target(input)?;

@@ -94,36 +94,59 @@ impl<E: Env> Node<E> {
 
     /// Flushes and merges all shards; ends when everything is installed and durable at their leaders.
     pub async fn force_flush(self: &Arc<Self>, timeout: Duration) -> Result<(), ClusterError> {
-        let now = <E::Runtime as AsyncRuntime>::Instant::now;
-        let deadline = now() + timeout;
+        let flush = |node: Arc<Self>, shard, left| async move { node.ask_flush(shard, true, left).await };
+        self.on_all_shards("the flush", timeout, flush).await
+    }
+
+    /// Does something for every shard, for each by itself, trying again until the deadline. An attempt is told how long it
+    /// may take.
+    pub(super) async fn on_all_shards<F, A>(
+        self: &Arc<Self>,
+        what: &'static str,
+        timeout: Duration,
+        attempt: F,
+    ) -> Result<(), ClusterError>
+    where
+        F: Fn(Arc<Self>, ShardId, Duration) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let deadline = <E::Runtime as AsyncRuntime>::Instant::now() + timeout;
         let shards: Vec<ShardId> = self.meta().shards.keys().copied().collect();
         let running: Vec<_> = shards
             .into_iter()
             .map(|shard| {
-                let node = self.clone();
-                let flush = async move {
-                    loop {
-                        let left = deadline.saturating_duration_since(now());
-                        match node.ask_flush(shard, true, left).await {
-                            Ok(()) => return Ok(()),
-                            Err(reason) if now() >= deadline => {
-                                return Err(format!("shard {shard}: {reason}"));
-                            }
-                            Err(_) => E::Runtime::sleep(super::POLL).await,
-                        }
-                    }
-                };
-                E::Runtime::spawn(flush)
+                let (node, attempt) = (self.clone(), attempt.clone());
+                E::Runtime::spawn(async move {
+                    let done = Self::until(deadline, |left| attempt(node.clone(), shard, left)).await;
+                    done.map_err(|reason| format!("shard {shard}: {reason}"))
+                })
             })
             .collect();
         let mut result = Ok(());
-        for flush in running {
-            let flushed = flush.await.unwrap_or_else(|e| Err(e.to_string()));
-            if let Err(reason) = flushed {
-                result = Err(ClusterError::Timeout { what: "the flush", reason });
+        for task in running {
+            if let Err(reason) = task.await.unwrap_or_else(|e| Err(e.to_string())) {
+                result = Err(ClusterError::Timeout { what, reason });
             }
         }
         result
+    }
+
+    /// Tries something again and again until it is done or the deadline has passed.
+    pub(super) async fn until<T, A>(
+        deadline: <E::Runtime as AsyncRuntime>::Instant,
+        attempt: impl Fn(Duration) -> A,
+    ) -> Result<T, String>
+    where
+        A: Future<Output = Result<T, String>>,
+    {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now;
+        loop {
+            match attempt(deadline.saturating_duration_since(now())).await {
+                Ok(done) => return Ok(done),
+                Err(reason) if now() >= deadline => return Err(reason),
+                Err(_) => E::Runtime::sleep(super::POLL).await,
+            }
+        }
     }
 
     /// Moves a replica of a shard from one node to another, and waits until the group has changed. A change of the shard

@@ -61,49 +61,25 @@ impl<E: Env> Node<E> {
         delete: Delete,
         timeout: Duration,
     ) -> Result<(), ClusterError> {
-        self.on_all_shards("the delete", Task::Delete(delete.encode()), timeout).await
+        self.at_all_leaders("the delete", Task::Delete(delete.encode()), timeout).await
     }
 
     /// Rewrites the segments that hold deleted samples without them, on all shards. Ends when the leaders have.
     pub async fn clean_tombstones(self: &Arc<Self>, timeout: Duration) -> Result<(), ClusterError> {
-        self.on_all_shards("cleaning", Task::Clean, timeout).await
+        self.at_all_leaders("cleaning", Task::Clean, timeout).await
     }
 
-    /// Does something at the leader of every shard, trying again until the deadline.
-    async fn on_all_shards(
+    async fn at_all_leaders(
         self: &Arc<Self>,
         what: &'static str,
         task: Task,
         timeout: Duration,
     ) -> Result<(), ClusterError> {
-        let now = <E::Runtime as AsyncRuntime>::Instant::now;
-        let deadline = now() + timeout;
-        let shards: Vec<ShardId> = self.meta().shards.keys().copied().collect();
-        let running: Vec<_> = shards
-            .into_iter()
-            .map(|shard| {
-                let (node, task) = (self.clone(), task.clone());
-                E::Runtime::spawn(async move {
-                    loop {
-                        let left = deadline.saturating_duration_since(now());
-                        match node.at_leader(shard, &task, left).await {
-                            Ok(()) => return Ok(()),
-                            Err(reason) if now() >= deadline => {
-                                return Err(format!("shard {shard}: {reason}"));
-                            }
-                            Err(_) => E::Runtime::sleep(super::POLL).await,
-                        }
-                    }
-                })
-            })
-            .collect();
-        let mut result = Ok(());
-        for task in running {
-            if let Err(reason) = task.await.unwrap_or_else(|e| Err(e.to_string())) {
-                result = Err(ClusterError::Timeout { what, reason });
-            }
-        }
-        result
+        let attempt = move |node: Arc<Self>, shard, left| {
+            let task = task.clone();
+            async move { node.at_leader(shard, &task, left).await }
+        };
+        self.on_all_shards(what, timeout, attempt).await
     }
 
     async fn at_leader(self: &Arc<Self>, shard: ShardId, task: &Task, left: Duration) -> Result<(), String> {

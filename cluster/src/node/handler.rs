@@ -145,6 +145,14 @@ impl<E: Env> Node<E> {
                 encode_answer(&self.delete_here(shard, &command, DELETE_TIMEOUT).await)
             }
             Request::Clean { shard } => encode_answer(&self.clean_for_peer(shard).await),
+            Request::Capture { shard } => {
+                let captured = if self.leads(shard) {
+                    self.capture_here(shard, FLUSH_TIMEOUT).await
+                } else {
+                    Err(Refusal::NotLeader { leader: self.leader_of(shard) })
+                };
+                encode_answer(&captured)
+            }
             Request::Step { group, to } => {
                 let result = match self.group(group) {
                     Some(group) => self.step_aside(&group, to).await.map_err(failed),

@@ -62,14 +62,15 @@ fn checksum(identity: &Identity) -> u32 {
     crc32c::crc32c(&serde_json::to_vec(identity).expect("an identity has no failing serializers"))
 }
 
-fn path(dir: &Path) -> PathBuf {
-    dir.join(FILE)
-}
-
 impl Identity {
+    /// Where it is kept in a data directory.
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
     /// Reads the identity of a data directory; `None` for an empty one.
     pub fn load<F: Fs>(fs: &F, dir: &Path) -> Result<Option<Self>, ClusterError> {
-        let path = path(dir);
+        let path = Self::path(dir);
         let io = |source| ClusterError::Io { path: path.clone(), source };
         if !fs.exists(&path).map_err(io)? {
             for name in [WAL_DIR, SHARDS_DIR, META_FILE] {
@@ -92,7 +93,8 @@ impl Identity {
     pub fn save<F: Fs>(&self, fs: &F, dir: &Path) -> Result<(), ClusterError> {
         let file = File { identity: self.clone(), crc32c: checksum(self) };
         let bytes = serde_json::to_vec(&file).expect("an identity has no failing serializers");
-        fs.write_atomic(&path(dir), &bytes).map_err(|source| ClusterError::Io { path: path(dir), source })
+        let path = Self::path(dir);
+        fs.write_atomic(&path, &bytes).map_err(|source| ClusterError::Io { path, source })
     }
 }
 
@@ -119,10 +121,10 @@ mod tests {
         assert_eq!(Identity::load(&fs, dir).unwrap(), None);
         identity().save(&fs, dir).unwrap();
         assert_eq!(Identity::load(&fs, dir).unwrap(), Some(identity()));
-        let len = fs.read(&path(dir), 1 << 20).unwrap().len() as u64;
+        let len = fs.read(&Identity::path(dir), 1 << 20).unwrap().len() as u64;
         for byte in 0..len {
             let copy = fs.fork(2);
-            copy.flip_bit(&path(dir), byte, 0).unwrap();
+            copy.flip_bit(&Identity::path(dir), byte, 0).unwrap();
             let again = Identity::load(&copy, dir);
             assert!(again.is_err() || again.is_ok_and(|i| i == Some(identity())), "flip in byte {byte}");
         }

@@ -29,7 +29,7 @@ const LOST: &str = "lost";
 
 /// What the directory of a shard holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(crate) enum Holds {
     /// This replica.
     Replica(ReplicaId),
     /// A replica that is not known any more: this one or an earlier one, if anything is known of it.
@@ -38,14 +38,14 @@ pub(super) enum Holds {
 
 /// A replica set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Aside {
+pub(crate) struct Aside {
     pub shard: ShardId,
     pub replica: ReplicaId,
 }
 
 /// What is on disk.
 #[derive(Debug, Default)]
-pub(super) struct ShardDirs {
+pub(crate) struct ShardDirs {
     here: BTreeMap<ShardId, Holds>,
     leaving: BTreeSet<Aside>,
     lost: BTreeSet<Aside>,
@@ -91,6 +91,16 @@ impl ShardDirs {
             }
         }
         Ok(dirs)
+    }
+
+    /// Where the name of a shard's replica is.
+    pub fn name_file(dir: &Path) -> PathBuf {
+        dir.join(REPLICA_FILE)
+    }
+
+    /// The shards with a directory, and what that holds.
+    pub fn here(&self) -> impl Iterator<Item = (ShardId, Holds)> {
+        self.here.iter().map(|(shard, holds)| (*shard, *holds))
     }
 
     /// What a shard's directory holds, if there is one.

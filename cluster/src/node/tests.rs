@@ -1,6 +1,7 @@
 //! Whole clusters in one process.
 
 mod harness;
+mod keep;
 mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};

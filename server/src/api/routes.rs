@@ -10,8 +10,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Router, middleware};
 
 use super::{
-    App, admin, cluster, dashboards, discovery, federate, health, live, logs, loki, prometheus, remote_read,
-    search, self_metrics, sql, status, tail, write,
+    App, admin, backup, cluster, dashboards, discovery, federate, health, live, logs, loki, prometheus,
+    remote_read, search, self_metrics, sql, status, tail, write,
 };
 use crate::auth::{self, Permission};
 
@@ -972,6 +972,51 @@ pub fn table() -> Vec<Route> {
             dashboards::version,
         ),
         route(Get, "/api/v1/openapi.json", Public, "This document.", [], status::openapi),
+        route(
+            Get,
+            "/api/v1/admin/backup/state",
+            Administer,
+            "What a backup holds beside the shards' files: dashboards with their versions, cluster settings.",
+            [],
+            backup::state,
+        ),
+        route(
+            Post,
+            "/api/v1/admin/backup/shard",
+            Administer,
+            "Flushes a shard and answers with its manifest, which then covers everything acknowledged before.",
+            [need("shard", "The shard's number.")],
+            backup::shard,
+        ),
+        route(
+            Get,
+            "/api/v1/admin/backup/file",
+            Administer,
+            "A piece of a file that a shard's manifest names; 404 once no replica has it any more.",
+            [
+                need("shard", "The shard's number."),
+                need("file", "The file's name: its digest and kind."),
+                need("bytes", "The file's length."),
+                may("offset", "Where the piece begins."),
+            ],
+            backup::file,
+        ),
+        route(
+            Post,
+            "/api/v1/admin/restore/logs",
+            Administer,
+            "Writes log records of a backup, in its own encoding.",
+            [],
+            backup::restore_logs,
+        ),
+        route(
+            Post,
+            "/api/v1/admin/restore/settings",
+            Administer,
+            "Sets cluster settings that are not set yet; a JSON object of texts.",
+            [],
+            backup::restore_settings,
+        ),
         route(
             Post,
             "/api/v1/admin/flush",

@@ -3,6 +3,7 @@
 mod logs;
 mod postgres;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use query::{Engine, EngineOptions};
 use storage::manifest::{FileKind, FileRef, Partition, SegmentMeta};
 
 use super::active::{ActiveQueries, Settings};
+use super::backup::BackupSource;
 use super::read::Queries;
 use super::serve::{HttpServer, HttpVersion, ServeOptions};
 use super::*;
@@ -37,6 +39,36 @@ use protocol::logs::batch::{BatchKey, LogBatchBuilder};
 struct Imitation {
     ready: bool,
     deletes: Arc<Mutex<Vec<String>>>,
+}
+
+/// A cluster of one shard, whose only file is `content` in pieces of three bytes.
+struct ImitatedBackup;
+
+impl BackupSource for ImitatedBackup {
+    fn state(&self) -> crate::backup::State {
+        crate::backup::State { cluster_id: "c".to_owned(), shards: vec![ShardId(1)], ..Default::default() }
+    }
+
+    fn capture(&self, shard: ShardId) -> BoxFuture<'_, Result<Bytes, ApiError>> {
+        async move { Ok(Bytes::from(format!("manifest of {shard}"))) }.boxed()
+    }
+
+    fn file_piece(
+        &self,
+        _: ShardId,
+        file: FileRef,
+        offset: u64,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, ApiError>> {
+        let content = Bytes::from_static(b"content");
+        let known = file == FileRef::of(&content, FileKind::Segment);
+        let from = (offset as usize).min(content.len());
+        let piece = content.slice(from..(from + 3).min(content.len()));
+        async move { Ok(known.then_some(piece)) }.boxed()
+    }
+
+    fn restore_settings(&self, _: BTreeMap<String, String>) -> BoxFuture<'_, Result<(), ApiError>> {
+        async { Ok(()) }.boxed()
+    }
 }
 
 impl Operations for Imitation {
@@ -251,6 +283,7 @@ impl Surface {
         self.app.connect(Backend {
             operations: Arc::new(Imitation { ready, deletes: Arc::clone(&self.deletes) }),
             dashboards: Arc::<ImitatedDashboards>::default(),
+            backup: Arc::new(ImitatedBackup),
             sql: ::sql::SqlEngine::new(
                 engine.clone(),
                 Arc::new(ImitatedSystem),
@@ -351,6 +384,34 @@ async fn the_root_is_the_page_for_browsers_and_a_version_for_shippers() {
         let (status, version) = surface.request("GET", "/", accept, "").await;
         assert_eq!((status, version.contains(r#""number":"8."#)), (200, true), "{version}");
     }
+}
+
+#[tokio::test]
+async fn backups_read_shards_and_pieces_of_files() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let (status, body) = surface.get("/api/v1/admin/backup/state").await;
+    let state: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &state["data"]["shards"]), (200, &json!([1])), "{body}");
+    let shard = "/api/v1/admin/backup/shard";
+    assert_eq!(
+        surface.request("POST", &format!("{shard}?shard=7"), "", "").await,
+        (200, "manifest of 7".to_owned())
+    );
+    assert_eq!(surface.request("POST", shard, "", "").await.0, 400);
+    let file = FileRef::of(b"content", FileKind::Segment);
+    let path = format!("/api/v1/admin/backup/file?shard=1&file={}&bytes=7", file.name());
+    for (offset, piece) in [(0, "con"), (3, "ten"), (6, "t"), (7, ""), (99, "")] {
+        assert_eq!(surface.get(&format!("{path}&offset={offset}")).await, (200, piece.to_owned()));
+    }
+    let other = FileRef::of(b"other", FileKind::Segment).name();
+    let gone = surface.get(&format!("/api/v1/admin/backup/file?shard=1&file={other}&bytes=5")).await;
+    assert_eq!(gone.0, 404, "{}", gone.1);
+    let bad = surface.get("/api/v1/admin/backup/file?shard=1&file=..%2Fidentity.json&bytes=5").await;
+    assert_eq!((bad.0, bad.1.contains("no file's name")), (400, true), "{}", bad.1);
+    let settings = "/api/v1/admin/restore/settings";
+    assert_eq!(surface.request("POST", settings, "", "{\"a\":\"b\"}").await.0, 200);
+    assert_eq!(surface.request("POST", settings, "", "[1]").await.0, 400);
 }
 
 #[tokio::test]

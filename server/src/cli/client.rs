@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use protocol::ids::TenantId;
 use serde_json::Value;
 
 use super::CliError;
+use crate::backup::State;
 
 /// Which node to ask.
 #[derive(Debug, Args)]
@@ -21,7 +23,128 @@ pub(super) struct Target {
 /// Where nodes of this machine listen: of `pharos server` and of `pharos dev`.
 const LOCAL: [&str; 2] = ["http://127.0.0.1:9600", "http://127.0.0.1:9601"];
 
+/// A request whose answer is bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Exchange<'a> {
+    method: Method,
+    path: &'a str,
+    query: &'a [(&'a str, String)],
+    headers: &'a [(&'a str, &'a str)],
+    tenant: Option<&'a TenantId>,
+    body: &'a [u8],
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Get,
+    Post,
+    Put,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn get(path: &'a str, query: &'a [(&'a str, String)]) -> Self {
+        Self { method: Method::Get, path, query, headers: &[], tenant: None, body: &[] }
+    }
+
+    pub fn post(path: &'a str, query: &'a [(&'a str, String)], body: &'a [u8]) -> Self {
+        Self { method: Method::Post, body, ..Self::get(path, query) }
+    }
+
+    pub fn put(path: &'a str, body: &'a [u8]) -> Self {
+        Self { method: Method::Put, body, ..Self::get(path, &[]) }
+    }
+
+    /// About a tenant's data.
+    pub fn of(self, tenant: &'a TenantId) -> Self {
+        Self { tenant: Some(tenant), ..self }
+    }
+
+    /// With headers beside the tenant's.
+    pub fn with(self, headers: &'a [(&'a str, &'a str)]) -> Self {
+        Self { headers, ..self }
+    }
+}
+
+/// How often a request is sent again while the cluster is overloaded, in doubt or away, a second apart.
+const PATIENCE: u32 = 120;
+
 impl Target {
+    /// A node, or the one on this machine.
+    pub fn at(url: Option<String>) -> Self {
+        Self { url, tenant: None }
+    }
+
+    /// Status and body of the answer. What may go better a moment later is tried again.
+    pub fn exchange(&self, exchange: &Exchange<'_>) -> Result<(u16, Vec<u8>), CliError> {
+        self.exchange_counted(exchange).map(|(status, body, _)| (status, body))
+    }
+
+    /// The same, with the number of rows that the answer to a write says are written, if it says so.
+    pub fn exchange_counted(&self, exchange: &Exchange<'_>) -> Result<(u16, Vec<u8>, Option<u64>), CliError> {
+        for _ in 0..PATIENCE {
+            match self.exchange_once(exchange) {
+                Ok((429 | 503, ..)) | Err(CliError::Unreachable { .. }) => {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+                outcome => return outcome,
+            }
+        }
+        self.exchange_once(exchange)
+    }
+
+    fn exchange_once(&self, exchange: &Exchange<'_>) -> Result<(u16, Vec<u8>, Option<u64>), CliError> {
+        let send = |agent: &ureq::Agent, url: String| {
+            let request = match exchange.method {
+                Method::Get => {
+                    let request = exchange.query.iter().fold(agent.get(&url), |r, (k, v)| r.query(*k, v));
+                    return headed(request, exchange).call();
+                }
+                Method::Post => agent.post(&url),
+                Method::Put => agent.put(&url),
+            };
+            let request = exchange.query.iter().fold(request, |r, (k, v)| r.query(*k, v));
+            headed(request, exchange).send(exchange.body)
+        };
+        let mut response = reach(self.urls(), send, exchange.path)?;
+        let count = |name: &str| response.headers().get(name)?.to_str().ok()?.parse::<u64>().ok();
+        let kinds = ["samples", "histograms", "exemplars"];
+        let written =
+            kinds.map(|kind| count(&format!("x-prometheus-remote-write-{kind}-written"))).into_iter().sum();
+        let body = response.body_mut().with_config().limit(1 << 30).read_to_vec();
+        let body = body.map_err(|error| CliError::Unreachable {
+            url: exchange.path.to_owned(),
+            reason: format!("the answer is cut off: {error}"),
+        })?;
+        Ok((response.status().as_u16(), body, written))
+    }
+
+    /// The body of a good answer, else what the node said.
+    pub fn expect(status: u16, body: Vec<u8>) -> Result<Vec<u8>, CliError> {
+        if (200..300).contains(&status) {
+            return Ok(body);
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let said = serde_json::from_str::<Value>(&text).ok();
+        let said = said.and_then(|json| json["error"].as_str().map(str::to_owned));
+        let reason = said.unwrap_or_else(|| format!("the node answered {status}: {}", text.trim()));
+        Err(CliError::Failed(reason))
+    }
+
+    /// The body of a good answer.
+    pub fn ask(&self, exchange: &Exchange<'_>) -> Result<Vec<u8>, CliError> {
+        let (status, body) = self.exchange(exchange)?;
+        Self::expect(status, body)
+    }
+
+    /// The meta state's part of a backup. The first question of a command: where nobody answers, it is not asked again.
+    pub fn state(&self) -> Result<State, CliError> {
+        let (status, body, _) = self.exchange_once(&Exchange::get("/api/v1/admin/backup/state", &[]))?;
+        let body = Self::expect(status, body)?;
+        let answer: Value = serde_json::from_slice(&body).map_err(|e| CliError::Failed(e.to_string()))?;
+        serde_json::from_value(answer["data"].clone())
+            .map_err(|error| CliError::Failed(format!("the node's state is not understood: {error}")))
+    }
+
     fn urls(&self) -> Vec<String> {
         match &self.url {
             Some(url) => vec![if url.contains("://") { url.clone() } else { format!("http://{url}") }],
@@ -82,6 +205,13 @@ impl Target {
             path,
         )
     }
+}
+
+/// Adds the headers of an exchange.
+fn headed<B>(request: ureq::RequestBuilder<B>, exchange: &Exchange<'_>) -> ureq::RequestBuilder<B> {
+    let tenant = exchange.tenant.map(|tenant| (crate::auth::TENANT_HEADER, tenant.as_str()));
+    let headers = exchange.headers.iter().copied().chain(tenant);
+    headers.fold(request, |request, (name, value)| request.header(name, value))
 }
 
 fn agent() -> ureq::Agent {

@@ -28,6 +28,7 @@ use cluster::router::logs::LogReceipt;
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
 use protocol::logs::batch::LogBatchBuilder;
+use protocol::logs::codec::{decode_record, decode_stream};
 use protocol::logs::{LogRecord, LogSink, LogStream, TimestampNs};
 use protocol::otlp::json::{self, Request as JsonRequest};
 use protocol::otlp::response::PartialSuccess;
@@ -35,6 +36,7 @@ use protocol::otlp::{DecodeError, logs as otlp_logs};
 use protocol::shippers::elastic::{self, Bulk, Outcome};
 use protocol::shippers::fields::FieldNames;
 use protocol::shippers::{Taken, lines, loki};
+use protocol::varint;
 use serde_json::{Value, json};
 
 use super::Ingest;
@@ -298,23 +300,23 @@ impl Ingest {
             )
             .await
         };
-        let json = [(header::CONTENT_TYPE, "application/json")];
-        match written.await {
-            Ok(written) => {
-                let status = if written.rejected == 0 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-                let mut body = json!({"records": written.receipt.records});
-                if written.rejected > 0 {
-                    body["rejected"] = written.rejected.into();
-                    body["error"] = written.offence.clone().into();
-                }
-                let mut response = (status, json, body.to_string()).into_response();
-                add_token(&mut response, &written.receipt);
-                response
-            }
-            Err(failure) => {
-                failed_with(&failure, json!({"error": failure.message}).to_string(), "application/json")
-            }
-        }
+        counted(written.await)
+    }
+
+    /// Answers a request of a restore: records in the encoding of `protocol::logs::codec`, each behind its stream, both
+    /// with their lengths.
+    pub async fn restored_logs(&self, tenant: &TenantId, headers: &HeaderMap, body: Body) -> Response {
+        let written = async {
+            let coding = coding_of(headers)?;
+            let arrived = self.collect_logs(body).await?;
+            let key = declared_key(headers)?;
+            self.write_logs("restore", tenant, key, coding, arrived, move |body, batch| {
+                decode_restored(body, batch).map_err(|error| invalid(error.to_string()))?;
+                Ok(Decoded { rejected: 0, offence: None, lacks_time: false, extra: () })
+            })
+            .await
+        };
+        counted(written.await)
     }
 
     async fn collect_logs(&self, body: Body) -> Result<(Bytes, Share), Failure> {
@@ -372,6 +374,42 @@ impl Ingest {
         self.metrics.logs(protocol, receipt.records, rejected);
         Ok(Written { receipt, rejected, offence, extra })
     }
+}
+
+/// How many records were taken, and what is wrong with the others.
+fn counted(written: Result<Written<()>, Failure>) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    match written {
+        Ok(written) => {
+            let status = if written.rejected == 0 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+            let mut body = json!({"records": written.receipt.records});
+            if written.rejected > 0 {
+                body["rejected"] = written.rejected.into();
+                body["error"] = written.offence.clone().into();
+            }
+            let mut response = (status, json, body.to_string()).into_response();
+            add_token(&mut response, &written.receipt);
+            response
+        }
+        Err(failure) => {
+            failed_with(&failure, json!({"error": failure.message}).to_string(), "application/json")
+        }
+    }
+}
+
+fn decode_restored(mut body: &[u8], sink: &mut impl LogSink) -> Result<(), protocol::encoding::DecodeError> {
+    use protocol::encoding::DecodeError;
+    let input = &mut body;
+    while !input.is_empty() {
+        let stream = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
+        let mut record = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
+        sink.stream(&decode_stream(stream)?);
+        sink.record(&decode_record(&mut record)?);
+        if !record.is_empty() {
+            return Err(DecodeError::Malformed("bytes after a record"));
+        }
+    }
+    Ok(())
 }
 
 /// Notes of each record whether the batch took it: clients of Elasticsearch are told one by one.
@@ -471,6 +509,13 @@ fn failed_with(failure: &Failure, body: String, content_type: &'static str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_records_of_a_restore_are_refused() {
+        for bad in [&b"\x05abc"[..], b"\x00", b"\x01\xff\x01\xff"] {
+            assert!(decode_restored(bad, &mut LogBatchBuilder::new()).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn each_item_of_a_bulk_request_has_its_outcome() {

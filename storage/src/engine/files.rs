@@ -19,6 +19,7 @@ use crate::logs::window::{KeyWindow, decode_window_file};
 use crate::manifest::{FileKind, FileRef, MANIFEST_FILE, Manifest};
 use crate::memtable::Memtable;
 use crate::metadata::{MetadataMap, decode_metadata_file};
+use crate::scan::View;
 use crate::segment_file::SegmentFile;
 use crate::series_index::{Registry, decode_registry_file};
 
@@ -146,7 +147,7 @@ pub(super) fn quarantine_dir(dir: &Path) -> PathBuf {
 }
 
 /// Where a content-named file lies.
-pub(super) fn file_path(dir: &Path, file: &FileRef) -> PathBuf {
+pub(crate) fn file_path(dir: &Path, file: &FileRef) -> PathBuf {
     files_dir(dir).join(file.name())
 }
 
@@ -181,7 +182,7 @@ pub(crate) fn write_file(
 }
 
 /// Reads a registry or metadata file and checks it against its name.
-fn read_small(fs: &impl Fs, dir: &Path, file: &FileRef) -> Result<Vec<u8>, StorageError> {
+pub(crate) fn read_small(fs: &impl Fs, dir: &Path, file: &FileRef) -> Result<Vec<u8>, StorageError> {
     let path = file_path(dir, file);
     let bytes = fs.read(&path, MAX_SMALL_FILE_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => StorageError::MissingFile { name: file.name() },
@@ -223,11 +224,7 @@ pub(super) fn load(
             return Err(StorageError::corrupt(path, reason));
         }
     }
-    let metadata = match &manifest.metadata {
-        None => MetadataMap::new(),
-        Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
-            .map_err(|error| error.of_file(file_path(dir, file)))?,
-    };
+    let metadata = load_metadata(fs, dir, manifest)?;
     let window = match &manifest.window {
         None => KeyWindow::default(),
         Some(file) => decode_window_file(&read_small(fs, dir, file)?)
@@ -305,6 +302,33 @@ impl State {
         state.refresh_view();
         state.account();
         state
+    }
+}
+
+/// What a manifest's segments and metadata hold, for reading alone. Nothing is changed, and any damage is an error.
+pub(crate) fn archived_view(
+    fs: &impl Fs,
+    dir: &Path,
+    manifest: Manifest,
+) -> Result<(View, Vec<Arc<SegmentFile>>), StorageError> {
+    let opened = manifest.segments.iter().map(|meta| SegmentFile::open(fs, &files_dir(dir), meta.file));
+    let opened: Vec<_> = opened.collect::<Result<_, _>>()?;
+    let loaded = Loaded {
+        registry: Registry::new(manifest.generation),
+        metadata: load_metadata(fs, dir, &manifest)?,
+        window: KeyWindow::default(),
+        segments: opened.iter().map(|segment| (segment.file.hash, Arc::clone(segment))).collect(),
+        damage: Damage::default(),
+    };
+    let state = State::of_manifest(ShardOptions::default(), MemoryLedger::default(), manifest, loaded);
+    Ok((state.view(), opened))
+}
+
+fn load_metadata(fs: &impl Fs, dir: &Path, manifest: &Manifest) -> Result<MetadataMap, StorageError> {
+    match &manifest.metadata {
+        None => Ok(MetadataMap::new()),
+        Some(file) => decode_metadata_file(&read_small(fs, dir, file)?)
+            .map_err(|error| error.of_file(file_path(dir, file))),
     }
 }
 

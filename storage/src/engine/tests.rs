@@ -6,6 +6,7 @@ mod memory;
 mod model;
 mod policies;
 mod reads;
+mod verify;
 
 use harness::*;
 use protocol::command::CommandOutcome;

@@ -399,6 +399,22 @@ impl LogSegmentReader {
         Ok(bytes)
     }
 
+    /// Everything that is wrong behind what [`LogSegmentReader::open`] verified, in the order of offsets: checksums of
+    /// dictionary, blocks and filters and, where they hold, what the blocks decode to.
+    pub fn damage(&self) -> Vec<SegmentError> {
+        let mut damage = Vec::new();
+        let numbers = 0..self.0.blocks.len();
+        for number in numbers.clone() {
+            damage.extend(self.block(number).err());
+            damage.extend(self.may_hold(number, 0).err());
+        }
+        damage.extend(self.dict().err());
+        if damage.is_empty() {
+            damage.extend(numbers.filter_map(|number| self.rows(number, &Want::ALL).err()));
+        }
+        damage
+    }
+
     /// An error about a block's content.
     pub fn fault(&self, number: usize, source: DecodeError) -> SegmentError {
         let offset = self.0.blocks[number].offset;

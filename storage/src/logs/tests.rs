@@ -33,7 +33,7 @@ fn open(fs: &MemFs) -> ShardStore<MemFs> {
         .expect("a store that opens")
 }
 
-fn stream(service: &str) -> LogStream<'static> {
+pub(crate) fn stream(service: &str) -> LogStream<'static> {
     let name = LogValue::String(service.to_owned().into());
     LogStream { resource: vec![("service.name".into(), name)], ..LogStream::default() }
 }
@@ -42,11 +42,11 @@ fn text(text: impl Into<String>) -> LogValue<'static> {
     LogValue::String(text.into().into())
 }
 
-fn line(time_ns: i64, body: impl Into<String>) -> LogRecord<'static> {
+pub(crate) fn line(time_ns: i64, body: impl Into<String>) -> LogRecord<'static> {
     LogRecord { time_ns, body: text(body), ..LogRecord::default() }
 }
 
-fn batch_of(tenant: &TenantId, key: u64, records: &[(LogStream<'_>, LogRecord<'_>)]) -> Bytes {
+pub(crate) fn batch_of(tenant: &TenantId, key: u64, records: &[(LogStream<'_>, LogRecord<'_>)]) -> Bytes {
     let mut builder = LogBatchBuilder::new();
     for (stream, record) in records {
         builder.stream(stream);
@@ -141,7 +141,7 @@ fn idle() -> FlushPolicy {
     }
 }
 
-type Encoded = (Vec<u8>, Vec<u8>);
+pub(crate) type Encoded = (Vec<u8>, Vec<u8>);
 
 fn encoded(stream: &LogStream<'_>, record: &LogRecord<'_>) -> Encoded {
     let (mut of_stream, mut of_record) = (Vec::new(), Vec::new());
@@ -150,11 +150,11 @@ fn encoded(stream: &LogStream<'_>, record: &LogRecord<'_>) -> Encoded {
     (of_stream, of_record)
 }
 
-fn scan_of(filter: LogFilter, newest_first: bool) -> LogScan {
+pub(crate) fn scan_of(filter: LogFilter, newest_first: bool) -> LogScan {
     LogScan { start_ns: i64::MIN, end_ns: i64::MAX, filter, newest_first, columns: LogColumns::All }
 }
 
-fn read(snapshot: &StoreSnapshot, tenant: &TenantId, scan: &LogScan) -> Vec<Encoded> {
+pub(crate) fn read(snapshot: &StoreSnapshot, tenant: &TenantId, scan: &LogScan) -> Vec<Encoded> {
     let mut out = Vec::new();
     let reader = LogReader { tenant, should_stop: &|| false };
     let visit = &mut |stream: &LogStream<'_>, record: &LogRecord<'_>| {

@@ -137,3 +137,16 @@ proptest! {
         let _ = JobOutput::decode(&bytes);
     }
 }
+
+#[test]
+fn names_of_files_are_read_back() {
+    for kind in FileKind::ALL {
+        let file = FileRef::of(b"content", kind);
+        assert_eq!(FileRef::parse(&file.name(), file.len_bytes), Some(file));
+    }
+    for bad in
+        ["", "manifest", "00.seg", &format!("{}.exe", hex(&[0; 32])), &format!("../{}.seg", hex(&[0; 32]))]
+    {
+        assert_eq!(FileRef::parse(bad, 1), None, "{bad}");
+    }
+}

@@ -542,6 +542,13 @@ impl LabelsIndex {
         Ok(slot.get_or_init(|| Arc::new(decoded)).clone())
     }
 
+    /// Unpacks every frame and dictionary, and names those that can not be.
+    pub(super) fn check(&self, file: &[u8], note: &mut dyn FnMut((u64, Corruption))) {
+        let frames = (0..self.frames.len() as u32).filter_map(|number| self.frame(file, number).err());
+        frames.for_each(&mut *note);
+        (0..self.names.len() as u32).filter_map(|name| self.dictionary(file, name).err()).for_each(note);
+    }
+
     /// A frame of columns.
     fn cached_frame(&self, file: &[u8], number: u32) -> Located<Arc<[u8]>> {
         let lock = || self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);

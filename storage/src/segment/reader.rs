@@ -32,7 +32,7 @@ pub(super) struct Inner {
     summary: Summary,
     pub(super) labels: LabelsIndex,
     metadata: MetadataMap,
-    times: RowsReader,
+    pub(super) times: RowsReader,
     pub(super) floats: RowsReader,
     pub(super) histograms: RowsReader,
     pub(super) exemplars: RowsReader,

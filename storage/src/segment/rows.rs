@@ -192,6 +192,11 @@ impl RowsReader {
         Ok(Self { what, entries, verified })
     }
 
+    /// Number of blocks.
+    pub(super) fn blocks(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Bytes of all blocks.
     pub(super) fn len_bytes(&self) -> u64 {
         self.entries.iter().map(|entry| u64::from(entry.len)).sum()

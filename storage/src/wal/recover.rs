@@ -7,6 +7,9 @@
 //!   of the bad records are damaged. If not, and a later segment exists, that segment's checkpoint tells which groups
 //!   lost something. If not, any group may have: all are suspect until they are removed.
 //! * A read that fails is no judgement at all: opening fails.
+//!
+//! The replay itself ([`scan`]) changes nothing and notes every place that is not as it was written, also those that cost
+//! nobody anything: [`super::check`] asks for these. What opening repairs, it repairs afterwards.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,7 +32,7 @@ use crate::fs::{Fs, FsFile, OpenMode};
 /// Read at once while replaying.
 const WINDOW_BYTES: u64 = 1 << 20;
 const SUFFIX: &str = ".log";
-const ASIDE_SUFFIX: &str = ".log.tmp";
+pub(super) const ASIDE_SUFFIX: &str = ".log.tmp";
 
 /// What opening found.
 pub(super) struct Recovered<F: Fs> {
@@ -49,7 +52,7 @@ pub(super) fn segment_name(sequence: u32) -> String {
     format!("wal-{sequence:08x}{SUFFIX}")
 }
 
-fn segment_sequence(name: &str) -> Option<u32> {
+pub(super) fn segment_sequence(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("wal-")?.strip_suffix(SUFFIX)?;
     let sequence = u32::from_str_radix(digits, 16).ok()?;
     (segment_name(sequence) == name).then_some(sequence)
@@ -129,35 +132,18 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
         if entry.name.ends_with(ASIDE_SUFFIX) {
             fs.remove_file(&path).map_err(|e| WalError::io(&path, "removing an unfinished segment", e))?;
         } else if let Some(sequence) = segment_sequence(&entry.name) {
-            files.push(Opened::open(fs, path, sequence)?);
+            files.push(Opened::open(fs, path, sequence, OpenMode::ReadWrite)?);
         }
     }
     // A killed process may have left names and bytes that only the kernel knows. What is replayed below will be
     // counted on, so it has to be durable first.
     fs.sync_dir(dir).map_err(|e| WalError::io(dir, "syncing the directory", e))?;
 
-    let salt = match files.iter().find_map(|file| file.header.map(|header| header.salt)) {
-        Some(salt) => salt,
-        None => find_salt(&files)?.unwrap_or(options.salt),
-    };
-    let mut replay = Replay {
-        salt,
-        ledger: Ledger::default(),
-        rotten: Vec::new(),
-        lsn: 0,
-        marked: true,
-        sealed: false,
-        last_batch: None,
-    };
-    let mut tail = 0;
-    let firsts = files.iter().map(|file| file.first_lsn(salt)).collect::<Result<Vec<_>, _>>()?;
-    for (at, file) in files.iter().enumerate() {
-        let next_lsn = firsts.get(at + 1).copied();
-        tail = replay.segment(file, at == 0, next_lsn)?;
+    let Scanned { replay, tail } = scan(&files, options.salt)?;
+    if let (Some(newest), Tail::Torn { from, end }) = (files.last(), &tail) {
+        wipe(newest, *from, *end)?;
     }
-    replay.finish();
-
-    let Replay { ledger, lsn, marked, last_batch, .. } = replay;
+    let Replay { salt, ledger, lsn, marked, last_batch, .. } = replay;
     let mut segments: BTreeMap<u32, SegmentFile<F>> = BTreeMap::new();
     for file in files {
         segments
@@ -166,7 +152,7 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
     let (offset, lsn) = match segments.last_key_value() {
         Some((_, newest)) => {
             write_again(&*newest.file, last_batch).map_err(|e| WalError::io(&newest.path, "syncing", e))?;
-            (tail, lsn)
+            (tail.offset(), lsn)
         }
         None => {
             let (segment, end) = create_segment(fs, dir, options.segment_bytes, 1, salt, 1, 0, &ledger, 0)
@@ -176,6 +162,71 @@ pub(super) fn recover<F: Fs>(fs: &F, dir: &Path, options: &WalOptions) -> Result
         }
     };
     Ok(Recovered { ledger, segments, offset, lsn, salt, marked, cache_bytes: options.cache_bytes })
+}
+
+/// What the files say.
+pub(super) struct Scanned {
+    pub(super) replay: Replay,
+    pub(super) tail: Tail,
+}
+
+/// How the newest segment ends.
+pub(super) enum Tail {
+    /// The next batch goes here; only zeros follow. Or nothing is appended to that file any more.
+    Clean(u64),
+    /// A crash left something that is not zero after the last intact batch.
+    Torn { from: u64, end: u64 },
+}
+
+impl Tail {
+    /// Where the next batch goes.
+    const fn offset(&self) -> u64 {
+        match self {
+            Self::Clean(offset) => *offset,
+            Self::Torn { from, .. } => *from,
+        }
+    }
+}
+
+/// Replays segments, in order. Changes nothing. `new_salt` is the salt where no segment tells.
+pub(super) fn scan<F: Fs>(files: &[Opened<F>], new_salt: u64) -> Result<Scanned, WalError> {
+    let salt = match files.iter().find_map(|file| file.header.map(|header| header.salt)) {
+        Some(salt) => salt,
+        None => find_salt(files)?.unwrap_or(new_salt),
+    };
+    let mut replay = Replay {
+        salt,
+        ledger: Ledger::default(),
+        rotten: Vec::new(),
+        noted: Vec::new(),
+        lsn: 0,
+        marked: true,
+        sealed: false,
+        last_batch: None,
+    };
+    let mut tail = Tail::Clean(0);
+    let firsts = files.iter().map(|file| file.first_lsn(salt)).collect::<Result<Vec<_>, _>>()?;
+    for (at, file) in files.iter().enumerate() {
+        let next_lsn = firsts.get(at + 1).copied();
+        tail = replay.segment(file, at == 0, next_lsn)?;
+    }
+    replay.finish();
+    Ok(Scanned { replay, tail })
+}
+
+/// Zeroes what a crash left after the last intact batch, so that no later batch is followed by it.
+fn wipe<F: Fs>(file: &Opened<F>, from: u64, end: u64) -> Result<(), WalError> {
+    tracing::info!(path = %file.path.display(), offset = from, bytes = end - from, "cut a torn tail");
+    let zeros = vec![0; WINDOW_BYTES.min(end - from) as usize];
+    let mut at = from;
+    while at < end {
+        let count = (zeros.len() as u64).min(end - at);
+        file.file
+            .write_all_at(at, &zeros[..count as usize])
+            .map_err(|e| WalError::io(&file.path, "cutting a torn tail", e))?;
+        at += count;
+    }
+    file.file.sync_data().map_err(|e| WalError::io(&file.path, "syncing", e))
 }
 
 /// Makes the last batch durable. After a sync that failed, the kernel may count pages as clean that never reached the
@@ -203,18 +254,18 @@ fn find_salt<F: Fs>(files: &[Opened<F>]) -> Result<Option<u64>, WalError> {
 }
 
 /// A segment file that was found.
-struct Opened<F: Fs> {
-    path: PathBuf,
-    sequence: u32,
+pub(super) struct Opened<F: Fs> {
+    pub(super) path: PathBuf,
+    pub(super) sequence: u32,
     file: F::File,
-    len: u64,
+    pub(super) len: u64,
     header: Option<SegmentHeader>,
 }
 
 impl<F: Fs> Opened<F> {
-    fn open(fs: &F, path: PathBuf, sequence: u32) -> Result<Self, WalError> {
+    pub(super) fn open(fs: &F, path: PathBuf, sequence: u32, mode: OpenMode) -> Result<Self, WalError> {
         let opened = || -> io::Result<_> {
-            let file = fs.open(&path, OpenMode::ReadWrite)?;
+            let file = fs.open(&path, mode)?;
             let len = file.len()?;
             let mut bytes = [0; SEGMENT_HEADER_BYTES];
             if len >= SEGMENT_HEADER_BYTES as u64 {
@@ -239,7 +290,7 @@ impl<F: Fs> Opened<F> {
         WalError::io(&self.path, "reading", error)
     }
 
-    fn damage(&self, offset: u64, reason: &str) -> Damage {
+    pub(super) fn damage(&self, offset: u64, reason: &str) -> Damage {
         Damage { path: self.path.clone(), offset, reason: reason.to_owned() }
     }
 
@@ -352,11 +403,13 @@ impl<File: FsFile> Window<'_, File> {
 }
 
 /// The replay of all segments.
-struct Replay {
+pub(super) struct Replay {
     salt: u64,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     /// Entries whose bytes are bad: they matter only if nobody purged or truncated them later.
     rotten: Vec<(ShardId, u64, Place, Damage)>,
+    /// Places that are not as they were written, whether or not anybody lost something by it.
+    pub(super) noted: Vec<Damage>,
     lsn: u64,
     marked: bool,
     /// Whether the last batch was a seal.
@@ -367,13 +420,13 @@ struct Replay {
 
 impl Replay {
     /// Replays a segment. `next` is the first batch number of the following segment, if there is a segment and if it
-    /// can be read. Gives the offset at which the intact part ends.
+    /// can be read. Says how the segment ends.
     fn segment<F: Fs>(
         &mut self,
         file: &Opened<F>,
         is_first: bool,
         next: Option<Option<u64>>,
-    ) -> Result<u64, WalError> {
+    ) -> Result<Tail, WalError> {
         let mut window = file.window();
         let is_newest = next.is_none();
         let mut at = SEGMENT_HEADER_BYTES as u64;
@@ -384,8 +437,11 @@ impl Replay {
             Some(header) if header.file_bytes > file.len => unusable = Some("the file was cut"),
             Some(_) => {}
         }
-        if is_newest && let Some(reason) = unusable {
-            self.ledger.mark_suspect(file.damage(0, reason));
+        if let Some(reason) = unusable {
+            self.noted.push(file.damage(0, reason));
+            if is_newest {
+                self.ledger.mark_suspect(file.damage(0, reason));
+            }
         }
         let mut due = None;
         loop {
@@ -408,9 +464,17 @@ impl Replay {
                         break;
                     }
                     let later = window.find_batch(at, self.lsn, self.salt).map_err(|e| file.failed(e))?;
-                    let Some((found_at, lsn)) = later else { break };
+                    let Some((found_at, lsn)) = later else {
+                        if let Some(Some(next)) = next {
+                            let reason =
+                                format!("batches before {next}, where the next segment begins, are lost");
+                            self.noted.push(file.damage(at, &reason));
+                        }
+                        break;
+                    };
+                    let reason = format!("unreadable up to offset {found_at}, where batch {lsn} follows");
+                    self.noted.push(file.damage(at, &reason));
                     if is_newest {
-                        let reason = format!("unreadable up to offset {found_at}, where batch {lsn} follows");
                         self.ledger.mark_suspect(file.damage(at, &reason));
                     }
                     at = found_at;
@@ -429,35 +493,14 @@ impl Replay {
             }
             if unusable.is_some() || self.sealed {
                 // Nothing is appended to such a file.
-                return Ok(file.len);
+                return Ok(Tail::Clean(file.len));
             }
-            self.wipe(file, &mut window, at)?;
+            let end = window.dirty_end(at).map_err(|e| file.failed(e))?;
+            if end > at {
+                return Ok(Tail::Torn { from: at, end });
+            }
         }
-        Ok(at)
-    }
-
-    /// Zeroes what a crash left after the last intact batch, so that no later batch is followed by it.
-    fn wipe<F: Fs>(
-        &mut self,
-        file: &Opened<F>,
-        window: &mut Window<'_, F::File>,
-        from: u64,
-    ) -> Result<(), WalError> {
-        let end = window.dirty_end(from).map_err(|e| file.failed(e))?;
-        if end == from {
-            return Ok(());
-        }
-        tracing::info!(path = %file.path.display(), offset = from, bytes = end - from, "cut a torn tail");
-        let zeros = vec![0; WINDOW_BYTES.min(end - from) as usize];
-        let mut at = from;
-        while at < end {
-            let count = (zeros.len() as u64).min(end - at);
-            file.file
-                .write_all_at(at, &zeros[..count as usize])
-                .map_err(|e| WalError::io(&file.path, "cutting a torn tail", e))?;
-            at += count;
-        }
-        file.file.sync_data().map_err(|e| WalError::io(&file.path, "syncing", e))
+        Ok(Tail::Clean(at))
     }
 
     /// Replays a batch whose headers are intact. `false` if it is a torn tail.
@@ -494,6 +537,10 @@ impl Replay {
             self.ledger.mark_suspect(damage("the first batch is no checkpoint"));
         }
         for (record, body) in records.iter().zip(&bodies) {
+            if body.is_none() {
+                let reason = format!("a record of group {} is bad", record.group);
+                self.noted.push(file.damage(payload_at + record.offset, &reason));
+            }
             if is_checkpoint {
                 continue;
             }

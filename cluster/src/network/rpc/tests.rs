@@ -84,6 +84,7 @@ fn requests() -> Vec<Request> {
         Request::Meta(MetaCommand::ShardBorn { shard: group }),
         Request::Delete { shard: ShardId(3), command: Bytes::from_static(b"delete") },
         Request::Clean { shard: ShardId(4) },
+        Request::Capture { shard: ShardId(4) },
         Request::Status,
         Request::Flush { shards: vec![group], wait: true },
         Request::Step { group, to },

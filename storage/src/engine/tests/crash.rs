@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use protocol::command::RetentionCut;
 use protocol::ids::TenantId;
 use protocol::matcher::Matcher;
 
@@ -12,37 +11,6 @@ use super::model::transfer;
 use crate::error::StorageError;
 use crate::fs::mem::{CrashMode, FaultOp, MemFs};
 use crate::manifest::{MANIFEST_FILE, PARTITION_MS};
-
-/// A life with every kind of operation in it.
-fn eventful() -> Replica {
-    let mut replica = Replica::new();
-    let policy = FlushPolicy {
-        memtable_bytes: usize::MAX,
-        merge_factor: 2,
-        max_age_ms: i64::MAX,
-        ..FlushPolicy::default()
-    };
-    for round in 0..4i64 {
-        let day = PARTITION_MS * (round % 2);
-        replica.write(&[
-            ("a", day + round, 1.0),
-            ("b", day + 10, round as f64),
-            ("c", PARTITION_MS * round, 3.0),
-        ]);
-        replica.write_metadata("m", &format!("help of round {round}"));
-        replica.begin_flush(round == 2);
-        replica.write(&[("a", day + 100 + round, 2.0), (&format!("new{round}"), day, 1.0)]);
-        if round == 1 {
-            replica.delete("b", 0, 20);
-        }
-        replica.settle_with(&policy);
-    }
-    let cut = RetentionCut { signal: 0, class: 0, before_ms: PARTITION_MS };
-    replica.apply(CommandBody::DropPartitions(vec![cut]));
-    replica.write(&[("a", PARTITION_MS * 9, 9.0)]);
-    replica.settle_with(&policy);
-    replica
-}
 
 /// What a crash at operation `n` leaves: nothing unsynced, and one of the other possibilities in turn.
 fn modes(n: u64) -> [CrashMode; 2] {
@@ -77,8 +45,12 @@ fn recover(fs: &MemFs, reference: &Replica, what: &str) {
         kept.filter(|(_, samples)| !samples.is_empty()).collect::<Series>()
     };
     assert_eq!(kept(read(&store.snapshot())), kept(reference.read()), "{what}, before jobs");
+    let logs = |store: &ShardStore<MemFs>| read_logs(&store.snapshot(), PARTITION_MS);
+    assert_eq!(logs(&store), logs(&reference.store), "{what}, logs before jobs");
     run_jobs(&store);
     assert_eq!(read(&store.snapshot()), reference.read(), "{what}");
+    let logs = |store: &ShardStore<MemFs>| read_logs(&store.snapshot(), 0);
+    assert_eq!(logs(&store), logs(&reference.store), "{what}, logs");
     assert_eq!(store.digest(), reference.store.digest(), "{what}");
     assert_eq!(
         store.snapshot().metadata(&TenantId::default(), None),
@@ -91,6 +63,11 @@ fn recover(fs: &MemFs, reference: &Replica, what: &str) {
 #[test]
 fn a_crash_at_any_operation_loses_nothing() {
     let reference = eventful();
+    let merges = reference.store.stats().merged_bytes;
+    assert!(
+        merges > 0 && !read_logs(&reference.store.snapshot(), 0).is_empty(),
+        "all kinds of data are there"
+    );
     let calm = MemFs::new(2);
     live(&calm, &reference.log).expect("no fault is planned");
     let operations = calm.op_count();
@@ -210,6 +187,13 @@ fn a_full_disk_stops_flushes_until_there_is_room() {
     assert_eq!(replica.store.stats().segments, 1);
 }
 
+/// Path of a segment of metrics or of logs that the manifest names.
+fn some_segment(replica: &Replica, of_logs: bool) -> PathBuf {
+    let state = replica.store.shared.lock();
+    let meta = state.manifest.segments.iter().find(|meta| meta.partition.is_logs() == of_logs);
+    files::file_path(Path::new(DIR), &meta.expect("a segment of the signal").file)
+}
+
 /// Path of a file of a kind among those that the manifest names.
 fn some_file(replica: &Replica, extension: &str) -> PathBuf {
     let dir = files::files_dir(Path::new(DIR));
@@ -219,10 +203,11 @@ fn some_file(replica: &Replica, extension: &str) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_manifest_registry_or_metadata_file_is_an_error() {
+fn a_damaged_manifest_registry_metadata_or_window_file_is_an_error() {
     let replica = eventful();
     let manifest = Path::new(DIR).join(MANIFEST_FILE);
-    for path in [manifest, some_file(&replica, ".reg"), some_file(&replica, ".meta")] {
+    let extensions = [".reg", ".meta", ".win"].map(|extension| some_file(&replica, extension));
+    for path in [manifest].into_iter().chain(extensions) {
         let len = replica.fs.read(&path, u64::MAX).expect("readable").len() as u64;
         for at in 0..len {
             let fs = replica.fs.fork(1);
@@ -249,7 +234,7 @@ fn a_damaged_manifest_registry_or_metadata_file_is_an_error() {
 fn a_damaged_segment_fails_reads_until_a_peers_copy_takes_its_place() {
     let healthy = eventful();
     let expected = read(&open(&healthy.fs.fork(1)).expect("opens").snapshot());
-    let path = some_file(&healthy, ".seg");
+    let path = some_segment(&healthy, false);
     let len = healthy.fs.read(&path, u64::MAX).expect("readable").len() as u64;
     let read_all = |store: &ShardStore<MemFs>| {
         let visit = &mut |_: crate::scan::SeriesColumns<'_>| std::ops::ControlFlow::Continue(());
@@ -534,7 +519,7 @@ fn a_snapshot_leaves_what_another_transfer_fetched() {
 }
 
 impl Replica {
-    fn delete(&mut self, name: &str, start_ms: i64, end_ms: i64) {
+    pub fn delete(&mut self, name: &str, start_ms: i64, end_ms: i64) {
         let (tenant, matchers) = (TenantId::default(), vec![Matcher::equal("s", name)]);
         self.apply(CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms });
     }

@@ -10,7 +10,11 @@ use protocol::ids::{ClusterSecret, TenantId};
 
 use super::super::*;
 use crate::fs::mem::MemFs;
+use crate::logs::tests::{Encoded, batch_of, line, scan_of, stream};
+use crate::manifest::PARTITION_MS;
+use protocol::command::RetentionCut;
 use protocol::labels::Labels;
+use protocol::logs::{LogFilter, LogScan};
 
 pub const SECRET: ClusterSecret = ClusterSecret([9; 32]);
 pub const DIR: &str = "/data/shards/1";
@@ -48,6 +52,12 @@ pub fn read(snapshot: &StoreSnapshot) -> Series {
         })
         .expect("readable segments");
     out
+}
+
+/// All log records of the default tenant from a time on.
+pub fn read_logs(snapshot: &StoreSnapshot, from_ms: i64) -> Vec<Encoded> {
+    let scan = LogScan { start_ns: from_ms * 1_000_000, ..scan_of(LogFilter::All, false) };
+    crate::logs::tests::read(snapshot, &TenantId::default(), &scan)
 }
 
 pub fn sub_batch(samples: &[(&str, i64, f64)]) -> Bytes {
@@ -106,6 +116,13 @@ impl Replica {
         self.apply_bytes(&bytes);
     }
 
+    pub fn write_logs(&mut self, key: u64, records: &[(i64, &str)]) {
+        let records: Vec<_> =
+            records.iter().map(|(time, body)| (stream("a"), line(time * 1_000_000, *body))).collect();
+        let bytes = encode_write(self.header(), &[batch_of(&TenantId::default(), key, &records)]);
+        self.apply_bytes(&bytes);
+    }
+
     pub fn begin_flush(&mut self, new_generation: bool) {
         self.apply(CommandBody::BeginFlush { new_generation });
     }
@@ -139,6 +156,44 @@ impl Replica {
         }
         panic!("the leader never stops proposing");
     }
+}
+
+/// A life with every kind of operation in it, for metrics and logs.
+pub fn eventful() -> Replica {
+    let mut replica = Replica::new();
+    let policy = FlushPolicy {
+        memtable_bytes: usize::MAX,
+        merge_factor: 2,
+        max_age_ms: i64::MAX,
+        ..FlushPolicy::default()
+    };
+    for round in 0..4i64 {
+        let day = PARTITION_MS * (round % 2);
+        replica.write(&[
+            ("a", day + round, 1.0),
+            ("b", day + 10, round as f64),
+            ("c", PARTITION_MS * round, 3.0),
+        ]);
+        replica.write_metadata("m", &format!("help of round {round}"));
+        let key = round as u64 * 2;
+        replica.write_logs(
+            key,
+            &[(day + round, "user 1 came"), (PARTITION_MS * round, &format!("round {round}"))],
+        );
+        replica.begin_flush(round == 2);
+        replica.write(&[("a", day + 100 + round, 2.0), (&format!("new{round}"), day, 1.0)]);
+        replica.write_logs(key + 1, &[(day + 50, &format!("user {round} left"))]);
+        if round == 1 {
+            replica.delete("b", 0, 20);
+        }
+        replica.settle_with(&policy);
+    }
+    let cuts =
+        [0, crate::logs::SIGNAL].map(|signal| RetentionCut { signal, class: 0, before_ms: PARTITION_MS });
+    replica.apply(CommandBody::DropPartitions(cuts.to_vec()));
+    replica.write(&[("a", PARTITION_MS * 9, 9.0)]);
+    replica.settle_with(&policy);
+    replica
 }
 
 pub fn open(fs: &MemFs) -> Result<ShardStore<MemFs>, StorageError> {

@@ -362,3 +362,63 @@ fn bytes_of_a_client_never_pass_for_a_batch() {
     assert_eq!(wal.state(ShardId(1)).damage, None);
     assert_eq!(all(&wal, ShardId(1)), entries(1..3, 1, 10));
 }
+
+#[test]
+fn a_check_changes_nothing_and_names_the_file_of_every_damage() {
+    let (fs, states) = build(60 << 10, 16 << 10);
+    let expected = states.last().expect("a state");
+    let intact = check(&fs, Path::new(DIR)).expect("a readable log");
+    assert_eq!(intact.damage, []);
+    assert_eq!(intact.torn, None);
+    let files = paths(&fs);
+    assert_eq!(intact.files, files.len() as u64);
+    let states = expected.iter().map(|(id, (state, _))| (*id, state.clone()));
+    assert_eq!(intact.groups, states.collect());
+    let (mut tried, mut named) = (0, 0);
+    for (number, path) in files.iter().enumerate() {
+        let bytes = fs.read(path, 1 << 20).expect("readable");
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("not empty") as u64 + 1;
+        for at in (number as u64 % 7..end).step_by(7) {
+            let fs = fs.fork(at);
+            fs.flip_bit(path, at, (at % 8) as u8).expect("a byte");
+            let operations = fs.op_count();
+            let found = check(&fs, Path::new(DIR)).expect("a readable log");
+            assert_eq!(fs.op_count(), operations, "a check writes nothing");
+            let what = format!("byte {at} of {}", path.display());
+            tried += 1;
+            if found.damage.iter().any(|damage| damage.path == *path) {
+                named += 1;
+                // What opening minds is a part of what the check minds.
+                damaged_groups(&fs, expected, &what);
+            } else {
+                assert_eq!(found.damage, [], "{what}");
+                assert_eq!(damaged_groups(&fs, expected, &what), 0, "{what}");
+            }
+        }
+    }
+    // Padding has no checksum, and the last batch may pass for one that was never acknowledged.
+    assert!(named * 100 > tried * 90, "{named} of {tried} were named");
+
+    for path in &files[1..] {
+        let fs = fs.fork(1);
+        fs.delete(path).expect("gone");
+        assert_ne!(check(&fs, Path::new(DIR)).expect("a readable log").damage, [], "{}", path.display());
+    }
+}
+
+#[test]
+fn a_check_tells_a_torn_tail_from_damage_and_leaves_it() {
+    let (fs, _) = build(4 << 10, 64 << 10);
+    let newest = paths(&fs).pop().expect("a segment");
+    let end =
+        fs.read(&newest, 1 << 20).expect("readable").iter().rposition(|byte| *byte != 0).expect("bytes");
+    let from = (end as u64 + 1).next_multiple_of(8);
+    fs.damage(&newest, |bytes| bytes[from as usize + 3] = 9).expect("a byte");
+    let found = check(&fs, Path::new(DIR)).expect("a readable log");
+    assert_eq!(found.damage, []);
+    let torn = found.torn.expect("a torn tail");
+    assert_eq!((&torn.path, torn.offset, torn.bytes), (&newest, from, 4));
+    assert_eq!(check(&fs, Path::new(DIR)).expect("a readable log").torn, Some(torn), "it is still there");
+    drop(open(&fs));
+    assert_eq!(check(&fs, Path::new(DIR)).expect("a readable log").torn, None, "opening cut it");
+}
