@@ -32,6 +32,7 @@ use query::{CancelFlag, Engine};
 use crate::catalog::{CATALOG, Catalog, Metrics, PUBLIC};
 use crate::error::SqlError;
 use crate::functions;
+use crate::interrupt::{Interrupt, Interruptible};
 use crate::memory::StatementPool;
 use crate::postgres;
 use crate::promql::Calls;
@@ -173,12 +174,8 @@ impl SqlEngine {
     }
 }
 
-fn timed_out() -> SqlError {
-    SqlError::new(ErrorKind::Timeout, "the query took longer than it may (query.timeout, or its own timeout)")
-}
-
 async fn in_time<T>(deadline: Instant, work: BoxFuture<'_, T>) -> Result<T, SqlError> {
-    tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| timed_out())
+    tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| SqlError::timed_out())
 }
 
 /// What a statement is planned in.
@@ -221,6 +218,8 @@ impl Session {
             .build_arc()?;
         let mut rules = PhysicalOptimizer::new().rules;
         rules.insert(0, Arc::new(PushToShards));
+        let interrupt = Interrupt { cancel: scope.cancel.clone(), deadline: scope.deadline };
+        rules.push(Arc::new(Interruptible(interrupt)));
         let metrics = Metrics::new(scope.clone(), engine.engine.clone());
         let system = SystemSchema {
             scope: scope.clone(),
@@ -324,9 +323,9 @@ impl Stream for Rows {
             return Poll::Ready(None);
         }
         let next = if self.cancel.is_canceled() {
-            Poll::Ready(Some(Err(SqlError::new(ErrorKind::Canceled, "the query was canceled"))))
+            Poll::Ready(Some(Err(SqlError::canceled())))
         } else if self.sleep.as_mut().poll(context).is_ready() {
-            Poll::Ready(Some(Err(timed_out())))
+            Poll::Ready(Some(Err(SqlError::timed_out())))
         } else {
             self.stream.poll_next_unpin(context).map(|next| next.map(|batch| batch.map_err(SqlError::from)))
         };

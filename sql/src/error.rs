@@ -73,6 +73,16 @@ impl SqlError {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
+    /// The end of a statement that nobody waits for.
+    pub fn canceled() -> Self {
+        Self::new(ErrorKind::Canceled, "the query was canceled")
+    }
+
+    /// The end of a statement that took too long.
+    pub fn timed_out() -> Self {
+        Self::new(ErrorKind::Timeout, "the query took longer than it may (query.timeout, or its own timeout)")
+    }
+
     /// As something more exact than its kind.
     pub fn with_state(mut self, state: &'static str) -> Self {
         self.state = state;

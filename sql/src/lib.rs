@@ -25,6 +25,7 @@ pub mod exprs;
 pub mod filters;
 pub mod format;
 pub mod functions;
+mod interrupt;
 pub mod memory;
 pub mod postgres;
 pub mod promql;

@@ -267,6 +267,12 @@ fn budgets_are_kept() {
     for endless in [
         endless,
         "select count(*) from generate_series(1, 100000000000) a, generate_series(1, 100000000000) b",
+        "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+        "select count(*) from generate_series(1, 1000000) a join generate_series(1, 1000000) b \
+         on a.value + b.value < 0",
+        "select count(*) from generate_series(1, 1000000) a join generate_series(1, 1000000) b \
+         on a.value / 1000000 = b.value / 1000000 and a.value + b.value < 0",
+        "select count(*) from (select unnest(range(0, 1000)) from generate_series(1, 1000000))",
     ] {
         let error = asked(&quick, endless).expect_err("it never ends");
         assert!(
