@@ -57,7 +57,7 @@ use crate::status::{
 };
 
 use context::Context;
-pub use delete::Delete;
+pub use delete::{Delete, LogDelete};
 pub use fragment::{FragmentError, FragmentHandler, NoFragments};
 
 /// How long peers may take to hear that this node stops.

@@ -15,6 +15,7 @@
 //!   5 InstallMerge    job, output
 //!   6 DeleteSeries    tenant, start zigzag, end zigzag, count, then (name, op u8, value) of each matcher
 //!   7 DropPartitions  count, then (signal u8, retention class u8, before zigzag)
+//!   8 DeleteLogs      tenant, start zigzag, end zigzag, filter (`protocol::logs::messages`)
 //! outcome version u8 (1) | kind u8 | body
 //!   0 Done            nothing
 //!   1 Write           count, then each sub-batch's outcome (as `protocol::batch` wrote it)
@@ -29,6 +30,8 @@
 use bytes::Bytes;
 
 use crate::ids::{LogIndex, TenantId};
+use crate::logs::messages::{decode_filter, encode_filter};
+use crate::logs::{LogFilter, TimestampNs};
 use crate::matcher::{MatchOp, Matcher};
 use crate::sample::TimestampMs;
 use crate::varint;
@@ -101,6 +104,17 @@ pub enum CommandBody<'a> {
         /// Last timestamp.
         end_ms: TimestampMs,
     },
+    /// Hides the records that a filter finds and earlier entries wrote, in a closed time range.
+    DeleteLogs {
+        /// Whose records.
+        tenant: TenantId,
+        /// Which of them.
+        filter: LogFilter,
+        /// First time.
+        start_ns: TimestampNs,
+        /// Last time.
+        end_ns: TimestampNs,
+    },
     /// Drops every partition that ends at or before the cut of its retention class.
     DropPartitions(Vec<RetentionCut>),
 }
@@ -156,6 +170,7 @@ const BEGIN_MERGE: u8 = 4;
 const INSTALL_MERGE: u8 = 5;
 const DELETE_SERIES: u8 = 6;
 const DROP_PARTITIONS: u8 = 7;
+const DELETE_LOGS: u8 = 8;
 
 const OUTCOME_DONE: u8 = 0;
 const OUTCOME_WRITE: u8 = 1;
@@ -191,9 +206,16 @@ impl<'a> Command<'a> {
             CommandBody::InstallMerge { .. } => INSTALL_MERGE,
             CommandBody::DeleteSeries { .. } => DELETE_SERIES,
             CommandBody::DropPartitions(_) => DROP_PARTITIONS,
+            CommandBody::DeleteLogs { .. } => DELETE_LOGS,
         };
         write_header(&mut out, self.header, kind);
         match &self.body {
+            CommandBody::DeleteLogs { tenant, filter, start_ns, end_ns } => {
+                varint::write_prefixed(&mut out, tenant.as_str().as_bytes());
+                varint::write_u64(&mut out, varint::zigzag(*start_ns));
+                varint::write_u64(&mut out, varint::zigzag(*end_ns));
+                varint::write_prefixed(&mut out, &encode_filter(filter));
+            }
             CommandBody::Write(sub_batches) => {
                 varint::write_u64(&mut out, sub_batches.len() as u64);
                 for bytes in sub_batches {
@@ -252,10 +274,16 @@ impl<'a> Command<'a> {
                 let (job, output) = read_install(input)?;
                 CommandBody::InstallMerge { job, output }
             }
+            DELETE_LOGS => {
+                let tenant = read_tenant(input)?;
+                let (start_ns, end_ns) = (read_time(input)?, read_time(input)?);
+                let filter = varint::read_prefixed(input).ok_or(CommandError::Malformed("filter"))?;
+                let filter = decode_filter(filter)
+                    .map_err(|e| CommandError::Invalid { part: "filter", reason: e.to_string() })?;
+                CommandBody::DeleteLogs { tenant, filter, start_ns, end_ns }
+            }
             DELETE_SERIES => {
-                let name = varint::read_prefixed(input).and_then(|b| std::str::from_utf8(b).ok());
-                let tenant = TenantId::new(name.ok_or(CommandError::Malformed("tenant"))?)
-                    .map_err(|e| CommandError::Invalid { part: "tenant", reason: e.to_string() })?;
+                let tenant = read_tenant(input)?;
                 let (start_ms, end_ms) = (read_time(input)?, read_time(input)?);
                 CommandBody::DeleteSeries { tenant, matchers: read_matchers(input)?, start_ms, end_ms }
             }
@@ -364,6 +392,12 @@ fn read_u8(input: &mut &[u8], part: &'static str) -> Result<u8, CommandError> {
     varint::read_bytes(input, 1).map(|b| b[0]).ok_or(CommandError::Malformed(part))
 }
 
+fn read_tenant(input: &mut &[u8]) -> Result<TenantId, CommandError> {
+    let name = varint::read_prefixed(input).and_then(|b| std::str::from_utf8(b).ok());
+    TenantId::new(name.ok_or(CommandError::Malformed("tenant"))?)
+        .map_err(|e| CommandError::Invalid { part: "tenant", reason: e.to_string() })
+}
+
 fn read_time(input: &mut &[u8]) -> Result<i64, CommandError> {
     varint::read_u64(input).map(varint::unzigzag).ok_or(CommandError::Malformed("time range"))
 }
@@ -425,6 +459,15 @@ mod tests {
             start_ms: i64::MIN,
             end_ms: i64::MAX,
         });
+        check(CommandBody::DeleteLogs {
+            tenant: TenantId::default(),
+            filter: LogFilter::Not(Box::new(LogFilter::Field(
+                crate::logs::LogField::Body,
+                crate::logs::LogTest::Equals("x".to_owned()),
+            ))),
+            start_ns: i64::MIN,
+            end_ns: 7,
+        });
         check(CommandBody::DropPartitions(vec![RetentionCut { signal: 0, class: 1, before_ms: -7 }]));
     }
 
@@ -460,7 +503,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_or_refused(mut bytes: Vec<u8>, kind in 0u8..9) {
+        fn any_bytes_are_taken_or_refused(mut bytes: Vec<u8>, kind in 0u8..10) {
             if bytes.len() > 1 {
                 (bytes[0], bytes[1]) = (COMMAND_VERSION, kind);
             }

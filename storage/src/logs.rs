@@ -12,6 +12,7 @@
 //! Invariants:
 //! - Nothing is interpreted twice: what a router split stays split; only texts whose template is too rare to be worth its
 //!   place are put together again and kept as they are.
+//! - What a delete hides is hidden from the moment it is applied, and gone with the next merge ([`tombstone`]).
 //! - The records of a flush add up to the checksum that routers took of them, as they are read back from the finished
 //!   bytes. A flush for which this does not hold fails and keeps the log.
 //! - Segments are a function of the log, as those of metrics.
@@ -20,6 +21,7 @@ pub(crate) mod filter;
 pub mod scan;
 pub mod segment;
 pub mod table;
+pub mod tombstone;
 pub mod window;
 pub(crate) mod write;
 

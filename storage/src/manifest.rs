@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use protocol::command::{ContentHash, read_matchers, write_matchers};
 use protocol::ids::{LogIndex, ShardId, TenantId};
+use protocol::logs::messages::{decode_filter, encode_filter};
 use protocol::varint;
 
 use crate::error::{FormatError, StorageError};
 use crate::fs::Fs;
+use crate::logs::tombstone::LogTombstone;
 use crate::tombstone::Tombstone;
 
 /// Name of the manifest in the shard's directory.
 pub const MANIFEST_FILE: &str = "manifest";
 
 const MAGIC: &[u8; 7] = b"PHMANIF";
-/// Version of a manifest that knows of logs; one that has nothing of them is written as the first version.
-const VERSION: u8 = 2;
+/// Version of a manifest with deletes of logs; one that has none is written as the version before, and one that has
+/// nothing of logs as the first.
+const VERSION: u8 = 3;
+const VERSION_WITHOUT_LOG_DELETES: u8 = 2;
 const VERSION_WITHOUT_LOGS: u8 = 1;
 /// Longest manifest that is read: 64 MiB are half a million segments.
 const MAX_BYTES: u64 = 64 << 20;
@@ -376,6 +380,8 @@ pub struct Manifest {
     pub merges: Vec<PendingMerge>,
     /// Deletes that some segment does not reflect yet, by log index.
     pub tombstones: Vec<Tombstone>,
+    /// Those of logs.
+    pub log_tombstones: Vec<LogTombstone>,
     /// Samples dropped as duplicates since the shard began.
     pub duplicates: u64,
     /// Bytes of segments that flushes wrote since the shard began.
@@ -400,6 +406,7 @@ impl Manifest {
             segments: Vec::new(),
             merges: Vec::new(),
             tombstones: Vec::new(),
+            log_tombstones: Vec::new(),
             duplicates: 0,
             flushed_bytes: 0,
             merged_bytes: 0,
@@ -433,7 +440,12 @@ impl Manifest {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         let has_logs = self.window.is_some() || self.segments.iter().any(|s| s.partition.is_logs());
-        out.push(if has_logs { VERSION } else { VERSION_WITHOUT_LOGS });
+        let version = match (self.log_tombstones.is_empty(), has_logs) {
+            (false, _) => VERSION,
+            (true, true) => VERSION_WITHOUT_LOG_DELETES,
+            (true, false) => VERSION_WITHOUT_LOGS,
+        };
+        out.push(version);
         out.extend_from_slice(&self.shard.0.to_le_bytes());
         write_list(&mut out, self.flushed.as_slice(), |position, out| {
             varint::write_u64(out, position.index.0);
@@ -461,8 +473,17 @@ impl Manifest {
         for counter in [self.duplicates, self.flushed_bytes, self.merged_bytes] {
             varint::write_u64(&mut out, counter);
         }
-        if has_logs {
+        if version > VERSION_WITHOUT_LOGS {
             write_list(&mut out, self.window.as_slice(), FileRef::encode);
+        }
+        if version > VERSION_WITHOUT_LOG_DELETES {
+            write_list(&mut out, &self.log_tombstones, |tombstone, out| {
+                varint::write_u64(out, tombstone.index);
+                varint::write_prefixed(out, tombstone.tenant.as_str().as_bytes());
+                varint::write_u64(out, varint::zigzag(tombstone.start_ns));
+                varint::write_u64(out, varint::zigzag(tombstone.end_ns));
+                varint::write_prefixed(out, &encode_filter(&tombstone.filter));
+            });
         }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out
@@ -528,7 +549,18 @@ impl Manifest {
         let mut counter = || varint::read_u64(input);
         let (duplicates, flushed_bytes, merged_bytes) = (counter()?, counter()?, counter()?);
         let window = match version {
-            VERSION => read_list(input, FileRef::decode)?,
+            VERSION_WITHOUT_LOGS => Vec::new(),
+            _ => read_list(input, FileRef::decode)?,
+        };
+        let log_tombstones = match version {
+            VERSION => read_list(input, |input| {
+                let index = varint::read_u64(input)?;
+                let tenant = TenantId::new(std::str::from_utf8(varint::read_prefixed(input)?).ok()?).ok()?;
+                let start_ns = varint::unzigzag(varint::read_u64(input)?);
+                let end_ns = varint::unzigzag(varint::read_u64(input)?);
+                let filter = decode_filter(varint::read_prefixed(input)?).ok()?;
+                Some(LogTombstone { index, tenant, filter, start_ns, end_ns })
+            })?,
             _ => Vec::new(),
         };
         let is_window = |file: &FileRef| file.kind == FileKind::Window;
@@ -548,6 +580,7 @@ impl Manifest {
                 segments,
                 merges,
                 tombstones,
+                log_tombstones,
                 duplicates,
                 flushed_bytes,
                 merged_bytes,

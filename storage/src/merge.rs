@@ -18,6 +18,7 @@ use crate::engine::jobs::JobDone;
 use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::logs;
+use crate::logs::tombstone::LogTombstone;
 use crate::manifest::{JobOutput, Partition, SegmentMeta};
 use crate::scan::SegmentView;
 use crate::segment::{Exemplar, SegmentCursor, StartTime, compare_series};
@@ -34,6 +35,8 @@ pub(crate) struct MergeInput {
     pub inputs: Vec<SegmentView>,
     /// Deletes that were in force when it began.
     pub tombstones: Vec<Tombstone>,
+    /// Those of logs.
+    pub log_tombstones: Vec<LogTombstone>,
 }
 
 /// Writes the files. They are durable on return.
@@ -54,7 +57,7 @@ pub(crate) fn run(
         deleted_upto: input.job,
     };
     output.segments = if input.inputs.iter().any(|view| view.meta.partition.is_logs()) {
-        logs::write::merge(fs, dir, aside, options, &input.inputs)?
+        logs::write::merge(fs, dir, aside, options, &input.inputs, &input.log_tombstones)?
     } else {
         merge_series(fs, dir, aside, options, input, &mut output.duplicates)?
     };

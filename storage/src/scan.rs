@@ -28,6 +28,7 @@ use crate::engine::changes::Changes;
 use crate::error::StorageError;
 use crate::logs::segment::LogSegmentReader;
 use crate::logs::table::LogTableView;
+use crate::logs::tombstone::LogTombstone;
 use crate::manifest::{Partition, SegmentMeta};
 use crate::memtable::{MemView, SlotMap};
 use crate::merge::sort_exemplars;
@@ -98,6 +99,7 @@ pub struct View {
     /// Oldest in the log first.
     pub(crate) segments: Arc<Vec<SegmentView>>,
     pub(crate) tombstones: Arc<Vec<Tombstone>>,
+    pub(crate) log_tombstones: Arc<Vec<LogTombstone>>,
     pub(crate) metadata: Arc<MetadataMap>,
     pub(crate) damage: Arc<Damage>,
     pub(crate) changes: Arc<Changes>,

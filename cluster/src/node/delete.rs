@@ -1,4 +1,5 @@
-//! Deletes: a tombstone in the log of every shard, and giving back the space of what is deleted.
+//! Deletes of samples and of log records: a tombstone in the log of every shard, and giving back the space of what is
+//! deleted.
 //!
 //! A shard's leader puts the delete into the shard's log; once it is applied there, no linearizable read shows what it
 //! hides. The shards are not asked as one: an error means that some may have deleted already, and the same delete may be
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use openraft_rt::{AsyncRuntime, Instant};
 use protocol::command::{Command, CommandBody, CommandHeader};
 use protocol::ids::{ShardId, TenantId};
+use protocol::logs::{LogFilter, TimestampNs};
 use protocol::matcher::Matcher;
 use protocol::sample::TimestampMs;
 
@@ -47,6 +49,28 @@ impl Delete {
     }
 }
 
+/// Log records to delete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogDelete {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which of them.
+    pub filter: LogFilter,
+    /// First time.
+    pub start_ns: TimestampNs,
+    /// Last time.
+    pub end_ns: TimestampNs,
+}
+
+impl LogDelete {
+    /// As those of [`Delete`].
+    fn encode(self) -> Bytes {
+        let Self { tenant, filter, start_ns, end_ns } = self;
+        let body = CommandBody::DeleteLogs { tenant, filter, start_ns, end_ns };
+        Command { header: CommandHeader::default(), body }.encode()
+    }
+}
+
 /// What is asked of every shard's leader.
 #[derive(Clone)]
 enum Task {
@@ -64,7 +88,16 @@ impl<E: Env> Node<E> {
         self.at_all_leaders("the delete", Task::Delete(delete.encode()), timeout).await
     }
 
-    /// Rewrites the segments that hold deleted samples without them, on all shards. Ends when the leaders have.
+    /// Deletes log records that were written before, on all shards. Ends when no linearizable read shows them any more.
+    pub async fn delete_logs(
+        self: &Arc<Self>,
+        delete: LogDelete,
+        timeout: Duration,
+    ) -> Result<(), ClusterError> {
+        self.on_all_shards("the delete", Task::Delete(delete.encode()), timeout).await
+    }
+
+    /// Rewrites the segments that hold deleted samples or records without them, on all shards. Ends when the leaders have.
     pub async fn clean_tombstones(self: &Arc<Self>, timeout: Duration) -> Result<(), ClusterError> {
         self.at_all_leaders("cleaning", Task::Clean, timeout).await
     }
@@ -116,6 +149,7 @@ impl<E: Env> Node<E> {
         let store = &group.shard.as_ref().ok_or(Refusal::NotHosted)?.store;
         let body = match Command::decode(command) {
             Ok(Command { body: body @ CommandBody::DeleteSeries { .. }, .. }) => body,
+            Ok(Command { body: body @ CommandBody::DeleteLogs { .. }, .. }) => body,
             Ok(_) => return Err(Refusal::Malformed { part: "delete".to_owned() }),
             Err(e) => return Err(Refusal::Malformed { part: e.to_string() }),
         };

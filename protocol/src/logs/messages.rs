@@ -580,6 +580,19 @@ impl From<&LogFilter> for FilterMessage {
     }
 }
 
+/// The bytes of a filter, where it is a part of something that is no message.
+pub fn encode_filter(filter: &LogFilter) -> Vec<u8> {
+    prost::Message::encode_to_vec(&FilterMessage::from(filter))
+}
+
+/// Takes what [`encode_filter`] made.
+pub fn decode_filter(bytes: &[u8]) -> Result<LogFilter, MessageError> {
+    match <FilterMessage as prost::Message>::decode(bytes) {
+        Ok(message) => message.try_into(),
+        Err(error) => wrong("filter", error),
+    }
+}
+
 impl TryFrom<FilterMessage> for LogFilter {
     type Error = MessageError;
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use protocol::ids::{NodeId, ShardId, TenantId};
+use protocol::logs::{LogFilter, TimestampNs};
 use protocol::matcher::Matcher;
 use protocol::sample::TimestampMs;
 use serde_json::Value;
@@ -31,6 +32,13 @@ pub trait Operations: Send + Sync {
         tenant: TenantId,
         matchers: Vec<Matcher>,
         range: (TimestampMs, TimestampMs),
+    ) -> BoxFuture<'_, Result<(), ApiError>>;
+    /// Deletes records of a tenant's logs that a filter finds, in a time range.
+    fn delete_logs(
+        &self,
+        tenant: TenantId,
+        filter: LogFilter,
+        range: (TimestampNs, TimestampNs),
     ) -> BoxFuture<'_, Result<(), ApiError>>;
     /// Gives back the space of what is deleted.
     fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>>;

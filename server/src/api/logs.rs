@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use protocol::logs::value::{base64, id_text};
 use protocol::logs::{Attribute, LogField, LogFilter, LogValue};
@@ -132,6 +133,24 @@ fn filter_of(text: &str) -> Result<LogFilter, QueryError> {
     parse(text)
         .and_then(|search| search.filter(text))
         .map_err(|error| QueryError::BadParameter(format!("invalid parameter \"query\": {error}")))
+}
+
+/// `/api/v1/logs/delete`. Nothing is left to a default: a delete says what, from when, and until when.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    params: Params,
+) -> Result<StatusCode, ApiError> {
+    let text = params.required("query")?;
+    if text.trim().is_empty() {
+        return Err(ApiError::bad_data("invalid parameter \"query\": it is empty; * finds everything"));
+    }
+    let filter = filter_of(text).map_err(|error| ApiError::bad_data(error.to_string()))?;
+    params.required("start")?;
+    params.required("end")?;
+    let range = range_ns(&params)?;
+    app.backend()?.operations.delete_logs(auth.tenant, filter, range).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn limit(params: &Params) -> Result<usize, ApiError> {

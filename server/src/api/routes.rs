@@ -1035,10 +1035,23 @@ pub fn table() -> Vec<Route> {
             admin::delete_series,
         ),
         route(
+            Post,
+            "/api/v1/logs/delete",
+            Administer,
+            "Deletes the tenant's log records that a search finds and that were written before; the next query does not see \
+             them.",
+            [
+                need("query", "A search; `*` for all."),
+                need("start", "First moment of the records."),
+                need("end", "Last moment of the records."),
+            ],
+            logs::delete,
+        ),
+        route(
             PostOrPut,
             "/api/v1/admin/tsdb/clean_tombstones",
             Administer,
-            "Takes deleted samples out of the segments; answers when the leaders are done.",
+            "Takes deleted samples and log records out of the segments; answers when the leaders are done.",
             [],
             admin::clean_tombstones,
         ),

@@ -110,6 +110,17 @@ impl Operations for Imitation {
         async { Ok(()) }.boxed()
     }
 
+    fn delete_logs(
+        &self,
+        tenant: TenantId,
+        filter: protocol::logs::LogFilter,
+        (start, end): (i64, i64),
+    ) -> BoxFuture<'_, Result<(), ApiError>> {
+        let asked = format!("{tenant} {filter:?} {start} {end}");
+        self.deletes.lock().unwrap().push(asked);
+        async { Ok(()) }.boxed()
+    }
+
     fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>> {
         async { Err(ApiError::new(ErrorKind::Unavailable, "no leader")) }.boxed()
     }
@@ -446,6 +457,30 @@ async fn deletes_name_series_and_a_range() {
     );
     assert_eq!(surface.get(path).await.0, 405);
     assert_eq!(surface.request("POST", "/api/v1/admin/tsdb/clean_tombstones", "", "").await.0, 503);
+}
+
+#[tokio::test]
+async fn deletes_of_logs_name_a_search_and_a_range() {
+    let surface = surface(|_| ()).await;
+    surface.connect_node(true);
+    let path = "/api/v1/logs/delete";
+    for (parameters, offence) in [
+        ("?start=1&end=2", "query"),
+        ("?query=%20&start=1&end=2", "query"),
+        ("?query=a:&start=1&end=2", "query"),
+        ("?query=*&end=2", "start"),
+        ("?query=*&start=1", "end"),
+        ("?query=*&start=2&end=1", "end"),
+    ] {
+        let (status, body) = surface.request("POST", &format!("{path}{parameters}"), "", "").await;
+        assert_eq!((status, body.contains(offence)), (400, true), "{parameters}: {body}");
+    }
+    assert!(surface.deletes.lock().unwrap().is_empty());
+    let tenant = "X-Scope-OrgID: a\r\n";
+    let whole = format!("{path}?query=*&start=1&end=2");
+    assert_eq!(surface.request("POST", &whole, tenant, "").await, (204, String::new()));
+    assert_eq!(*surface.deletes.lock().unwrap(), ["a All 1000000000 2000000000"]);
+    assert_eq!(surface.get(&whole).await.0, 405);
 }
 
 #[tokio::test]

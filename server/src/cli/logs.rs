@@ -1,4 +1,4 @@
-//! `pharos logs`: searching logs, and watching them as they come.
+//! `pharos logs`: searching logs, watching them as they come, and deleting them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,10 +17,11 @@ Examples:
   pharos logs query 'status:[500 TO 599] /timeout|refused/' --start -15m --limit 1000
   pharos logs query '*' --start 2026-01-31T10:00:00Z --end 2026-01-31T11:00:00Z --json
   pharos logs tail 'level>=error'
+  pharos logs delete 'user.email:x@example.org' --start 2026-01-01T00:00:00Z --end 2026-02-01T00:00:00Z
 
 docs/logs.md has the language.";
 
-/// Searches logs on a running cluster, or shows them as they come.
+/// Searches logs on a running cluster, shows them as they come, or deletes them.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct LogsArgs {
@@ -34,6 +35,8 @@ enum LogsCommand {
     Query(QueryArgs),
     /// Shows records as they are written, until interrupted
     Tail(TailArgs),
+    /// Deletes the records that a search finds
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -69,11 +72,27 @@ struct TailArgs {
     target: Target,
 }
 
+#[derive(Debug, Args)]
+struct DeleteArgs {
+    /// What to delete; * for everything
+    #[arg(allow_hyphen_values = true)]
+    search: String,
+    /// First moment: RFC 3339, seconds, or a duration back from now such as -15m
+    #[arg(long, allow_hyphen_values = true)]
+    start: String,
+    /// Last moment
+    #[arg(long, allow_hyphen_values = true)]
+    end: String,
+    #[command(flatten)]
+    target: Target,
+}
+
 impl LogsArgs {
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
             LogsCommand::Query(args) => args.run(),
             LogsCommand::Tail(args) => args.run(),
+            LogsCommand::Delete(args) => args.run(),
         }
     }
 }
@@ -109,6 +128,17 @@ impl QueryArgs {
         for row in rows(&answer).iter().rev() {
             say(&if self.json { row.to_string() } else { line(row) });
         }
+        Ok(())
+    }
+}
+
+impl DeleteArgs {
+    fn run(self) -> Result<(), CliError> {
+        let now = now_ns();
+        let (start, end) = (moment("start", &self.start, now)?, moment("end", &self.end, now)?);
+        let params = [("query", self.search), ("start", param(start)), ("end", param(end))];
+        self.target.post("/api/v1/logs/delete", &params)?;
+        say("deleted: no query sees these records any more");
         Ok(())
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::error::ClusterError;
-use cluster::node::{Delete, Node};
+use cluster::node::{Delete, LogDelete, Node};
 use cluster::status::{ClusterStatus, ShardStatus};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::error::ErrorKind;
 use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
+use protocol::logs::{LogFilter, TimestampNs};
 use protocol::matcher::Matcher;
 use protocol::sample::TimestampMs;
 use serde_json::{Value, json};
@@ -61,6 +62,16 @@ impl Operations for NodeOperations {
     ) -> BoxFuture<'_, Result<(), ApiError>> {
         let delete = Delete { tenant, matchers, start_ms, end_ms };
         async move { answer(self.0.delete_series(delete, DELETE_TIMEOUT).await) }.boxed()
+    }
+
+    fn delete_logs(
+        &self,
+        tenant: TenantId,
+        filter: LogFilter,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+    ) -> BoxFuture<'_, Result<(), ApiError>> {
+        let delete = LogDelete { tenant, filter, start_ns, end_ns };
+        async move { answer(self.0.delete_logs(delete, DELETE_TIMEOUT).await) }.boxed()
     }
 
     fn clean_tombstones(&self) -> BoxFuture<'_, Result<(), ApiError>> {

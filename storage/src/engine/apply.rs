@@ -7,10 +7,12 @@ use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBa
 use protocol::command::{Command, CommandBody, CommandOutcome};
 use protocol::ids::Ordinal;
 use protocol::logs::batch::{self as logs, LogBatch, LogBatchOutcome};
+use protocol::logs::matching::CompiledFilter;
 
 use super::LogPosition;
 use super::ops::{Op, PendingOp};
 use super::state::State;
+use crate::logs::tombstone::LogTombstone;
 use crate::logs::window::Admission;
 use crate::metadata::{FamilyMetadata, MAX_FAMILIES};
 use crate::tombstone::Tombstone;
@@ -47,6 +49,13 @@ impl State {
                 self.changes.note(&tenant, index, start_ms);
                 self.freeze(encoder_epoch, false);
                 Op::Delete(Tombstone { index, tenant, matchers, start_ms, end_ms })
+            }
+            CommandBody::DeleteLogs { tenant, filter, start_ns, end_ns } => {
+                if let Err(error) = CompiledFilter::new(&filter) {
+                    return CommandOutcome::Rejected(error.to_string());
+                }
+                self.freeze(encoder_epoch, false);
+                Op::DeleteLogs(LogTombstone { index, tenant, filter, start_ns, end_ns })
             }
             CommandBody::InstallFlush { job, output } => Op::InstallFlush { job: job.0, output },
             CommandBody::BeginMerge { inputs } => Op::BeginMerge { inputs, encoder_epoch },

@@ -200,11 +200,13 @@ impl State {
             inputs.sort_by_key(|s| s.meta.log_after);
             // Deletes begun after the merge are not in it: which there are must not depend on when it runs here.
             let tombstones = self.manifest.tombstones.iter().filter(|t| t.index < merge.job.0);
+            let log_tombstones = self.manifest.log_tombstones.iter().filter(|t| t.index < merge.job.0);
             let input = MergeInput {
                 job: merge.job.0,
                 encoder_epoch: merge.encoder_epoch,
                 inputs,
                 tombstones: tombstones.cloned().collect(),
+                log_tombstones: log_tombstones.cloned().collect(),
             };
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Merge(Box::new(input)));

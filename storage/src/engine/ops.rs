@@ -11,6 +11,7 @@ use protocol::ids::LogIndex;
 
 use super::jobs::JobSlot;
 use super::state::State;
+use crate::logs::tombstone::LogTombstone;
 use crate::manifest::{JobOutput, Manifest, Partition, PendingMerge, SegmentMeta};
 use crate::tombstone::Tombstone;
 
@@ -38,6 +39,7 @@ pub(super) enum Op {
         output: Vec<u8>,
     },
     Delete(Tombstone),
+    DeleteLogs(LogTombstone),
     DropPartitions(Vec<RetentionCut>),
 }
 
@@ -45,6 +47,13 @@ impl PendingOp {
     pub fn tombstone(&self) -> Option<&Tombstone> {
         match &self.op {
             Op::Delete(tombstone) => Some(tombstone),
+            _ => None,
+        }
+    }
+
+    pub fn log_tombstone(&self) -> Option<&LogTombstone> {
+        match &self.op {
+            Op::DeleteLogs(tombstone) => Some(tombstone),
             _ => None,
         }
     }
@@ -102,6 +111,11 @@ impl State {
             Op::InstallMerge { job, output } => self.install_merge(*job, output),
             Op::Delete(tombstone) => {
                 Arc::make_mut(&mut self.manifest).tombstones.push(tombstone.clone());
+                self.forget_tombstones();
+                Progress::Done
+            }
+            Op::DeleteLogs(tombstone) => {
+                Arc::make_mut(&mut self.manifest).log_tombstones.push(tombstone.clone());
                 self.forget_tombstones();
                 Progress::Done
             }
@@ -194,6 +208,17 @@ impl State {
         if keep.contains(&false) {
             let mut keep = keep.into_iter();
             let tombstones = &mut Arc::make_mut(&mut self.manifest).tombstones;
+            tombstones.retain(|_| keep.next().unwrap_or(true));
+        }
+        let segments = &self.manifest.segments;
+        let needed = |t: &LogTombstone| {
+            let concerns = |s: &SegmentMeta| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time));
+            flushed < t.index || segments.iter().any(|s| s.partition.is_logs() && concerns(s))
+        };
+        let keep: Vec<bool> = self.manifest.log_tombstones.iter().map(needed).collect();
+        if keep.contains(&false) {
+            let mut keep = keep.into_iter();
+            let tombstones = &mut Arc::make_mut(&mut self.manifest).log_tombstones;
             tombstones.retain(|_| keep.next().unwrap_or(true));
         }
     }

@@ -191,13 +191,17 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
         }
     }
     // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
-    let cut = manifest.segments.iter().find(|s| {
-        (policy.merge_all || policy.clean_tombstones)
-            && manifest.tombstones.iter().any(|t| {
-                !s.partition.is_logs() && t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time))
-            })
-            && can_merge(&[s.file.hash])
-    })?;
+    let is_cut = |s: &SegmentMeta| {
+        let (last, upto, range) = (s.log_last, s.deleted_upto, (s.min_time, s.max_time));
+        match s.partition.is_logs() {
+            true => manifest.log_tombstones.iter().any(|t| t.concerns(last, upto, range)),
+            false => manifest.tombstones.iter().any(|t| t.concerns(last, upto, range)),
+        }
+    };
+    let cut = manifest
+        .segments
+        .iter()
+        .find(|s| (policy.merge_all || policy.clean_tombstones) && is_cut(s) && can_merge(&[s.file.hash]))?;
     Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash] })
 }
 

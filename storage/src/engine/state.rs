@@ -15,6 +15,7 @@ use super::transfer::Incoming;
 use super::{LogPosition, Position, ShardOptions, ShardStats};
 use crate::damage::Damage;
 use crate::logs::table::{LogTable, LogTableView};
+use crate::logs::tombstone::LogTombstone;
 use crate::logs::window::KeyWindow;
 use crate::manifest::{FileRef, Manifest, RegistryFile, SegmentMeta};
 use crate::memtable::{MemView, Memtable};
@@ -183,6 +184,7 @@ pub(super) struct ViewParts {
     frozen: Arc<Vec<TableView>>,
     segments: Arc<Vec<SegmentView>>,
     tombstones: Arc<Vec<Tombstone>>,
+    log_tombstones: Arc<Vec<LogTombstone>>,
     /// Partitions are to be dropped that are not yet: what is read now an entry already applied will take away.
     awaits_drop: bool,
 }
@@ -303,6 +305,7 @@ impl State {
             frozen: Arc::clone(&self.view_parts.frozen),
             segments: Arc::clone(&self.view_parts.segments),
             tombstones: Arc::clone(&self.view_parts.tombstones),
+            log_tombstones: Arc::clone(&self.view_parts.log_tombstones),
             metadata: Arc::clone(&self.metadata),
             damage: Arc::clone(&self.damage),
             changes: Arc::clone(&self.changes),
@@ -329,6 +332,9 @@ impl State {
         let waiting = self.pending.iter().filter_map(PendingOp::tombstone);
         self.view_parts.tombstones =
             Arc::new(self.manifest.tombstones.iter().chain(waiting).cloned().collect());
+        let waiting = self.pending.iter().filter_map(PendingOp::log_tombstone);
+        self.view_parts.log_tombstones =
+            Arc::new(self.manifest.log_tombstones.iter().chain(waiting).cloned().collect());
     }
 
     /// A segment that the manifest names, with its file unless that is damaged.
@@ -379,7 +385,7 @@ impl State {
             segment_samples: sum(|s| if s.partition.is_logs() { 0 } else { s.samples }),
             segment_records: sum(|s| if s.partition.is_logs() { s.samples } else { 0 }),
             merges: self.manifest.merges.len() as u64,
-            tombstones: self.view_parts.tombstones.len() as u64,
+            tombstones: (self.view_parts.tombstones.len() + self.view_parts.log_tombstones.len()) as u64,
             pending_ops: self.pending.len() as u64,
             duplicates: self.manifest.duplicates,
             flushed_bytes: self.manifest.flushed_bytes,

@@ -79,13 +79,13 @@ impl Bits {
         }
     }
 
-    fn not(mut self) -> Self {
+    pub fn not(mut self) -> Self {
         self.words.iter_mut().for_each(|word| *word = !*word);
         self.trim();
         self
     }
 
-    fn and(mut self, other: &Self) -> Self {
+    pub fn and(mut self, other: &Self) -> Self {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= b);
         self
     }

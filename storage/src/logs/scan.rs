@@ -7,6 +7,9 @@
 //!      possible row is next, and let go after its last
 //! ```
 //!
+//! Rows that a delete hides are taken out when a piece is opened; a count that a directory would give is made by opening
+//! pieces that a delete may concern.
+//!
 //! So newest first over a day reads the newest blocks, and stops when the visitor does. Records of one time come in the
 //! order of the log: oldest segment first, then memtables; the other way round that order is reversed.
 
@@ -24,10 +27,11 @@ use protocol::logs::matching::FilterError;
 use protocol::logs::rows::{Rows, Values};
 use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, TimestampNs};
 
-use super::filter::{Bits, Compiled, Verdict, columns_named, may_be_empty};
+use super::filter::{Bits, Bound, Compiled, Verdict, columns_named, may_be_empty};
 use super::ms;
 use super::segment::LogSegmentReader;
 use super::table::HeldBatch;
+use super::tombstone::{Hidden, Written};
 use crate::error::StorageError;
 use crate::scan::StoreSnapshot;
 
@@ -110,6 +114,7 @@ struct Piece<'a> {
     /// Place in the log among all pieces, and of its first row among those of equal place.
     order: (u64, u64),
     rows: usize,
+    written: Written,
 }
 
 /// A piece whose matching rows are known.
@@ -158,22 +163,26 @@ impl StoreSnapshot {
                 continue;
             }
             let reader = view.logs().inspect_err(|error| self.view().damage.note(error))?;
+            let written = Written { log_last: view.meta.log_last, deleted_upto: view.meta.deleted_upto };
             let mut row = 0;
             for number in reader.blocks_of(tenant.as_str()) {
                 let entry = &reader.blocks()[number];
                 if entry.span.0 <= range.1 && entry.span.1 >= range.0 {
                     let place = Place::Block { reader, number };
-                    pieces.push(Piece { place, span: entry.span, order: (order, row), rows: entry.rows });
+                    let (span, rows) = (entry.span, entry.rows);
+                    pieces.push(Piece { place, span, order: (order, row), rows, written });
                 }
                 row += entry.rows as u64;
             }
         }
         for table in self.view().frozen.iter().chain([&self.view().active]) {
+            let written = Written { log_last: table.log_last, deleted_upto: 0 };
             for held in table.logs.batches() {
                 order += 1;
                 if held.tenant == *tenant && held.span.0 <= range.1 && held.span.1 >= range.0 {
                     let place = Place::Batch(held);
-                    pieces.push(Piece { place, span: held.span, order: (order, 0), rows: held.rows });
+                    let (span, rows) = (held.span, held.rows);
+                    pieces.push(Piece { place, span, order: (order, 0), rows, written });
                 }
             }
         }
@@ -193,6 +202,11 @@ impl StoreSnapshot {
         walked.inspect_err(|error| self.note_damage(error))
     }
 
+    /// What deletes hide of a tenant's records.
+    fn hidden(&self, tenant: &TenantId) -> Result<Vec<Hidden>, LogReadError> {
+        Ok(Hidden::of_tenant(&self.view().log_tombstones, tenant.as_str())?)
+    }
+
     fn note_damage(&self, error: &LogReadError) {
         if let LogReadError::Storage(error) = error {
             self.view().damage.note(error);
@@ -207,7 +221,8 @@ impl StoreSnapshot {
         range: (i64, i64),
         visit: &mut VisitRecord<'_>,
     ) -> Result<(), LogReadError> {
-        let mut opener = Opener::new(filter, range);
+        let hidden = self.hidden(reader.tenant)?;
+        let mut opener = Opener::new(filter, range, &hidden);
         let pieces = self.log_pieces(reader.tenant, range)?;
         let mut heap = BinaryHeap::with_capacity(pieces.len());
         for (number, piece) in pieces.iter().enumerate() {
@@ -281,7 +296,8 @@ impl StoreSnapshot {
     ) -> Result<BTreeMap<(u64, Vec<String>), u64>, LogReadError> {
         let mut counted = BTreeMap::new();
         let range = (counting.start_ns, counting.end_ns);
-        let mut opener = Opener::new(filter, range);
+        let hidden = self.hidden(reader.tenant)?;
+        let mut opener = Opener::new(filter, range, &hidden);
         for piece in self.log_pieces(reader.tenant, range)? {
             if (reader.should_stop)() {
                 break;
@@ -318,7 +334,8 @@ impl StoreSnapshot {
     ) -> Result<(), LogReadError> {
         let filter = Compiled::new(filter)?;
         let mut read = || -> Result<(), LogReadError> {
-            let mut opener = Opener::new(&filter, (start_ns, end_ns));
+            let hidden = self.hidden(reader.tenant)?;
+            let mut opener = Opener::new(&filter, (start_ns, end_ns), &hidden);
             for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
                 if (reader.should_stop)() {
                     return Ok(());
@@ -344,7 +361,8 @@ impl StoreSnapshot {
         visit: &mut dyn FnMut(&LogStream<'_>) -> ControlFlow<()>,
     ) -> Result<(), LogReadError> {
         let mut read = || -> Result<(), LogReadError> {
-            let mut opener = Opener::new(&Compiled::All, (start_ns, end_ns));
+            let hidden = self.hidden(reader.tenant)?;
+            let mut opener = Opener::new(&Compiled::All, (start_ns, end_ns), &hidden);
             let mut seen: hashbrown::HashSet<Vec<u8>> = hashbrown::HashSet::new();
             for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
                 if (reader.should_stop)() {
@@ -375,21 +393,79 @@ struct Opener<'f> {
     filter: &'f Compiled,
     range: (TimestampNs, TimestampNs),
     /// The filter bound to each segment's dictionary, by the dictionary's address; they live as long as the snapshot.
-    bound: HashMap<*const Dict, super::filter::Bound<'f>>,
+    bound: HashMap<*const Dict, Bound<'f>>,
+    /// Deletes, and their filters bound in the same way, by their place among these.
+    hidden: &'f [Hidden],
+    bound_hidden: HashMap<(*const Dict, usize), Bound<'f>>,
 }
 
 impl<'f> Opener<'f> {
-    fn new(filter: &'f Compiled, range: (TimestampNs, TimestampNs)) -> Self {
-        Self { filter, range, bound: HashMap::new() }
+    fn new(filter: &'f Compiled, range: (TimestampNs, TimestampNs), hidden: &'f [Hidden]) -> Self {
+        Self { filter, range, bound: HashMap::new(), hidden, bound_hidden: HashMap::new() }
     }
 
-    fn bound(&mut self, dict: &Arc<Dict>) -> &super::filter::Bound<'f> {
+    /// Places of the deletes that may hide rows of a piece.
+    fn concerning(&mut self, piece: &Piece<'_>) -> Result<Vec<usize>, LogReadError> {
+        let all = self.hidden;
+        let mut concerning = Vec::new();
+        for (at, hidden) in all.iter().enumerate().filter(|(_, h)| h.concerns(piece.written, piece.span)) {
+            if let Place::Block { reader, number } = piece.place {
+                let dict = reader.dict()?;
+                let key = (Arc::as_ptr(dict), at);
+                let bound = self.bound_hidden.entry(key).or_insert_with(|| hidden.filter.bind(dict));
+                if bound.of_block(reader, number, dict)? == Verdict::None {
+                    continue;
+                }
+            }
+            concerning.push(at);
+        }
+        Ok(concerning)
+    }
+
+    /// As [`Self::select`], of a piece that these deletes concern.
+    fn select_around<'a>(
+        &mut self,
+        piece: &Piece<'a>,
+        concerning: &[usize],
+        want: &dyn Fn(&Dict) -> Want,
+    ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
+        let (all, range) = (self.hidden, self.range);
+        let unreadable =
+            |error| StorageError::Rows(format!("a batch that was applied can not be read: {error}"));
+        let (rows, dict) = match piece.place {
+            Place::Block { reader, number } => {
+                let dict = reader.dict()?;
+                let want = concerning.iter().fold(self.bound(dict).want().and(want(dict)), |want, at| {
+                    want.and(self.bound_hidden[&(Arc::as_ptr(dict), *at)].want())
+                });
+                (reader.rows(number, &want)?, DictOf::Segment(dict))
+            }
+            Place::Batch(held) => {
+                let batch = OpenLogBatch::new(&held.bytes).map_err(unreadable)?;
+                let rows = batch.rows(&Want::ALL).map_err(unreadable)?;
+                (rows, DictOf::Batch(Box::new(batch.dict)))
+            }
+        };
+        let mut bits = self.filter.bind(&dict).of_rows(&rows, &dict);
+        bits.keep(within(&rows, range));
+        for at in concerning {
+            let hidden = &all[*at];
+            bits = bits.and(&hidden.rows(&hidden.filter.bind(&dict), &rows, &dict).not());
+        }
+        let found = bits.count() > 0;
+        Ok(found.then_some((rows, dict, bits)))
+    }
+
+    fn bound(&mut self, dict: &Arc<Dict>) -> &Bound<'f> {
         self.bound.entry(Arc::as_ptr(dict)).or_insert_with(|| self.filter.bind(dict))
     }
 
     /// How many rows of a block pass, if the directory says it.
     fn count_of(&mut self, piece: &Piece<'_>) -> Result<Option<u64>, LogReadError> {
         let Place::Block { reader, number } = piece.place else { return Ok(None) };
+        if !self.concerning(piece)?.is_empty() {
+            return Ok(None);
+        }
         let dict = reader.dict()?;
         let bound = self.bound(dict);
         if let Some(count) = bound.count_of(&reader.blocks()[number], dict) {
@@ -409,6 +485,7 @@ impl<'f> Opener<'f> {
         want: &dyn Fn(&Dict) -> Want,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
         let range = self.range;
+        let concerning = self.concerning(piece)?;
         match piece.place {
             Place::Block { reader, number } => {
                 let dict = reader.dict()?;
@@ -417,6 +494,10 @@ impl<'f> Opener<'f> {
                 if verdict == Verdict::None {
                     return Ok(None);
                 }
+                if !concerning.is_empty() {
+                    return self.select_around(piece, &concerning, want);
+                }
+                let bound = self.bound(dict);
                 let own = if verdict == Verdict::All { Want::default() } else { bound.want() };
                 let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
                 let block = reader.block(number)?;
@@ -443,6 +524,7 @@ impl<'f> Opener<'f> {
                 let rows = if want.clone().and(own.clone()) == own { rows } else { decode(&want)? };
                 Ok(Some((rows, DictOf::Segment(dict), bits)))
             }
+            Place::Batch(_) if !concerning.is_empty() => self.select_around(piece, &concerning, want),
             Place::Batch(held) => {
                 let unreadable =
                     |error| StorageError::Rows(format!("a batch that was applied can not be read: {error}"));
@@ -478,7 +560,7 @@ impl<'f> Opener<'f> {
 }
 
 /// Rows of a closed time range.
-fn within(rows: &Rows, range: (TimestampNs, TimestampNs)) -> Range<usize> {
+pub(super) fn within(rows: &Rows, range: (TimestampNs, TimestampNs)) -> Range<usize> {
     let times = rows.times();
     times.partition_point(|time| *time < range.0)..times.partition_point(|time| *time <= range.1)
 }

@@ -101,6 +101,13 @@ impl Replica {
         self.apply(protocol::command::Command { header, body }.encode());
     }
 
+    fn delete(&mut self, tenant: &TenantId, filter: LogFilter, (start_ns, end_ns): (i64, i64)) {
+        let header = CommandHeader { encoder_epoch: 1, cluster_time_ms: self.time_ms };
+        let body = CommandBody::DeleteLogs { tenant: tenant.clone(), filter, start_ns, end_ns };
+        let outcome = self.apply(protocol::command::Command { header, body }.encode());
+        assert_eq!(outcome, CommandOutcome::Done);
+    }
+
     fn run_jobs(store: &ShardStore<MemFs>) {
         while let Some(job) = store.next_job() {
             store.finish_job(job.run()).expect("no faults are planned");
@@ -176,6 +183,15 @@ fn tenant(number: usize) -> TenantId {
 }
 
 impl Model {
+    fn delete(&mut self, of: usize, filter: &LogFilter, range: std::ops::RangeInclusive<i64>) {
+        let filter = CompiledFilter::new(filter).expect("a filter that compiles");
+        self.0.retain(|(tenant, (stream, record), time)| {
+            let stream = decode_stream(stream).expect("a stream");
+            let record = decode_record(&mut &record[..]).expect("a record");
+            *tenant != of || !range.contains(time) || !filter.matches(&stream, &record)
+        });
+    }
+
     fn expected(&self, tenant: usize, scan: &LogScan) -> Vec<Encoded> {
         let filter = CompiledFilter::new(&scan.filter).expect("a filter that compiles");
         let range = scan.start_ns..=scan.end_ns;
@@ -282,6 +298,46 @@ fn a_batch_that_comes_again_changes_nothing_and_repeats_inside_of_one_stay() {
         LogBatchOutcome::Duplicate { records: 2 },
         "a clock alone ends nothing"
     );
+}
+
+#[test]
+fn deletes_hide_what_was_there_and_travel_with_a_snapshot() {
+    let mut replica = Replica::new();
+    let refused = LogFilter::Field(LogField::Body, LogTest::Regex("(".to_owned()));
+    let header = CommandHeader { encoder_epoch: 1, cluster_time_ms: 0 };
+    let (tenant, end_ns) = (TenantId::default(), i64::MAX);
+    let body = CommandBody::DeleteLogs { tenant: tenant.clone(), filter: refused, start_ns: 0, end_ns };
+    let outcome = replica.apply(protocol::command::Command { header, body }.encode());
+    assert!(matches!(outcome, CommandOutcome::Rejected(_)), "{outcome:?}");
+
+    let records: Vec<_> = (0..100).map(|i| (stream("a"), line(i, format!("user {} came", i % 10)))).collect();
+    replica.write(1, &records);
+    let phrase = LogTest::Phrase { text: "user 3".to_owned(), ignore_case: false };
+    replica.delete(&tenant, LogFilter::Field(LogField::Body, phrase), (0, 49));
+    replica.write(2, &records);
+    let count =
+        |store: &ShardStore<MemFs>| read(&store.snapshot(), &tenant, &scan_of(LogFilter::All, true)).len();
+    assert_eq!(count(&replica.store), 195, "of the first batch, up to 49");
+    replica.settle(&FlushPolicy { force_flush: true, ..idle() });
+    assert_eq!((count(&replica.store), replica.store.stats().tombstones), (195, 1));
+
+    let snapshot = replica.store.manifest_for_snapshot();
+    let other = open(&MemFs::new(2));
+    let received = crate::engine::SnapshotManifest::decode(snapshot.bytes().clone()).expect("own bytes");
+    for file in other.missing(&received) {
+        let bytes = replica.store.read_file_chunk(&file, 0, usize::MAX).expect("a file of the snapshot");
+        other.receive_file(&file, 0, &bytes).expect("room");
+    }
+    other.install_snapshot(&received).expect("all files are here");
+    assert_eq!((other.digest(), count(&other)), (replica.store.digest(), 195));
+
+    // All of a segment may go.
+    replica.delete(&tenant, LogFilter::All, (0, 1000));
+    assert_eq!(count(&replica.store), 0);
+    replica.settle(&FlushPolicy { clean_tombstones: true, ..idle() });
+    assert_eq!((replica.store.stats().tombstones, replica.store.stats().segment_records), (0, 0));
+    replica.restart(true);
+    assert_eq!(count(&replica.store), 0);
 }
 
 #[test]
@@ -615,6 +671,7 @@ enum Step {
     Settle,
     Merge,
     Restart { crash: bool },
+    Delete { tenant: usize, filter: LogFilter, day: i64, days: i64 },
     Wait,
 }
 
@@ -627,6 +684,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Merge),
         1 => any::<bool>().prop_map(|crash| Step::Restart { crash }),
         1 => Just(Step::Wait),
+        2 => (0..2usize, any_filter(), 0i64..4, 0i64..3)
+            .prop_map(|(tenant, filter, day, days)| Step::Delete { tenant, filter, day, days }),
     ]
 }
 
@@ -670,6 +729,13 @@ proptest! {
                 Step::Merge => replica.settle(&FlushPolicy { merge_all: true, ..idle() }),
                 Step::Restart { crash } => replica.restart(crash),
                 Step::Wait => replica.time_ms += WINDOW_MS / 2,
+                Step::Delete { tenant: number, filter, day, days } => {
+                    let (start_ns, end_ns) = (day * DAY_NS, (day + days) * DAY_NS + 7_000_000);
+                    model.delete(number, &filter, start_ns..=end_ns);
+                    replica.delete(&tenant(number), filter, (start_ns, end_ns));
+                    // Hidden at once, wherever it lies.
+                    model.check(&replica.store.snapshot(), &scan_of(LogFilter::All, false), "after a delete");
+                }
             }
         }
         let start_ns = range.0 * DAY_NS + range.1 * 1_000_000;
@@ -687,6 +753,10 @@ proptest! {
             model.check_counts(&snapshot, &scan, 5_000_000, &by);
             model.check_counts(&snapshot, &scan, 0, &[]);
         }
+        // What is deleted goes for good.
+        replica.settle(&FlushPolicy { force_flush: true, clean_tombstones: true, ..idle() });
+        prop_assert_eq!(replica.store.stats().tombstones, 0);
+        model.check(&replica.store.snapshot(), &scan_of(LogFilter::All, true), "without tombstones");
         // A replica that replays all of the log comes to the same state.
         replica.settle(&idle());
         let fresh_fs = MemFs::new(3);

@@ -15,9 +15,11 @@ use protocol::logs::dict::Dict;
 use protocol::logs::rows::{RowMap, Rows};
 use protocol::logs::template::Split;
 
+use super::filter::Bits;
 use super::ms;
 use super::segment::{BLOCK_ROWS, LIMITS, LogSegmentBuilder, LogSegmentReader, NewBlock, SealedLogSegment};
 use super::table::LogTableView;
+use super::tombstone::{Hidden, LogTombstone, Written};
 use crate::engine::files::{aside_path, files_dir};
 use crate::error::StorageError;
 use crate::fs::{Fs, OpenMode};
@@ -79,38 +81,61 @@ pub(crate) fn flush<F: Fs>(
     writer.finish(expected)
 }
 
-/// An input of a merge at its next row.
+/// An input of a merge at its next row that no delete hides.
 struct Source<'a> {
     reader: &'a LogSegmentReader,
     number: usize,
     blocks: std::ops::Range<usize>,
+    /// Deletes that concern it.
+    hidden: Vec<&'a Hidden>,
     rows: Rows,
-    row: usize,
+    /// Rows of the block that are left, the next one last.
+    left: Vec<u32>,
+    /// Checksum of the records that were left out.
+    dropped: u64,
 }
 
 impl Source<'_> {
     /// Opens the next block where the one before has ended; `false` at the end.
     fn fill(&mut self) -> Result<bool, StorageError> {
-        while self.row == self.rows.len() {
+        while self.left.is_empty() {
             let Some(block) = self.blocks.next() else { return Ok(false) };
             self.rows = self.reader.rows(block, &Want::ALL)?;
-            self.row = 0;
+            let mut kept = Bits::all(self.rows.len(), true);
+            if !self.hidden.is_empty() {
+                let (dict, mut scratch) = (self.reader.dict()?, Vec::new());
+                for hidden in &self.hidden {
+                    kept = kept.and(&hidden.rows(&hidden.filter.bind(dict), &self.rows, dict).not());
+                }
+                for row in kept.clone().not().iter() {
+                    let stream = dict.streams().get(self.rows.streams()[row]);
+                    let sum = record_checksum(stream, &self.rows.record(row, dict), &mut scratch);
+                    self.dropped = self.dropped.wrapping_add(sum);
+                }
+            }
+            self.left = kept.iter().map(|row| row as u32).collect();
+            self.left.reverse();
         }
         Ok(true)
     }
 
+    fn row(&self) -> usize {
+        self.left.last().map_or(0, |row| *row as usize)
+    }
+
     fn time(&self) -> i64 {
-        self.rows.times()[self.row]
+        self.rows.times()[self.row()]
     }
 }
 
-/// Writes the segments of a merge. Inputs come oldest in the log first.
+/// Writes the segments of a merge, without the records that deletes hide. Inputs come oldest in the log first.
 pub(crate) fn merge<F: Fs>(
     fs: &F,
     dir: &Path,
     aside: &str,
     options: WriteOptions,
     inputs: &[SegmentView],
+    tombstones: &[LogTombstone],
 ) -> Result<Vec<SegmentMeta>, StorageError> {
     let readers = inputs.iter().map(SegmentView::logs).collect::<Result<Vec<_>, _>>()?;
     let mut uses: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -142,21 +167,32 @@ pub(crate) fn merge<F: Fs>(
     let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, buckets, &admit);
     writer.again = readers.iter().map(|reader| reader.summary().rows < SETTLED_ROWS).collect();
     for tenant in tenants {
+        let unreadable =
+            |error| StorageError::Rows(format!("a delete that was applied can not be read: {error}"));
+        let hidden = Hidden::of_tenant(tombstones, tenant).map_err(unreadable)?;
         let mut sources = Vec::new();
         for (number, reader) in readers.iter().enumerate() {
             let blocks = reader.blocks_of(tenant);
-            let mut source = Source { reader, number, blocks, rows: Rows::new(), row: 0 };
+            let meta = &inputs[number].meta;
+            let written = Written { log_last: meta.log_last, deleted_upto: meta.deleted_upto };
+            let hidden =
+                hidden.iter().filter(|hidden| hidden.concerns(written, reader.summary().span)).collect();
+            let (rows, left) = (Rows::new(), Vec::new());
+            let mut source = Source { reader, number, blocks, hidden, rows, left, dropped: 0 };
             if source.fill()? {
                 sources.push(source);
+            } else {
+                expected = expected.wrapping_sub(source.dropped);
             }
         }
         // Few inputs: looking at each beats a heap. Of equal times the older input's come first.
         while let Some((at, _)) = sources.iter().enumerate().min_by_key(|(at, source)| (source.time(), *at)) {
             let source = &mut sources[at];
             let dict = source.reader.dict()?;
-            writer.push(tenant, source.time(), source.number, &source.rows, dict, source.row)?;
-            source.row += 1;
+            writer.push(tenant, source.time(), source.number, &source.rows, dict, source.row())?;
+            source.left.pop();
             if !source.fill()? {
+                expected = expected.wrapping_sub(source.dropped);
                 sources.remove(at);
             }
         }

@@ -46,6 +46,7 @@ fn sample() -> Manifest {
             start_ms: i64::MIN,
             end_ms: 7,
         }],
+        log_tombstones: Vec::new(),
         duplicates: 1,
         flushed_bytes: 2,
         merged_bytes: 3,
@@ -112,7 +113,7 @@ fn a_later_releases_manifest_is_no_damage() {
     let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..].copy_from_slice(&checksum);
     let error = Manifest::decode(&bytes).expect_err("not known here").of_file("manifest");
-    assert!(matches!(error, StorageError::Version { version: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StorageError::Version { version: 4, known: 3, .. }), "{error}");
     assert!(!error.is_damage());
 }
 
