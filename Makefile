@@ -45,7 +45,7 @@ pages: ui tested ## Checks and tests the web UI, in a real browser too
 
 # Real Prometheus, node_exporter, vmalert and rsyslog, which send, or against which answers are compared. Installed where that is
 # possible; where it is not, the tests that need them say so, and in CI fail.
-peers: ## Installs the programs that tests need (Debian: prometheus, prometheus-node-exporter, victoria-metrics, rsyslog)
+peers: ## Installs the programs that tests need (Debian: prometheus, prometheus-node-exporter, victoria-metrics, rsyslog, postgresql-client)
 	@.ci/peers
 
 docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew

@@ -94,7 +94,7 @@ impl<E: Env> Node<E> {
         delete: LogDelete,
         timeout: Duration,
     ) -> Result<(), ClusterError> {
-        self.on_all_shards("the delete", Task::Delete(delete.encode()), timeout).await
+        self.at_all_leaders("the delete", Task::Delete(delete.encode()), timeout).await
     }
 
     /// Rewrites the segments that hold deleted samples or records without them, on all shards. Ends when the leaders have.
