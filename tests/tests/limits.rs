@@ -41,6 +41,19 @@ fn running(client: &Client) -> anyhow::Result<f64> {
     metric(client, "pharos_query_fragments_running")
 }
 
+/// Shards do their part of a query where they are led. A cluster that has just begun is led by its first node alone, for a
+/// moment.
+fn until_each_leads(clients: &[Client]) {
+    for client in clients {
+        eventually("each node leads a shard", || {
+            let text = client.get("/metrics")?.body;
+            let mut led = text.lines().filter_map(|line| line.strip_prefix("pharos_shard_leader{shard=\""));
+            ensure!(led.any(|line| line.ends_with(" 1") && !line.starts_with("0\"")), "it leads none");
+            Ok(())
+        });
+    }
+}
+
 /// Number of the running query that begins with a text.
 fn active(client: &Client, text: &str) -> anyhow::Result<u64> {
     let list = client.api("/api/v1/status/active_queries")?;
@@ -67,6 +80,7 @@ fn small_queries_are_answered_beside_huge_ones_which_end_when_they_are_told_to()
     let end = now_ms() / STEP_MS * STEP_MS;
     let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
     write_history(&clients[0], end);
+    until_each_leads(&clients);
 
     let asking: Vec<_> = [0, 1]
         .map(|node| {
