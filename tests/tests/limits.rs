@@ -9,6 +9,7 @@ use chaos::client::{Client, Series, escape};
 use chaos::ledger::now_ms;
 use tests::{Cluster, eventually};
 
+const SHARDS: u16 = 6;
 const SERIES: usize = 200;
 const SAMPLES: i64 = 1500;
 const STEP_MS: i64 = 15_000;
@@ -41,14 +42,15 @@ fn running(client: &Client) -> anyhow::Result<f64> {
     metric(client, "pharos_query_fragments_running")
 }
 
-/// Shards do their part of a query where they are led. A cluster that has just begun is led by its first node alone, for a
-/// moment.
-fn until_each_leads(clients: &[Client]) {
+/// Shards do their part of a query where they are led, and stay there with it. A cluster that has just begun is led by its
+/// first node alone, for a moment.
+fn until_led_evenly(clients: &[Client]) {
     for client in clients {
-        eventually("each node leads a shard", || {
+        eventually("each node leads its share", || {
             let text = client.get("/metrics")?.body;
-            let mut led = text.lines().filter_map(|line| line.strip_prefix("pharos_shard_leader{shard=\""));
-            ensure!(led.any(|line| line.ends_with(" 1") && !line.starts_with("0\"")), "it leads none");
+            let shards = text.lines().filter_map(|line| line.strip_prefix("pharos_shard_leader{shard=\""));
+            let led = shards.filter(|line| line.ends_with(" 1") && !line.starts_with("0\"")).count();
+            ensure!(led == usize::from(SHARDS) / clients.len(), "it leads {led} shards");
             Ok(())
         });
     }
@@ -76,11 +78,11 @@ fn until_nothing_runs(cluster: &Cluster) {
 
 #[test]
 fn small_queries_are_answered_beside_huge_ones_which_end_when_they_are_told_to() {
-    let cluster = Cluster::start(3, 6);
+    let cluster = Cluster::start(3, SHARDS);
     let end = now_ms() / STEP_MS * STEP_MS;
     let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
     write_history(&clients[0], end);
-    until_each_leads(&clients);
+    until_led_evenly(&clients);
 
     let asking: Vec<_> = [0, 1]
         .map(|node| {

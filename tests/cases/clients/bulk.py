@@ -14,7 +14,8 @@ client = Elasticsearch(url, http_compress=True)
 if not client.info()["version"]["number"].startswith("8."):
     sys.exit("another release than the client's")
 
-start = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+# A search ends at its own moment: nothing is to lie behind that.
+start = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) - datetime.timedelta(seconds=1)
 
 
 def documents():
