@@ -78,6 +78,14 @@ pub struct Route {
     handler: MethodRouter<Arc<App>>,
 }
 
+impl Route {
+    /// The route with one more parameter.
+    fn taking(mut self, param: Param) -> Self {
+        self.params.push(param);
+        self
+    }
+}
+
 fn route<H, T, const N: usize>(
     verb: Verb,
     path: &'static str,
@@ -123,17 +131,23 @@ const FIELD: Param = many("field", false, "A field to count by; several make com
 const LINE_LIMIT: Param = may("line_limit", "Fields are looked for in at most so many lines.");
 const MATCH: Param = many("match[]", false, "A series selector; several are united.");
 
-const LIKE: Param = many("search[]", false, "What names are to be like; several are alternatives.");
-const FUZZ_ALGORITHM: Param = may(
-    "fuzz_alg",
-    "`subsequence` (default): the characters come in this order; `jarowinkler`: near misses, too.",
-);
-const FUZZ_THRESHOLD: Param = may("fuzz_threshold", "Least likeness, 0 to 100; 0 by default.");
-const IGNORE_CASE: Param = may("case_sensitive", "`false` to ignore case.");
-const SORT_BY: Param = may("sort_by", "`alpha` (default) or `score`.");
-const SORT_DIRECTION: Param = may("sort_dir", "`asc` or `dsc`; scores begin with the best by default.");
-const SEARCH_LIMIT: Param = may("limit", "Finds at most so many, 1 to 10000; 100 by default.");
-const BATCH_SIZE: Param = may("batch_size", "Results in a line, 1 to 10000; 100 by default.");
+/// What all searches for names take.
+const NAMES: [Param; 11] = [
+    many("search[]", false, "What names are to be like; several are alternatives."),
+    may(
+        "fuzz_alg",
+        "`subsequence` (default): the characters come in this order; `jarowinkler`: near misses, too.",
+    ),
+    may("fuzz_threshold", "Least likeness, 0 to 100; 0 by default."),
+    may("case_sensitive", "`false` to ignore case."),
+    may("sort_by", "`alpha` (default) or `score`."),
+    may("sort_dir", "`asc` or `dsc`; scores begin with the best by default."),
+    may("limit", "Finds at most so many, 1 to 10000; 100 by default."),
+    may("batch_size", "Results in a line, 1 to 10000; 100 by default."),
+    MATCH,
+    START,
+    END,
+];
 
 /// All routes.
 pub fn table() -> Vec<Route> {
@@ -857,40 +871,16 @@ pub fn table() -> Vec<Route> {
             "/api/v1/search/metric_names",
             Read,
             "Names of metrics like what is typed, in lines of JSON.",
-            [
-                LIKE,
-                FUZZ_ALGORITHM,
-                FUZZ_THRESHOLD,
-                IGNORE_CASE,
-                SORT_BY,
-                SORT_DIRECTION,
-                SEARCH_LIMIT,
-                BATCH_SIZE,
-                MATCH,
-                START,
-                END,
-                may("include_metadata", "Adds type, help and unit; `true`."),
-            ],
+            NAMES,
             search::metric_names,
-        ),
+        )
+        .taking(may("include_metadata", "Adds type, help and unit; `true`.")),
         route(
             GetOrPost,
             "/api/v1/search/label_names",
             Read,
             "Names of labels like what is typed, in lines of JSON.",
-            [
-                LIKE,
-                FUZZ_ALGORITHM,
-                FUZZ_THRESHOLD,
-                IGNORE_CASE,
-                SORT_BY,
-                SORT_DIRECTION,
-                SEARCH_LIMIT,
-                BATCH_SIZE,
-                MATCH,
-                START,
-                END,
-            ],
+            NAMES,
             search::label_names,
         ),
         route(
@@ -898,22 +888,10 @@ pub fn table() -> Vec<Route> {
             "/api/v1/search/label_values",
             Read,
             "Values of a label like what is typed, in lines of JSON.",
-            [
-                need("label", "The label's name."),
-                LIKE,
-                FUZZ_ALGORITHM,
-                FUZZ_THRESHOLD,
-                IGNORE_CASE,
-                SORT_BY,
-                SORT_DIRECTION,
-                SEARCH_LIMIT,
-                BATCH_SIZE,
-                MATCH,
-                START,
-                END,
-            ],
+            NAMES,
             search::label_values,
-        ),
+        )
+        .taking(need("label", "The label's name.")),
         route(
             Get,
             "/api/v1/live",
