@@ -36,10 +36,18 @@ pub use queries::{Query, parse as parse_queries};
 pub use system::SystemKind;
 
 use crate::http::Connection;
-use crate::process::{LocalCluster, Usage};
+use crate::process::{ClusterOptions, LocalCluster, Usage, require_empty};
 
 /// Queries over the workload's metrics, for those who bring none.
 pub const QUERIES: &str = include_str!("../queries/dashboard.txt");
+
+/// Starts the servers of a benchmark, in a directory that has to be empty.
+fn start(binary: &Path, dir: &Path, nodes: usize, shards: u16) -> anyhow::Result<LocalCluster> {
+    require_empty(dir)?;
+    let (binary, dir) = (binary.to_owned(), dir.to_owned());
+    LocalCluster::start(ClusterOptions { binary, dir, nodes, shards, arguments: Vec::new() })
+        .context("cannot start the servers")
+}
 
 /// Flushes and merges a Pharos cluster; the seconds that it took.
 fn flush(addr: SocketAddr) -> anyhow::Result<f64> {

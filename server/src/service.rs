@@ -13,6 +13,7 @@ pub(crate) mod lock;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,7 +214,7 @@ async fn wind_down(
 /// The usual port of PostgreSQL.
 const POSTGRES_PORT: u16 = 5432;
 
-/// Starts the listener for PostgreSQL's clients. As with OTLP, the usual port may be somebody else's.
+/// Starts the listener for PostgreSQL's clients.
 async fn postgres_listener(config: &Config, app: &Arc<App>) -> Result<Option<PostgresServer>, ServiceError> {
     let what = "postgres.addr";
     let Some((addr, is_needed)) = config.postgres.addr.beside(config.http.addr, POSTGRES_PORT) else {
@@ -224,15 +225,26 @@ async fn postgres_listener(config: &Config, app: &Arc<App>) -> Result<Option<Pos
         idle_timeout: config.postgres.idle_timeout.0,
         write_timeout: config.http.write_timeout.0,
     };
-    match PostgresServer::start(addr, Arc::clone(app), options).await {
-        Ok(server) => {
-            tracing::info!(setting = what, addr = %server.addr, "listening for clients of PostgreSQL");
-            Ok(Some(server))
+    let started = PostgresServer::start(addr, Arc::clone(app), options).await;
+    listening(what, addr, is_needed, started)
+}
+
+/// A listener that was started, or not: a usual port may be somebody else's, and nobody asked for it by name, so that is a
+/// warning; an address that was is needed.
+fn listening<T>(
+    what: &'static str,
+    addr: SocketAddr,
+    is_needed: bool,
+    started: io::Result<T>,
+) -> Result<Option<T>, ServiceError> {
+    match started {
+        Ok(listener) => {
+            tracing::info!(setting = what, %addr, "listening");
+            Ok(Some(listener))
         }
         Err(source) if is_needed => Err(ServiceError::Listen { what, addr, source }),
         Err(error) => {
-            let message = "not listening for clients of PostgreSQL: the usual port can not be had";
-            tracing::warn!(setting = what, %addr, %error, "{message}");
+            tracing::warn!(setting = what, %addr, %error, "not listening: the usual port can not be had");
             Ok(None)
         }
     }
@@ -242,8 +254,7 @@ async fn postgres_listener(config: &Config, app: &Arc<App>) -> Result<Option<Pos
 const OTLP_GRPC_PORT: u16 = 4317;
 const OTLP_HTTP_PORT: u16 = 4318;
 
-/// Starts the listeners that only OTLP has. The usual ports may be taken, by a collector for instance: nobody asked for
-/// them by name, so that is a warning.
+/// Starts the listeners that only OTLP has.
 async fn otlp_listeners(
     config: &Config,
     app: &Arc<App>,
@@ -260,16 +271,8 @@ async fn otlp_listeners(
             HttpVersion::One => api::otlp_router(Arc::clone(app)),
             HttpVersion::Two => api::grpc_router(Arc::clone(app)),
         };
-        match HttpServer::start(addr, router, ServeOptions { version, ..options }).await {
-            Ok(server) => {
-                tracing::info!(setting = what, addr = %server.addr, "listening for OTLP");
-                servers.push(server);
-            }
-            Err(source) if is_needed => return Err(ServiceError::Listen { what, addr, source }),
-            Err(error) => {
-                tracing::warn!(setting = what, %addr, %error, "not listening for OTLP: its usual port can not be had");
-            }
-        }
+        let started = HttpServer::start(addr, router, ServeOptions { version, ..options }).await;
+        servers.extend(listening(what, addr, is_needed, started)?);
     }
     Ok(servers)
 }
@@ -286,13 +289,7 @@ async fn syslog_sockets(config: &Config) -> Result<SyslogSockets, ServiceError> 
     ] {
         let Some((addr, is_needed)) = listen.beside(config.http.addr, SYSLOG_PORT) else { continue };
         let bound = if is_tcp { sockets.bind_tcp(addr) } else { sockets.bind_udp(addr).await };
-        match bound {
-            Ok(addr) => tracing::info!(setting = what, %addr, "listening for syslog"),
-            Err(source) if is_needed => return Err(ServiceError::Listen { what, addr, source }),
-            Err(error) => {
-                tracing::warn!(setting = what, %addr, %error, "not listening for syslog: its usual port can not be had");
-            }
-        }
+        listening(what, addr, is_needed, bound)?;
     }
     Ok(sockets)
 }

@@ -99,12 +99,22 @@ pub fn parse(text: &str) -> Result<Vec<Statement>, SqlError> {
     check_chains(text)?;
     let statements = match parse_with(text, &PostgreSqlDialect {}) {
         Ok(statements) => statements,
-        Err(error) => parse_with(text, &GenericDialect {}).map_err(|_| SqlError::from(error))?,
+        Err(error) => parse_with(text, &GenericDialect {}).map_err(|_| placed(error.into(), text))?,
     };
     for statement in &statements {
         check_reads(statement)?;
     }
     Ok(statements)
+}
+
+/// An error that says that the text is over, with the place of its end: the parser gives none.
+fn placed(error: SqlError, text: &str) -> SqlError {
+    if error.position.is_some() || !error.message.ends_with("found: EOF") {
+        return error;
+    }
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let line = text.matches('\n').count() as u64 + 1;
+    SqlError { position: Some(Position { line, column: last.chars().count() as u64 + 1 }), ..error }
 }
 
 /// Refuses chains of operators that are too long, before anything recursive is made of them.
@@ -147,9 +157,44 @@ fn check_chains(text: &str) -> Result<(), SqlError> {
 
 /// Refuses calls of functions that nest too deep.
 fn check_calls(tokens: &[Token]) -> Result<(), SqlError> {
-    const NO_CALLS: [&str; 16] = [
-        "ALL", "AND", "ANY", "AS", "BY", "EXISTS", "FROM", "IN", "JOIN", "NOT", "ON", "OR", "OVER", "SELECT",
-        "USING", "WHERE",
+    // Words that may stand before a parenthesis which groups.
+    const NO_CALLS: [&str; 36] = [
+        "ALL",
+        "AND",
+        "ANY",
+        "AS",
+        "BETWEEN",
+        "BY",
+        "CASE",
+        "DISTINCT",
+        "ELSE",
+        "EXCEPT",
+        "EXISTS",
+        "FILTER",
+        "FROM",
+        "GROUP",
+        "HAVING",
+        "ILIKE",
+        "IN",
+        "INTERSECT",
+        "IS",
+        "JOIN",
+        "LATERAL",
+        "LIKE",
+        "LIMIT",
+        "NOT",
+        "OFFSET",
+        "ON",
+        "OR",
+        "OVER",
+        "SELECT",
+        "SOME",
+        "THEN",
+        "UNION",
+        "USING",
+        "VALUES",
+        "WHEN",
+        "WHERE",
     ];
     let (mut open, mut calls) = (Vec::new(), 0);
     let mut before: Option<&Token> = None;
@@ -158,7 +203,9 @@ fn check_calls(tokens: &[Token]) -> Result<(), SqlError> {
             Token::LParen => {
                 let is_call = matches!(
                     before,
-                    Some(Token::Word(word)) if !NO_CALLS.iter().any(|no| word.value.eq_ignore_ascii_case(no))
+                    Some(Token::Word(word))
+                        if word.quote_style.is_some()
+                            || !NO_CALLS.iter().any(|no| word.value.eq_ignore_ascii_case(no))
                 );
                 calls += usize::from(is_call);
                 open.push(is_call);
@@ -354,6 +401,8 @@ mod tests {
 
     #[test]
     fn errors_have_places() {
+        let error = parse_one("select 1\nfrom (").expect_err("no SQL");
+        assert_eq!(error.position, Some(Position { line: 2, column: 7 }), "{error}");
         let error = parse_one("select 1\nfrom ) a").expect_err("no SQL");
         assert_eq!(error.position.map(|p| p.line), Some(2), "{error}");
         assert_eq!(parse_one("").expect_err("empty").message, "there is no statement");
@@ -363,6 +412,9 @@ mod tests {
         let calls = |n| format!("select {}1{}", "abs(".repeat(n), ")".repeat(n));
         assert!(parse_one(&calls(MAX_CALL_NESTING)).is_ok());
         assert!(parse_one(&calls(MAX_CALL_NESTING + 1)).expect_err("deep calls").message.contains("nest"));
+        let cases =
+            format!("select {}1{}", "case when (true) then (".repeat(20), ") else (2) end".repeat(20));
+        assert!(parse_one(&cases).is_ok(), "groups are no calls");
         let deep = format!("select {}1{}", "(".repeat(1000), ")".repeat(1000));
         assert!(parse_one(&deep).is_err());
         assert!(

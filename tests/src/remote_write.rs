@@ -20,6 +20,17 @@ pub struct Series {
     pub histograms: Vec<(i64, i64, Histogram)>,
 }
 
+/// Writes series of floats to the default tenant: labels, milliseconds and values.
+pub fn load(client: &Client, series: impl IntoIterator<Item = (Vec<(String, String)>, Vec<(i64, f64)>)>) {
+    let series = series.into_iter().map(|(labels, samples)| Series {
+        labels,
+        floats: samples.into_iter().map(|(time, value)| (time, 0, value)).collect(),
+        ..Series::default()
+    });
+    let answer = send(client, "default", &series.collect::<Vec<_>>()).expect("an answer");
+    assert!(answer.is_success(), "{} {}", answer.status, answer.body);
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct Request {
     #[prost(string, repeated, tag = "4")]

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 use chaos::client::Client;
-use tests::remote_write::{self, Series};
+use tests::remote_write;
 use tests::{Cluster, peers};
 
 #[path = "../../sql/tests/support/cases.rs"]
@@ -13,16 +13,7 @@ mod cases;
 use cases::{Expected, Subject, cases, data, run};
 
 fn load(client: &Client) {
-    let series: Vec<Series> = data()
-        .into_iter()
-        .map(|loaded| Series {
-            labels: loaded.labels,
-            floats: loaded.samples.into_iter().map(|(time, value)| (time, 0, value)).collect(),
-            ..Series::default()
-        })
-        .collect();
-    let answer = remote_write::send(client, "default", &series).expect("an answer");
-    assert!(answer.is_success(), "{} {}", answer.status, answer.body);
+    remote_write::load(client, data().into_iter().map(|loaded| (loaded.labels, loaded.samples)));
 }
 
 /// `psql` at a node, told to show values and nothing else.

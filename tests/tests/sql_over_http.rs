@@ -7,7 +7,7 @@ use std::process::Command;
 use chaos::client::{Client, escape};
 use serde_json::{Value, json};
 use tests::Cluster;
-use tests::remote_write::{self, Series};
+use tests::remote_write;
 
 #[path = "../../sql/tests/support/cases.rs"]
 mod cases;
@@ -70,16 +70,7 @@ impl Subject for Nodes {
 }
 
 fn load(client: &Client) {
-    let series: Vec<Series> = data()
-        .into_iter()
-        .map(|loaded| Series {
-            labels: loaded.labels,
-            floats: loaded.samples.into_iter().map(|(time, value)| (time, 0, value)).collect(),
-            ..Series::default()
-        })
-        .collect();
-    let answer = remote_write::send(client, "default", &series).expect("an answer");
-    assert!(answer.is_success(), "{} {}", answer.status, answer.body);
+    remote_write::load(client, data().into_iter().map(|loaded| (loaded.labels, loaded.samples)));
 }
 
 #[test]

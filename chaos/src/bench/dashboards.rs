@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{address, usages};
+use super::{address, start, usages};
 use crate::client::{escape, seconds};
 use crate::http::Connection;
 use crate::ledger::now_ms;
-use crate::process::{ClusterOptions, LocalCluster, require_empty};
 use crate::workload::{Request, SERIES_PER_HOST, Shape, Workload};
 
 /// What to run.
@@ -135,15 +134,7 @@ pub fn dashboards(options: &DashboardOptions) -> anyhow::Result<DashboardReport>
     let hosts = (options.samples_per_second / SERIES_PER_HOST).max(1);
     let scrapes = options.history_seconds + options.seconds;
     let shape = Shape { hosts, scrapes, interval_ms: 1000, hosts_per_request: 4 };
-    require_empty(&options.dir)?;
-    let cluster = LocalCluster::start(ClusterOptions {
-        binary: options.binary.clone(),
-        dir: options.dir.clone(),
-        nodes: options.nodes,
-        shards: options.shards,
-        arguments: Vec::new(),
-    })
-    .context("cannot start the servers")?;
+    let cluster = start(&options.binary, &options.dir, options.nodes, options.shards)?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.http).collect();
     let connect = |at: usize| Connection::new(address(ports[at % ports.len()]), Duration::from_secs(150));
 

@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use serde::Serialize;
 
 use super::load::{encode, own_cpu_seconds, send, start_ms};
-use super::{Sizes, address, flush, usages};
+use super::{Sizes, address, flush, start, usages};
 use crate::http::Connection;
-use crate::process::{ClusterOptions, LocalCluster, require_empty};
 use crate::workload::Shape;
 
 /// What to run.
@@ -96,15 +94,7 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
     let shape = options.shape;
     let lanes = encode(shape, options.seed, start_ms(shape), options.connections);
     let wire_bytes: u64 = lanes.iter().flatten().map(|r| r.body.len() as u64).sum();
-    require_empty(&options.dir)?;
-    let cluster = LocalCluster::start(ClusterOptions {
-        binary: options.binary.clone(),
-        dir: options.dir.clone(),
-        nodes: options.nodes,
-        shards: options.shards,
-        arguments: Vec::new(),
-    })
-    .context("cannot start the servers")?;
+    let cluster = start(&options.binary, &options.dir, options.nodes, options.shards)?;
     let addrs: Vec<_> = cluster.nodes.iter().map(|node| address(node.http)).collect();
     let before = usages(&cluster)?;
     let client_before = own_cpu_seconds()?;

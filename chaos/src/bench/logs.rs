@@ -14,11 +14,10 @@ use serde_json::Value;
 
 use super::load::{Sent, own_cpu_seconds, send};
 use super::queries::encode;
-use super::{Sizes, address, flush, usages};
+use super::{Sizes, address, flush, start, usages};
 use crate::http::Connection;
 use crate::ledger::now_ms;
 use crate::log_workload::{LINES_PER_REQUEST, LogWorkload, SPAN_NS, Truth, encode_requests};
-use crate::process::{ClusterOptions, LocalCluster, require_empty};
 
 /// Lines that are encoded before the clock goes on.
 const ROUND_LINES: usize = 3_000_000;
@@ -213,15 +212,7 @@ impl Figure {
 
 /// Runs the benchmark of logs.
 pub fn logs(options: &LogOptions) -> anyhow::Result<LogReport> {
-    require_empty(&options.dir)?;
-    let cluster = LocalCluster::start(ClusterOptions {
-        binary: options.binary.clone(),
-        dir: options.dir.clone(),
-        nodes: options.nodes,
-        shards: options.shards,
-        arguments: Vec::new(),
-    })
-    .context("cannot start the servers")?;
+    let cluster = start(&options.binary, &options.dir, options.nodes, options.shards)?;
     let addrs: Vec<_> = cluster.nodes.iter().map(|node| address(node.http)).collect();
     let start_ns = now_ms() * 1_000_000 - SPAN_NS;
     let mut workload = LogWorkload::new(options.lines, options.seed, start_ns);

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Sizes, address, flush};
 use crate::http::Connection;
-use crate::process::{ClusterOptions, LocalCluster, Usage, disk_bytes, free_port, wait_for};
+use crate::process::{LocalCluster, Usage, disk_bytes, free_port, wait_for};
 
 /// A store that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -104,14 +104,7 @@ impl System {
             SystemKind::VictoriaMetrics => return Self::victoria_metrics(dir),
             SystemKind::Prometheus => return Self::prometheus(dir),
         };
-        let options = ClusterOptions {
-            binary: binary.to_owned(),
-            dir: dir.to_owned(),
-            nodes,
-            shards,
-            arguments: Vec::new(),
-        };
-        let cluster = LocalCluster::start(options)?;
+        let cluster = super::start(binary, dir, nodes, shards)?;
         Ok(Self {
             kind,
             addrs: cluster.nodes.iter().map(|n| address(n.http)).collect(),

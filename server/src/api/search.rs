@@ -54,7 +54,7 @@ impl Pattern {
         if self.texts.is_empty() {
             return Some(1.0);
         }
-        let name = self.folded(name);
+        let name = folded(name, self.ignore_case);
         let score = |text: &String| match self.algorithm {
             Algorithm::Subsequence => subsequence(text, &name),
             Algorithm::JaroWinkler if name.contains(text.as_str()) => Some(1.0),
@@ -63,10 +63,10 @@ impl Pattern {
         let best = self.texts.iter().filter_map(score).max_by(f64::total_cmp)?;
         (best >= self.threshold).then_some(best)
     }
+}
 
-    fn folded(&self, text: &str) -> String {
-        if self.ignore_case { text.to_lowercase() } else { text.to_owned() }
-    }
+fn folded(text: &str, ignore_case: bool) -> String {
+    if ignore_case { text.to_lowercase() } else { text.to_owned() }
 }
 
 /// Where the characters of a text come in their order in a name: the squares of the lengths of the runs in which they
@@ -148,13 +148,12 @@ impl Search {
             }
         };
         let texts = params.all("search[]").chain(params.all("search")).filter(|text| !text.is_empty());
-        let mut pattern = Pattern {
-            texts: texts.map(str::to_owned).collect(),
+        let pattern = Pattern {
+            texts: texts.map(|text| folded(text, ignore_case)).collect(),
             algorithm,
             threshold: f64::from(threshold) / 100.0,
             ignore_case,
         };
-        pattern.texts = pattern.texts.iter().map(|text| pattern.folded(text)).collect();
         let (limit, batch) = (size("limit")?, size("batch_size")?);
         // The limit counts what is found, not what is looked through.
         let list = List::of(app, auth, freshness, params)?.unlimited();
@@ -364,9 +363,8 @@ mod tests {
         let part = pattern(&["cpu"], Algorithm::JaroWinkler, 1.0, false);
         assert_eq!(names(&find(&part, Order::Best, 9).0), ["process_cpu"]);
         assert!(find(&pattern(&["CPU"], Algorithm::Subsequence, 0.0, false), Order::Best, 9).0.is_empty());
-        let mut folded = pattern(&[], Algorithm::Subsequence, 0.0, true);
-        folded.texts = vec![folded.folded("CPU")];
-        assert_eq!(names(&find(&folded, Order::Best, 9).0), ["process_cpu"]);
+        let any_case = pattern(&[&folded("CPU", true)], Algorithm::Subsequence, 0.0, true);
+        assert_eq!(names(&find(&any_case, Order::Best, 9).0), ["process_cpu"]);
     }
 
     #[test]

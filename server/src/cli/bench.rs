@@ -29,15 +29,29 @@ enum Load {
     B,
 }
 
-/// What all benchmarks have in common.
+/// What all benchmarks take.
+#[derive(Debug, Args)]
+struct Run {
+    /// Shards of the cluster
+    #[arg(long, default_value_t = 16)]
+    shards: u16,
+    /// Seed of what is written
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Directory for data; must be empty [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What benchmarks of the same loads take.
 #[derive(Debug, Args)]
 struct Common {
     /// The load
     #[arg(long, value_enum, default_value_t = Load::A, ignore_case = true)]
     workload: Load,
-    /// Shards of the cluster
-    #[arg(long, default_value_t = 16)]
-    shards: u16,
     /// Hosts of 500 series each, where there should be fewer than the load has
     #[arg(long, value_name = "N")]
     hosts: Option<usize>,
@@ -47,15 +61,8 @@ struct Common {
     /// Client connections
     #[arg(long, default_value_t = 8)]
     connections: usize,
-    /// Seed of the values
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Directory for data; must be empty [default: a temporary one]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Prints the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: Run,
 }
 
 impl Common {
@@ -98,9 +105,6 @@ enum Bench {
         /// Nodes of the cluster; three and more replicate three times
         #[arg(long, default_value_t = 1)]
         nodes: usize,
-        /// Shards of the cluster
-        #[arg(long, default_value_t = 16)]
-        shards: u16,
         /// Lines, spread over an hour
         #[arg(long, value_name = "N", default_value_t = 3_000_000)]
         lines: usize,
@@ -110,24 +114,14 @@ enum Bench {
         /// How often each question is asked, unless ten seconds are over before
         #[arg(long, default_value_t = 20)]
         runs: usize,
-        /// Seed of the lines
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Directory for data; must be empty [default: a temporary one]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Prints the report as JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        run: Run,
     },
     /// Asks a dashboard's queries from many clients while samples arrive, and a huge one that has to be refused.
     Query {
         /// Nodes of the cluster; three and more replicate three times
         #[arg(long, default_value_t = 3)]
         nodes: usize,
-        /// Shards of the cluster
-        #[arg(long, default_value_t = 16)]
-        shards: u16,
         /// Clients that ask at the same time
         #[arg(long, default_value_t = 50)]
         clients: usize,
@@ -143,15 +137,8 @@ enum Bench {
         /// Milliseconds that a client waits between an answer and its next question
         #[arg(long, value_name = "MS", default_value_t = 1000)]
         think: u64,
-        /// Seed of the values
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Directory for data; must be empty [default: a temporary one]
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Prints the report as JSON
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        run: Run,
     },
     /// Gives several stores the same load and the same queries, one after the other, and prints tables of ratios.
     #[command(after_help = "A store that is not installed is skipped with a word. Debian has both: \
@@ -181,28 +168,30 @@ impl BenchArgs {
         match self.what {
             Bench::Ingest { nodes, common } => {
                 let (name, shape) = common.load();
-                let (dir, _guard) = directory(common.data_dir)?;
+                let (dir, _guard) = directory(common.run.data_dir)?;
                 let options = IngestOptions {
                     binary: own_binary()?,
                     dir,
                     nodes,
-                    shards: common.shards,
+                    shards: common.run.shards,
                     shape,
                     name,
                     connections: common.connections,
-                    seed: common.seed,
+                    seed: common.run.seed,
                 };
                 let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
-                print(common.json, &report, || report.to_text())
+                print(common.run.json, &report, || report.to_text())
             }
-            Bench::Logs { nodes, shards, lines, connections, runs, seed, data_dir, json } => {
+            Bench::Logs { nodes, lines, connections, runs, run } => {
+                let Run { shards, seed, data_dir, json } = run;
                 let (dir, _guard) = directory(data_dir)?;
                 let binary = own_binary()?;
                 let options = LogOptions { binary, dir, nodes, shards, lines, connections, seed, runs };
                 let report = logs(&options).map_err(|e| failed(&format!("{e:#}")))?;
                 print(json, &report, || report.to_text())
             }
-            Bench::Query { nodes, shards, clients, rate, history, seconds, think, seed, data_dir, json } => {
+            Bench::Query { nodes, clients, rate, history, seconds, think, run } => {
+                let Run { shards, seed, data_dir, json } = run;
                 let (dir, _guard) = directory(data_dir)?;
                 let options = DashboardOptions {
                     binary: own_binary()?,
@@ -228,7 +217,7 @@ impl BenchArgs {
                     None => QUERIES.to_owned(),
                 };
                 let (name, shape) = common.load();
-                let (dir, _guard) = directory(common.data_dir)?;
+                let (dir, _guard) = directory(common.run.data_dir)?;
                 let systems = stores.into_iter().map(|store| match store {
                     Store::Pharos => SystemKind::Pharos,
                     Store::PharosCluster => SystemKind::PharosCluster,
@@ -239,17 +228,17 @@ impl BenchArgs {
                     binary: own_binary()?,
                     dir,
                     systems: systems.collect(),
-                    shards: common.shards,
+                    shards: common.run.shards,
                     shape,
                     name,
                     connections: common.connections,
-                    seed: common.seed,
+                    seed: common.run.seed,
                     queries: parse_queries(&text).map_err(|e| failed(&format!("{e:#}")))?,
                     runs,
                 };
                 let report =
                     compare(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
-                print(common.json, &report, || report.to_markdown())
+                print(common.run.json, &report, || report.to_markdown())
             }
         }
     }

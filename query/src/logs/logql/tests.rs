@@ -208,10 +208,11 @@ fn stage() -> impl Strategy<Value = Stage> {
         Just(Stage::Pattern("<a> <_>".to_owned())),
         Just(Stage::Regexp("(?P<a>\\w+)".to_owned())),
         label_filter().prop_map(Stage::Filter),
-        // What opens an action of a template has to close it.
+        // What opens an action of a template has to close it, in a line and in a label alike.
         text().prop_map(|text| Stage::LineFormat(text.replace('{', "("))),
         (name(), name()).prop_map(|(a, b)| Stage::LabelFormat(vec![(a, LabelValue::Rename(b))])),
-        (name(), text()).prop_map(|(a, b)| Stage::LabelFormat(vec![(a, LabelValue::Template(b))])),
+        (name(), text())
+            .prop_map(|(a, b)| Stage::LabelFormat(vec![(a, LabelValue::Template(b.replace('{', "(")))])),
         choices.clone().prop_map(Stage::Drop),
         choices.prop_map(Stage::Keep),
     ]

@@ -219,6 +219,17 @@ fn restore_metadata(target: &Target, tenant: &TenantId, archive: &Archive) -> Re
     Ok(())
 }
 
+/// Ends a visit at the first failure, which is kept.
+fn until_failed(step: Result<(), CliError>, failure: &mut Option<CliError>) -> ControlFlow<()> {
+    match step {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *failure = Some(error);
+            ControlFlow::Break(())
+        }
+    }
+}
+
 fn samples(sender: &mut Sender<'_>, archive: &Archive) -> Result<(), CliError> {
     let mut failure = None;
     let tenant = sender.tenant;
@@ -248,13 +259,7 @@ fn samples(sender: &mut Sender<'_>, archive: &Archive) -> Result<(), CliError> {
             }
             Ok(())
         };
-        match add() {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+        until_failed(add(), &mut failure)
     });
     read.map_err(|error| CliError::Failed(crate::error::chain(&error)))?;
     failure.map_or(Ok(()), Err)
@@ -271,14 +276,7 @@ fn exemplars(sender: &mut Sender<'_>, archive: &Archive) -> Result<(), CliError>
             sender.gathered.request.timeseries[series].exemplars.push(message);
             sender.gathered.rows += 1;
         }
-        let sent = if sender.gathered.is_full() { sender.send() } else { Ok(()) };
-        match sent {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+        until_failed(if sender.gathered.is_full() { sender.send() } else { Ok(()) }, &mut failure)
     });
     read.map_err(|error| CliError::Failed(crate::error::chain(&error)))?;
     failure.map_or(Ok(()), Err)

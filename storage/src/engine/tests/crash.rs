@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use protocol::ids::TenantId;
+use protocol::logs::LogFilter;
 use protocol::matcher::Matcher;
 
 use super::super::*;
@@ -522,5 +523,11 @@ impl Replica {
     pub fn delete(&mut self, name: &str, start_ms: i64, end_ms: i64) {
         let (tenant, matchers) = (TenantId::default(), vec![Matcher::equal("s", name)]);
         self.apply(CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms });
+    }
+
+    pub fn delete_logs(&mut self, start_ms: i64, end_ms: i64) {
+        let (start_ns, end_ns) = (start_ms * 1_000_000, end_ms * 1_000_000);
+        let (tenant, filter) = (TenantId::default(), LogFilter::All);
+        self.apply(CommandBody::DeleteLogs { tenant, filter, start_ns, end_ns });
     }
 }

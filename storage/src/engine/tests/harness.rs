@@ -185,6 +185,8 @@ pub fn eventful() -> Replica {
         replica.write_logs(key + 1, &[(day + 50, &format!("user {round} left"))]);
         if round == 1 {
             replica.delete("b", 0, 20);
+            // What is written at this moment in a later round stays.
+            replica.delete_logs(day + 50, day + 50);
         }
         replica.settle_with(&policy);
     }
