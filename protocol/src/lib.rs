@@ -30,6 +30,7 @@ pub mod remote_write;
 pub mod sample;
 pub mod scan;
 pub mod shippers;
+pub mod spans;
 pub mod sql;
 pub mod varint;
 pub mod write_batch;
