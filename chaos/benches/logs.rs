@@ -12,7 +12,9 @@ use chaos::log_workload::{LINES_PER_REQUEST, Line, LogWorkload, json_len, stream
 use protocol::command::{Command, CommandBody, CommandHeader, encode_write};
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::batch::{BatchKey, LogBatchBuilder};
-use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest};
+use protocol::logs::{
+    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, RowSignal,
+};
 use storage::engine::{FlushPolicy, LogPosition, ShardOptions, ShardStore};
 use storage::fs::mem::MemFs;
 use storage::logs::scan::{LogCounting, LogReader};
@@ -129,7 +131,7 @@ fn main() {
     size("merged");
 
     let snapshot = store.snapshot();
-    let reader = LogReader { tenant: &tenant, should_stop: &|| false };
+    let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
     let body = |test: LogTest| LogFilter::Field(LogField::Body, test);
     let phrase = |text: &str| body(LogTest::Phrase { text: text.to_owned(), ignore_case: false });
     let contains = |text: &str| body(LogTest::Contains { text: text.to_owned(), ignore_case: false });

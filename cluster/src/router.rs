@@ -24,6 +24,7 @@ mod metadata_cache;
 mod relabel;
 pub mod series_cache;
 pub mod shard_writer;
+pub mod spans;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,9 @@ pub struct RouterConfig {
     pub retention: Option<Duration>,
     /// How old a log record may be. `None` takes every time from 1970 on.
     pub log_retention: Option<Duration>,
-    /// How far ahead of cluster time a sample or record may be.
+    /// How old a span may be. `None` takes every time from 1970 on.
+    pub span_retention: Option<Duration>,
+    /// How far ahead of cluster time a sample, record or span may be.
     pub max_future: Duration,
     /// How long a request may look for leaders before it fails as a whole.
     pub deadline: Duration,
@@ -78,6 +81,7 @@ impl Default for RouterConfig {
         Self {
             retention: Some(Duration::from_secs(30 * 86_400)),
             log_retention: Some(Duration::from_secs(14 * 86_400)),
+            span_retention: Some(Duration::from_secs(14 * 86_400)),
             max_future: Duration::from_secs(600),
             deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(2),
@@ -115,7 +119,7 @@ pub enum RouteError {
         /// The last error of each.
         failures: Vec<(ShardId, WriteError)>,
     },
-    /// A log record is too long to be sent.
+    /// A log record or span is too long to be sent.
     #[error(transparent)]
     RecordTooLong(RecordTooLong),
     /// The labels of new series are too long together.

@@ -9,6 +9,8 @@
 //! becomes one attribute for each of its leaves, its path joined by dots; maps inside of arrays stay values. The order of
 //! attributes is kept, and so are repeated keys: what was sent is what is read back.
 //!
+//! Spans are kept by the same machinery, as rows that mean something else: see [`RowSignal`] and [`crate::spans::row`].
+//!
 //! Read first: [`LogRecord`], then [`filter`]; [`matching`] says what filters mean, [`batch`] how records travel.
 
 pub mod batch;
@@ -29,6 +31,44 @@ pub use filter::{LogField, LogFilter, LogTest};
 
 /// Nanoseconds since 1970.
 pub type TimestampNs = i64;
+
+/// What the rows of a sub-batch, a table or a segment are. Each kind has tables, segments and partitions of its own, of
+/// the same make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum RowSignal {
+    /// Log records.
+    Logs = 1,
+    /// Spans, as [`crate::spans::row`] writes them.
+    Spans = 2,
+}
+
+impl RowSignal {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Logs, Self::Spans];
+
+    /// The signal's number, in manifests and retention cuts.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The signal of a number.
+    pub const fn of_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Logs),
+            2 => Some(Self::Spans),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Spans => "spans",
+        }
+    }
+}
 
 /// A value of a body or an attribute.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +153,11 @@ impl LogRecord<'_> {
     /// The time by which records are ordered and selected: their own, else the collector's.
     pub fn effective_ns(&self) -> TimestampNs {
         if self.time_ns != 0 { self.time_ns } else { self.observed_ns }
+    }
+
+    /// Nanoseconds from the record's own time to the collector's, 0 where that lies before: of a span how long it took.
+    pub fn lasted_ns(&self) -> i64 {
+        self.observed_ns.saturating_sub(self.time_ns).max(0)
     }
 }
 

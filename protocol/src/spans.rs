@@ -6,7 +6,10 @@
 //! ```
 //!
 //! A span belongs to a *stream*, the resource and scope that emitted it, as a log record does, and its attributes are flat
-//! in the same way (see [`crate::logs`]). All spans of a trace lie on one shard, whenever they arrive.
+//! in the same way (see [`crate::logs`]). All spans of a trace lie on one shard, whenever they arrive. What a shard keeps is
+//! a row of the machinery that keeps logs: see [`row`].
+
+pub mod row;
 
 use std::borrow::Cow;
 

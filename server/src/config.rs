@@ -153,6 +153,7 @@ impl Default for ClusterSection {
 pub struct StorageSection {
     pub retention: Retention,
     pub log_retention: Retention,
+    pub span_retention: Retention,
     pub max_unflushed_log: ByteSize,
     pub memtable_size: ByteSize,
     pub flush_interval: Span,
@@ -163,6 +164,7 @@ impl Default for StorageSection {
         Self {
             retention: Retention::For(Span::secs(30 * 86_400)),
             log_retention: Retention::For(Span::secs(14 * 86_400)),
+            span_retention: Retention::For(Span::secs(14 * 86_400)),
             max_unflushed_log: ByteSize::mib(384),
             memtable_size: ByteSize::mib(6),
             flush_interval: Span::secs(300),
@@ -517,6 +519,9 @@ impl Config {
         if matches!(self.storage.log_retention, Retention::For(span) if span.as_ms() < 3_600_000) {
             return invalid("storage.log_retention", "must be at least 1h".into());
         }
+        if matches!(self.storage.span_retention, Retention::For(span) if span.as_ms() < 3_600_000) {
+            return invalid("storage.span_retention", "must be at least 1h".into());
+        }
         if let Err(error) = protocol::ids::TenantId::new(&self.telemetry.self_monitoring_tenant) {
             return invalid("telemetry.self_monitoring_tenant", error.to_string());
         }
@@ -627,6 +632,7 @@ mod tests {
         refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
         refused(|c| c.storage.log_retention = Retention::For(Span::secs(5)), "storage.log_retention");
+        refused(|c| c.storage.span_retention = Retention::For(Span::secs(5)), "storage.span_retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
         refused(|c| c.cluster.join = vec!["a:1,b:2".into()], "cluster.join");
         refused(|c| c.otlp.max_body = ByteSize::mib(257), "otlp.max_body: must be at most 256MiB");

@@ -335,6 +335,7 @@ fn node_config(config: &Config, memory: &MemoryLedger) -> NodeConfig {
     node.flush.max_age_ms = config.storage.flush_interval.as_ms();
     node.flush.retention_ms = config.storage.retention.as_ms();
     node.flush.log_retention_ms = config.storage.log_retention.as_ms();
+    node.flush.span_retention_ms = config.storage.span_retention.as_ms();
     // Who starts a node before the one it joins is up means it to wait.
     node.join_timeout = Duration::from_secs(600);
     node

@@ -332,6 +332,10 @@ fn router_config(config: &Config, memory: &MemoryLedger) -> RouterConfig {
             Retention::For(span) => Some(span.0),
             Retention::Unlimited => None,
         },
+        span_retention: match config.storage.span_retention {
+            Retention::For(span) => Some(span.0),
+            Retention::Unlimited => None,
+        },
         max_future: config.ingest.max_future.0,
         deadline,
         attempt_timeout: (deadline / 2).min(default.attempt_timeout),

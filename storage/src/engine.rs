@@ -111,7 +111,9 @@ pub struct ShardStats {
     pub memtable_samples: u64,
     /// Log records in the active memtable.
     pub memtable_records: u64,
-    /// Keys of log batches in the window.
+    /// Spans in the active memtable.
+    pub memtable_spans: u64,
+    /// Keys of batches of logs and spans in the window.
     pub window_keys: u64,
     /// Frozen memtables whose flush is not installed.
     pub frozen_memtables: u64,
@@ -125,6 +127,8 @@ pub struct ShardStats {
     pub segment_samples: u64,
     /// Log records in segments.
     pub segment_records: u64,
+    /// Spans in segments.
+    pub segment_spans: u64,
     /// Merges under way.
     pub merges: u64,
     /// Deletes not reflected by all segments yet.

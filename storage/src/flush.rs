@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use protocol::logs::RowSignal;
 use protocol::logs::batch::BatchKey;
 use protocol::memory::Charge;
 
@@ -16,9 +17,9 @@ use crate::engine::files::{files_dir, write_file};
 use crate::engine::jobs::JobDone;
 use crate::error::StorageError;
 use crate::fs::Fs;
-use crate::logs;
 use crate::logs::table::LogTableView;
 use crate::logs::window::encode_window_file;
+use crate::logs::{self, PerSignal};
 use crate::manifest::{FileKind, JobOutput, Partition, RegistryFile};
 use crate::memtable::{MemView, SlotMap};
 use crate::metadata::{MetadataMap, encode_metadata_file};
@@ -42,9 +43,9 @@ pub(crate) struct FlushInput {
     pub registry_from: Option<u32>,
     /// Metadata to write, if it changed.
     pub metadata: Option<Arc<MetadataMap>>,
-    /// The sub-batches of logs.
-    pub logs: LogTableView,
-    /// Keys of log batches in the window at the cut.
+    /// The sub-batches of logs and spans.
+    pub rows: PerSignal<LogTableView>,
+    /// Keys of their batches in the window at the cut.
     pub window: Arc<Vec<(i64, BatchKey)>>,
     /// For the columns that the samples are gathered into.
     pub _charge: Charge,
@@ -65,9 +66,12 @@ pub(crate) fn run(
         input.table.each_ordinal(ALL_TIME, |o| touched[o as usize / 64] |= 1 << (o % 64));
         write_segments(fs, dir, aside, input, &mut output)?;
     }
-    if !input.logs.is_empty() {
-        let segments = logs::write::flush(fs, dir, aside, options_of(input), &input.logs)?;
-        output.segments.extend(segments);
+    for signal in RowSignal::ALL {
+        if !input.rows[signal].is_empty() {
+            let options = options_of(input);
+            let segments = logs::write::flush(fs, dir, aside, options, signal, &input.rows[signal])?;
+            output.segments.extend(segments);
+        }
     }
     if !input.window.is_empty() {
         let bytes = encode_window_file(&input.window);

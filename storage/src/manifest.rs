@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use protocol::command::{ContentHash, read_matchers, write_matchers};
 use protocol::ids::{LogIndex, ShardId, TenantId};
+use protocol::logs::RowSignal;
 use protocol::logs::messages::{decode_filter, encode_filter};
 use protocol::varint;
 
@@ -17,13 +18,17 @@ use crate::tombstone::Tombstone;
 pub const MANIFEST_FILE: &str = "manifest";
 
 const MAGIC: &[u8; 7] = b"PHMANIF";
-/// Version of a manifest with deletes of logs; one that has none is written as the version before, and one that has
-/// nothing of logs as the first.
-const VERSION: u8 = 3;
+/// Version of a manifest with segments of spans, of one with deletes of logs but none of spans, of one with logs alone, and
+/// of one that has nothing of either. Each is written as the first that can say it.
+const VERSION: u8 = 4;
+const VERSION_WITHOUT_SPANS: u8 = 3;
 const VERSION_WITHOUT_LOG_DELETES: u8 = 2;
 const VERSION_WITHOUT_LOGS: u8 = 1;
 /// Longest manifest that is read: 64 MiB are half a million segments.
 const MAX_BYTES: u64 = 64 << 20;
+/// Version of a job's output with a window, and the one before.
+const OUTPUT_VERSION: u8 = 3;
+const OUTPUT_VERSION_WITHOUT_WINDOW: u8 = 1;
 
 /// Width of a time partition of metrics.
 pub const PARTITION_MS: i64 = 24 * 60 * 60 * 1000;
@@ -42,7 +47,7 @@ pub struct Position {
 /// Which samples a segment holds: one signal and retention class, one span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
-    /// Number of the signal: 0 for metrics, 1 for logs.
+    /// Number of the signal: 0 for metrics, 1 for logs, 2 for spans.
     pub signal: u8,
     /// Retention class: 0 for the signal's default.
     pub class: u8,
@@ -64,19 +69,29 @@ impl Partition {
         Self { signal: 0, class: 0, bucket: Self::CATCH_ALL }
     }
 
-    /// The partition of a log record.
-    pub const fn of_log(time_ms: i64) -> Self {
-        Self { signal: crate::logs::SIGNAL, class: 0, bucket: time_ms.div_euclid(PARTITION_MS) }
+    /// The partition of a log record or span.
+    pub const fn of_row(signal: RowSignal, time_ms: i64) -> Self {
+        Self { signal: signal.number(), class: 0, bucket: time_ms.div_euclid(PARTITION_MS) }
     }
 
-    /// The partition for log records of any age.
-    pub const fn log_catch_all() -> Self {
-        Self { signal: crate::logs::SIGNAL, class: 0, bucket: Self::CATCH_ALL }
+    /// The partition for log records or spans of any age.
+    pub const fn row_catch_all(signal: RowSignal) -> Self {
+        Self { signal: signal.number(), class: 0, bucket: Self::CATCH_ALL }
+    }
+
+    /// What its rows are; `None` if it holds metrics.
+    pub const fn rows(self) -> Option<RowSignal> {
+        RowSignal::of_number(self.signal)
+    }
+
+    /// Whether it holds metrics.
+    pub const fn is_metrics(self) -> bool {
+        self.rows().is_none()
     }
 
     /// Whether it holds logs.
     pub const fn is_logs(self) -> bool {
-        self.signal == crate::logs::SIGNAL
+        matches!(self.rows(), Some(RowSignal::Logs))
     }
 
     /// Whether the partition holds samples of any age.
@@ -114,7 +129,7 @@ pub enum FileKind {
     Registry,
     /// Metadata of metric families.
     Metadata,
-    /// Keys of log batches that were applied lately.
+    /// Keys of batches of logs and spans that were applied lately.
     Window,
 }
 
@@ -301,7 +316,7 @@ impl RegistryFile {
 impl JobOutput {
     /// The bytes that an install command carries.
     pub fn encode(&self) -> Vec<u8> {
-        let version = if self.window.is_some() { VERSION } else { VERSION_WITHOUT_LOGS };
+        let version = if self.window.is_some() { OUTPUT_VERSION } else { OUTPUT_VERSION_WITHOUT_WINDOW };
         let mut out = vec![version];
         write_list(&mut out, &self.segments, SegmentMeta::encode);
         write_list(&mut out, self.registry.as_slice(), RegistryFile::encode);
@@ -317,7 +332,7 @@ impl JobOutput {
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let input = &mut bytes;
         let version = varint::read_bytes(input, 1)?[0];
-        if !(VERSION_WITHOUT_LOGS..=VERSION).contains(&version) {
+        if !(OUTPUT_VERSION_WITHOUT_WINDOW..=OUTPUT_VERSION).contains(&version) {
             return None;
         }
         let segments = read_list(input, SegmentMeta::decode)?;
@@ -325,7 +340,7 @@ impl JobOutput {
         let metadata = read_list(input, FileRef::decode)?;
         let duplicates = varint::read_u64(input)?;
         let window = match version {
-            VERSION => Some(FileRef::decode(input).filter(|file| file.kind == FileKind::Window)?),
+            OUTPUT_VERSION => Some(FileRef::decode(input).filter(|file| file.kind == FileKind::Window)?),
             _ => None,
         };
         let whole = input.is_empty() && registry.len() <= 1 && metadata.len() <= 1;
@@ -439,9 +454,11 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
-        let has_logs = self.window.is_some() || self.segments.iter().any(|s| s.partition.is_logs());
+        let has = |signal| self.segments.iter().any(|s| s.partition.rows() == Some(signal));
+        let has_logs = self.window.is_some() || has(RowSignal::Logs);
         let version = match (self.log_tombstones.is_empty(), has_logs) {
-            (false, _) => VERSION,
+            _ if has(RowSignal::Spans) => VERSION,
+            (false, _) => VERSION_WITHOUT_SPANS,
             (true, true) => VERSION_WITHOUT_LOG_DELETES,
             (true, false) => VERSION_WITHOUT_LOGS,
         };
@@ -553,7 +570,7 @@ impl Manifest {
             _ => read_list(input, FileRef::decode)?,
         };
         let log_tombstones = match version {
-            VERSION => read_list(input, |input| {
+            VERSION_WITHOUT_SPANS | VERSION => read_list(input, |input| {
                 let index = varint::read_u64(input)?;
                 let tenant = TenantId::new(std::str::from_utf8(varint::read_prefixed(input)?).ok()?).ok()?;
                 let start_ns = varint::unzigzag(varint::read_u64(input)?);

@@ -9,6 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use protocol::ids::TenantId;
 use protocol::labels::Labels;
+use protocol::logs::RowSignal;
 
 use crate::columns::Columns;
 use crate::encoding::Effort;
@@ -56,10 +57,13 @@ pub(crate) fn run(
         effort: Effort::Thorough,
         deleted_upto: input.job,
     };
-    output.segments = if input.inputs.iter().any(|view| view.meta.partition.is_logs()) {
-        logs::write::merge(fs, dir, aside, options, &input.inputs, &input.log_tombstones)?
-    } else {
-        merge_series(fs, dir, aside, options, input, &mut output.duplicates)?
+    let signal = input.inputs.first().and_then(|view| view.meta.partition.rows());
+    output.segments = match signal {
+        Some(signal) => {
+            let tombstones = if signal == RowSignal::Logs { &input.log_tombstones[..] } else { &[] };
+            logs::write::merge(fs, dir, aside, options, signal, &input.inputs, tombstones)?
+        }
+        None => merge_series(fs, dir, aside, options, input, &mut output.duplicates)?,
     };
     let files = files_dir(dir);
     fs.sync_dir(&files).map_err(StorageError::io("sync", &files))?;

@@ -26,6 +26,7 @@ use protocol::matcher::Matcher;
 use crate::damage::Damage;
 use crate::engine::changes::Changes;
 use crate::error::StorageError;
+use crate::logs::PerSignal;
 use crate::logs::segment::LogSegmentReader;
 use crate::logs::table::LogTableView;
 use crate::logs::tombstone::LogTombstone;
@@ -45,8 +46,8 @@ use sources::{SeriesWalk, Source};
 pub struct TableView {
     pub(crate) table: MemView,
     pub(crate) registry: RegistryView,
-    /// Sub-batches of logs that came with them.
-    pub(crate) logs: LogTableView,
+    /// Sub-batches of logs and spans that came with them.
+    pub(crate) rows: PerSignal<LogTableView>,
     /// Last log entry inside; `u64::MAX` for the active memtable.
     pub(crate) log_last: u64,
 }
@@ -80,7 +81,7 @@ impl SegmentView {
         }
     }
 
-    /// The reader of logs, if the file can be read.
+    /// The reader of logs or spans, if the file can be read.
     pub(crate) fn logs(&self) -> Result<&LogSegmentReader, StorageError> {
         match self.content()? {
             Content::Logs(reader) => Ok(reader),
@@ -457,7 +458,7 @@ impl StoreSnapshot {
     }
 
     fn metric_segments(&self) -> impl Iterator<Item = &SegmentView> {
-        self.view.segments.iter().filter(|s| !s.meta.partition.is_logs())
+        self.view.segments.iter().filter(|s| s.meta.partition.is_metrics())
     }
 
     /// Visits the segments that overlap a time range, oldest in the log first. Leaves word of damage that it meets.

@@ -34,7 +34,7 @@ pub struct SegmentFile {
 pub enum Content {
     /// Of metrics.
     Metrics(SegmentReader),
-    /// Of logs.
+    /// Of logs or spans.
     Logs(LogSegmentReader),
 }
 
@@ -48,7 +48,7 @@ impl SegmentFile {
             return Err(StorageError::corrupt(path, reason));
         }
         let content = match read_header(&map).map_err(|fault| fault.of_file(&path))?.partition.signal {
-            Signal::Logs => Content::Logs(LogSegmentReader::open(map, &path)?),
+            Signal::Logs | Signal::Traces => Content::Logs(LogSegmentReader::open(map, &path)?),
             _ => Content::Metrics(SegmentReader::open(map, &path)?),
         };
         Ok(Arc::new(Self { file, content }))

@@ -4,7 +4,8 @@
 //! it sends the same bytes again, often to another node, until it is acknowledged or gives up, and then the batch's
 //! fate is unknown. Sometimes it repeats a batch that was acknowledged, or sends other values for samples that were:
 //! neither may change anything. Log batches go the same way under keys of their own, with records that are there twice:
-//! sent again they must not be doubled, and what is there twice must stay so. Now and then it reads its series linearizably, through any node, and the oracle judges.
+//! sent again they must not be doubled, and what is there twice must stay so. So do spans, batch by batch of the same
+//! traces, each of which must be found whole on its shard. Now and then it reads its series linearizably, through any node, and the oracle judges.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +14,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::read::Consistency;
 use cluster::router::shard_writer::{Proposed, ShardWriter, WriteError};
+use cluster::router::spans::TraceSlots;
 use openraft_rt::AsyncRuntime;
 use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
 use protocol::ids::{ClusterSecret, SLOT_COUNT, ShardId, SlotId, TenantId};
 use protocol::labels::Labels;
 use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
-use protocol::logs::{LogRecord, LogSink, LogStream, LogValue};
+use protocol::logs::{LogRecord, LogSink, LogStream, LogValue, RowSignal};
+use protocol::spans::row;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::sim::cluster::{
-    CLIENT_LABEL, LOG_SERIES, METRIC, SERIES_LABEL, SampleRead, SimCluster, SimNode, decode_samples,
-    log_body, log_copies,
+    CLIENT_LABEL, LOG_SERIES, METRIC, SERIES_LABEL, SPAN_SERIES, SampleRead, SimCluster, SimNode,
+    decode_samples, log_body, log_copies, span_of_value, span_trace,
 };
 use crate::sim::executor;
 use crate::sim::machine::WALL_START_MS;
@@ -34,6 +37,8 @@ use crate::sim::runtime::SimRuntime;
 
 /// Series of one client.
 const SERIES_PER_CLIENT: u32 = 6;
+/// Traces of one client.
+const TRACES: u8 = 8;
 /// Most samples of a batch.
 const MAX_SAMPLES: usize = 12;
 /// How long a client sends one batch again.
@@ -52,6 +57,8 @@ pub struct Client {
     secret: ClusterSecret,
     /// Time of the next log record.
     next_log_ms: i64,
+    /// Time of the next span.
+    next_span_ms: i64,
 }
 
 struct OwnSeries {
@@ -93,6 +100,7 @@ impl Client {
             series,
             secret,
             next_log_ms: WALL_START_MS - 3_600_000,
+            next_span_ms: WALL_START_MS - 3_600_000,
         }
     }
 
@@ -102,8 +110,12 @@ impl Client {
             if chance(&mut self.rng, 0.15) {
                 let recent = chance(&mut self.rng, 0.8);
                 self.read(recent).await;
-            } else if chance(&mut self.rng, 0.25) {
-                self.write_logs().await;
+            } else if chance(&mut self.rng, 0.4) {
+                if chance(&mut self.rng, 0.5) {
+                    self.write_logs().await;
+                } else {
+                    self.write_spans().await;
+                }
             } else {
                 self.write().await;
             }
@@ -155,12 +167,36 @@ impl Client {
             (0..log_copies(one.value)).for_each(|_| batch.record(&record));
             sent.push(one);
         }
+        self.deliver(shard, batch, &sent).await
+    }
+
+    /// Writes one batch of spans of a trace, of which earlier and later batches have more, retries included.
+    async fn write_spans(&mut self) -> Option<Outcome> {
+        let node = self.cluster.nodes().into_iter().next()?.1;
+        let trace_id = span_trace(self.number, self.rng.random_range(0..TRACES));
+        let slots = TraceSlots::new(&node.secret(), &TenantId::default());
+        let shard = node.shard_map().shard_of(slots.slot_of(&trace_id));
+        let mut batch = LogBatchBuilder::of(RowSignal::Spans);
+        let client = LogValue::String(self.number.to_string().into());
+        batch.stream(&LogStream { resource: vec![(CLIENT_LABEL.into(), client)], ..LogStream::default() });
+        let mut sent = Vec::new();
+        for _ in 0..self.rng.random_range(1..=MAX_SAMPLES) {
+            let one = self.cluster.oracle().send(SPAN_SERIES + self.number, self.next_span_ms);
+            self.next_span_ms += self.rng.random_range(1..5_000);
+            batch.record(&row::row_of(&span_of_value(trace_id, one.value, one.at_ms)));
+            sent.push(one);
+        }
+        self.deliver(shard, batch, &sent).await
+    }
+
+    /// Sends what was gathered, retries included; sometimes again once it is acknowledged.
+    async fn deliver(&mut self, shard: ShardId, batch: LogBatchBuilder, sent: &[Sent]) -> Option<Outcome> {
         let records = batch.len();
         let key = BatchKey(self.rng.random::<u128>().to_le_bytes());
         let bytes = batch.finish(&TenantId::default(), key).ok()?.pop()?.1;
         let outcome = self.send_logs(shard, bytes.clone(), records, false).await;
         if outcome == Outcome::Acknowledged {
-            self.cluster.oracle().acknowledge(&sent);
+            self.cluster.oracle().acknowledge(sent);
             if chance(&mut self.rng, self.cluster.plan().resend) {
                 self.send_logs(shard, bytes, records, true).await;
             }
@@ -170,7 +206,7 @@ impl Client {
         Some(outcome)
     }
 
-    /// Sends a log batch until it is acknowledged; `again`, if it was before.
+    /// Sends a batch of logs or spans until it is acknowledged; `again`, if it was before.
     async fn send_logs(&mut self, shard: ShardId, bytes: Bytes, records: u64, again: bool) -> Outcome {
         let deadline = executor::elapsed() + GIVE_UP_AFTER;
         let mut at = self.rng.random_range(0..self.cluster.len());
@@ -307,7 +343,7 @@ impl Client {
     pub async fn read_through(&mut self, at: usize, recent: bool) -> bool {
         let oracle = self.cluster.oracle().clone();
         let back_ms = if recent { 60_000 } else { i64::MAX / 4 };
-        let newest = self.series.iter().map(|s| s.next_ms).chain([self.next_log_ms]);
+        let newest = self.series.iter().map(|s| s.next_ms).chain([self.next_log_ms, self.next_span_ms]);
         let from_ms = newest.map(|ms| ms.saturating_sub(back_ms)).min().unwrap_or(0);
         let request = SampleRead { client: self.number, from_ms, to_ms: i64::MAX / 2 };
         let begun = oracle.begin_read();
@@ -327,15 +363,15 @@ impl Client {
         };
         let by = format!("client {} through machine {}", self.number, at + 1);
         let mut found = std::collections::BTreeMap::new();
-        let logs = LOG_SERIES + self.number;
+        let (logs, spans) = (LOG_SERIES + self.number, SPAN_SERIES + self.number);
         for (shard, bytes) in answers {
             let Some(rows) = decode_samples(&bytes) else {
                 oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: shard {shard} answered nonsense"));
                 return false;
             };
             for (series, samples) in rows {
-                // Log batches of a client lie on many shards.
-                if series == logs {
+                // Batches of logs and of spans of a client lie on many shards.
+                if series == logs || series == spans {
                     found.entry(series).or_insert_with(Vec::new).extend(samples);
                 } else if found.insert(series, samples).is_some() {
                     oracle.violate(invariant::NOTHING_LOST, format!("{by}: series {series} came twice"));
@@ -359,6 +395,9 @@ impl Client {
         }
         records.dedup();
         oracle.judge(begun, logs, from_ms, request.to_ms, &records, &by);
+        let mut own = found.remove(&spans).unwrap_or_default();
+        own.sort_by_key(|(at_ms, _)| *at_ms);
+        oracle.judge(begun, spans, from_ms, request.to_ms, &own, &by);
         if let Some(series) = found.keys().next() {
             oracle.violate(invariant::NOTHING_INVENTED, format!("{by}: series {series} is not the client's"));
         }

@@ -3,6 +3,7 @@
 //! Nodes boot, crash, abort and lose their disks; [`SimCluster::tend`] starts again what is down for long enough. A node
 //! that ends by itself must have had a reason: a fault of its disk since it booted. Anything else is a finding.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,9 @@ use futures_util::future::BoxFuture;
 use openraft_rt::AsyncRuntime;
 use protocol::error::ErrorKind;
 use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
-use protocol::logs::{LogColumns, LogField, LogFilter, LogScan, LogTest};
+use protocol::logs::{LogColumns, LogField, LogFilter, LogScan, LogTest, LogValue, RowSignal};
 use protocol::matcher::Matcher;
+use protocol::spans::Span;
 use storage::engine::FlushPolicy;
 use storage::fs::mem::CrashMode;
 use storage::logs::scan::LogReader;
@@ -352,7 +354,32 @@ pub fn log_body(value: u64) -> String {
     format!("stored item {value} after {} tries", value % 7)
 }
 
-/// Answers the workload's reads: all samples of a client's series in a range of time, and its log records as one more.
+/// Number of the series that stands for the spans of client 0; those of the others follow.
+pub const SPAN_SERIES: u32 = 1 << 31;
+
+/// Id of a client's trace.
+pub fn span_trace(client: u32, number: u8) -> [u8; 16] {
+    ((u128::from(client) << 64) | (u128::from(number) + 1)).to_be_bytes()
+}
+
+/// A client's span of a value: all that can be told from it.
+pub fn span_of_value(trace_id: [u8; 16], value: u64, at_ms: i64) -> Span<'static> {
+    let start_ns = at_ms * 1_000_000;
+    Span {
+        trace_id,
+        span_id: value.to_be_bytes(),
+        // Every other is a root.
+        parent_id: (value % 2 * (value + 1)).to_be_bytes(),
+        name: format!("step {}", value % 5).into(),
+        start_ns,
+        end_ns: start_ns + (value % 1000) as i64,
+        attributes: vec![("value".into(), LogValue::Int(value as i64))],
+        ..Span::default()
+    }
+}
+
+/// Answers the workload's reads: all samples of a client's series in a range of time, its log records as one more and its
+/// spans as another.
 struct Samples {
     env: SimEnv,
 }
@@ -414,6 +441,7 @@ impl SampleRead {
             (Err(error), _) => Err(error.to_string()),
             (Ok(()), None) => {
                 self.run_logs(snapshot, &mut out)?;
+                self.run_spans(snapshot, &mut out)?;
                 Ok(out)
             }
         }
@@ -430,7 +458,7 @@ impl SampleRead {
             columns: LogColumns::All,
         };
         let (mut rows, mut error) = (Vec::new(), None);
-        let reader = LogReader { tenant: &tenant, should_stop: &|| false };
+        let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
         let read = snapshot.log_records(reader, &scan, &mut |_, record| {
             let body = record.body.text();
             let value = body.split(' ').nth(2).and_then(|text| text.parse::<u64>().ok());
@@ -444,16 +472,67 @@ impl SampleRead {
         if let Some(error) = error {
             return Err(error);
         }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        out.extend_from_slice(&(LOG_SERIES + self.client).to_le_bytes());
-        out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
-        for (at_ms, value) in rows {
-            out.extend_from_slice(&at_ms.to_le_bytes());
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+        put_rows(LOG_SERIES + self.client, &rows, out);
         Ok(())
+    }
+
+    /// The client's spans, and whether each of their traces is found whole by its id.
+    fn run_spans(self, snapshot: &StoreSnapshot, out: &mut Vec<u8>) -> Result<(), String> {
+        let tenant = TenantId::default();
+        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
+        let range = (self.from_ms.saturating_mul(1_000_000), self.to_ms.saturating_mul(1_000_000));
+        let scan = LogScan {
+            start_ns: range.0,
+            end_ns: range.1,
+            filter: LogFilter::Field(client, LogTest::Equals(self.client.to_string())),
+            newest_first: false,
+            columns: LogColumns::All,
+        };
+        let reader = LogReader { signal: RowSignal::Spans, tenant: &tenant, should_stop: &|| false };
+        let (mut rows, mut error) = (Vec::new(), None);
+        let mut traces: BTreeMap<[u8; 16], Vec<[u8; 8]>> = BTreeMap::new();
+        let read = snapshot.spans(reader, &scan, &mut |_, span| {
+            let (value, at_ms) = (u64::from_be_bytes(span.span_id), span.start_ns / 1_000_000);
+            if *span != span_of_value(span.trace_id, value, at_ms) {
+                error = Some(format!("a span that nobody wrote: {span:?}"));
+            }
+            rows.push((at_ms, value as f64));
+            traces.entry(span.trace_id).or_default().push(span.span_id);
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| error.to_string())?;
+        for (trace_id, spans) in traces {
+            let mut whole = Vec::new();
+            let read = snapshot.trace(reader, &trace_id, &mut |_, span| {
+                if (range.0..=range.1).contains(&span.start_ns) {
+                    whole.push(span.span_id);
+                }
+                ControlFlow::Continue(())
+            });
+            read.map_err(|error| error.to_string())?;
+            if whole != spans {
+                error = Some(format!(
+                    "{} spans of a trace are found by its id, {} without",
+                    whole.len(),
+                    spans.len()
+                ));
+            }
+        }
+        put_rows(SPAN_SERIES + self.client, &rows, out);
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// Writes rows as a series of samples; none if there are none.
+fn put_rows(series: u32, rows: &[(i64, f64)], out: &mut Vec<u8>) {
+    if rows.is_empty() {
+        return;
+    }
+    out.extend_from_slice(&series.to_le_bytes());
+    out.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+    for (at_ms, value) in rows {
+        out.extend_from_slice(&at_ms.to_le_bytes());
+        out.extend_from_slice(&value.to_le_bytes());
     }
 }
 

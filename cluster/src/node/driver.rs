@@ -428,7 +428,8 @@ impl<E: Env> Node<E> {
     fn flush_policy(&self, encoder_epoch: u16) -> FlushPolicy {
         let mut policy = FlushPolicy { encoder_epoch, ..self.context.config.flush.clone() };
         if !self.context.has_cluster_time() {
-            (policy.retention_ms, policy.log_retention_ms) = (None, None);
+            policy.retention_ms = None;
+            (policy.log_retention_ms, policy.span_retention_ms) = (None, None);
         }
         policy
     }

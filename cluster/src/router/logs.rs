@@ -10,12 +10,13 @@
 //! several, each with a key made from the request's; they may lie on different shards, and an error may leave some of
 //! them written: sent again, those change nothing.
 
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft_rt::Instant;
 use protocol::commit_token::CommitToken;
 use protocol::ids::{SLOT_COUNT, SlotId, TenantId};
+use protocol::logs::TimestampNs;
 use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
 
 use super::shard_writer::{ShardWriter, WriteError};
@@ -32,9 +33,16 @@ pub struct LogReceipt {
     pub token: CommitToken,
 }
 
-/// Records that are packed and wait to be sent. A copy is the same request again, under the same keys.
-#[derive(Clone, Debug)]
-pub struct PreparedLogs(Vec<(BatchKey, Bytes)>);
+/// Records or spans that are packed and wait to be sent. A copy is the same request again, under the same keys.
+#[derive(Clone, Debug, Default)]
+pub struct PreparedLogs(Vec<(SlotId, Bytes)>);
+
+impl PreparedLogs {
+    /// Adds sub-batches for the shard of a slot.
+    pub(super) fn extend(&mut self, slot: SlotId, parts: Vec<(BatchKey, Bytes)>) {
+        self.0.extend(parts.into_iter().map(|(_, bytes)| (slot, bytes)));
+    }
+}
 
 /// The slot of a key: the key is a keyed hash of the tenant and what tells the batch from others.
 fn slot_of(key: BatchKey) -> SlotId {
@@ -45,11 +53,20 @@ impl<W: ShardWriter> Router<W> {
     /// A builder for the records of a request. It leaves out and counts those that are older than what is kept or further
     /// ahead of cluster time than allowed.
     pub fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
+        let (oldest, newest) = self.time_bounds(self.config.log_retention)?;
+        Ok(LogBatchBuilder::within(oldest, newest))
+    }
+
+    /// First and last time of what is taken now.
+    pub(super) fn time_bounds(
+        &self,
+        retention: Option<Duration>,
+    ) -> Result<(TimestampNs, TimestampNs), RouteError> {
         let now_ms = self.writer.cluster_time_ms().ok_or(RouteError::NoClusterTime)?;
-        let ms = |span: std::time::Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-        let oldest = self.config.log_retention.map_or(0, |retention| now_ms.saturating_sub(ms(retention)));
+        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let oldest = retention.map_or(0, |retention| now_ms.saturating_sub(ms(retention)));
         let newest = now_ms.saturating_add(ms(self.config.max_future));
-        Ok(LogBatchBuilder::within(oldest.saturating_mul(1_000_000), newest.saturating_mul(1_000_000)))
+        Ok((oldest.saturating_mul(1_000_000), newest.saturating_mul(1_000_000)))
     }
 
     /// The key of a request that declared one.
@@ -71,16 +88,14 @@ impl<W: ShardWriter> Router<W> {
         key: Option<BatchKey>,
     ) -> Result<PreparedLogs, RouteError> {
         if batch.is_empty() {
-            return Ok(PreparedLogs(Vec::new()));
+            return Ok(PreparedLogs::default());
         }
-        let now_ms = self.writer.cluster_time_ms().ok_or(RouteError::NoClusterTime)?;
-        let key = key.unwrap_or_else(|| {
-            // Equal content at the same time through two nodes with equal counts would have to come together.
-            let number = self.counters.batches.fetch_add(1, Ordering::Relaxed);
-            let numbers = [batch.checksum(), number, self.nonce, now_ms as u64];
-            BatchKey::unique(&self.secret, tenant, &numbers.map(u64::to_le_bytes).concat())
-        });
-        batch.finish(tenant, key).map(PreparedLogs).map_err(RouteError::RecordTooLong)
+        let key = match key {
+            Some(key) => key,
+            None => self.unique_key(tenant, batch.checksum())?,
+        };
+        let parts = batch.finish(tenant, key).map_err(RouteError::RecordTooLong)?;
+        Ok(PreparedLogs(parts.into_iter().map(|(key, bytes)| (slot_of(key), bytes)).collect()))
     }
 
     /// Packs and sends a request. See [`Router::prepare_logs`].
@@ -102,8 +117,8 @@ impl<W: ShardWriter> Router<W> {
         }
         let map = self.writer.shard_map();
         let deadline = InstantOf::<W>::now() + self.config.deadline;
-        let sent = parts.into_iter().map(|(key, bytes)| {
-            let shard = map.shard_of(slot_of(key));
+        let sent = parts.into_iter().map(|(slot, bytes)| {
+            let shard = map.shard_of(slot);
             async move { (shard, self.propose_logs(shard, &bytes, deadline).await) }
         });
         let mut failures = Vec::new();
@@ -121,8 +136,9 @@ impl<W: ShardWriter> Router<W> {
                         receipt.token.note(shard, index);
                     }
                     LogBatchOutcome::WindowFull { keys } => {
-                        let reason =
-                            format!("it remembers {keys} log requests of the last minutes, its limit");
+                        let reason = format!(
+                            "it remembers {keys} requests of logs and spans of the last minutes, its limit"
+                        );
                         failures.push((shard, WriteError::Overloaded { shard, reason }));
                     }
                     LogBatchOutcome::Rejected { reason } => {

@@ -30,7 +30,7 @@ pub trait ShardWriter: Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Proposed, WriteError>> + Send;
 
-    /// The same for a sub-batch of logs.
+    /// The same for a sub-batch of logs or spans.
     fn propose_logs(
         &self,
         shard: ShardId,

@@ -10,12 +10,14 @@ use protocol::histogram;
 use protocol::ids::SeriesId;
 use protocol::labels::Labels;
 use protocol::logs::batch::{BatchKey, LogBatch, LogBatchBuilder};
-use protocol::logs::{LogRecord, LogSink, LogValue};
+use protocol::logs::{LogRecord, LogSink, LogValue, RowSignal};
 use protocol::remote_write::{Limits, Version, decode};
 use protocol::varint::write_prefixed;
 
 use super::*;
 use crate::shard_map::ShardMap;
+
+mod spans;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -37,6 +39,8 @@ struct Shard {
     keys: BTreeSet<BatchKey>,
     max_keys: Option<usize>,
     lines: Vec<String>,
+    /// Trace and name of each span.
+    spans: Vec<([u8; 16], String)>,
 }
 
 impl Shard {
@@ -106,7 +110,11 @@ impl Shard {
             return LogBatchOutcome::Duplicate { records };
         }
         for row in 0..batch.rows.len() {
-            self.lines.push(batch.rows.record(row, &batch.dict).body.text().into_owned());
+            let text = batch.rows.record(row, &batch.dict).body.text().into_owned();
+            match batch.signal {
+                RowSignal::Logs => self.lines.push(text),
+                RowSignal::Spans => self.spans.push((batch.rows.traces()[row], text)),
+            }
         }
         LogBatchOutcome::Applied { records }
     }

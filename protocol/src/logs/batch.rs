@@ -7,15 +7,26 @@ use super::block::{self, Block, Limits, Want};
 use super::codec::{encode_record, is_shallow};
 use super::dict::Dict;
 use super::rows::{RowMap, Rows, Scratch};
-use super::{LogRecord, LogSink, LogStream, TimestampNs};
+use super::{LogRecord, LogSink, LogStream, RowSignal, TimestampNs};
 use crate::batch::MAX_BYTES;
 use crate::encoding::DecodeError;
 use crate::encoding::columns::{Pack, Trust};
-use crate::ids::{ClusterSecret, TenantId};
+use crate::ids::{ClusterSecret, ShardId, TenantId};
 use crate::varint;
 
-/// First byte of a sub-batch of logs: tells it from one of metrics, whose first byte is their version.
-pub const VERSION: u8 = 0x81;
+/// First byte of a sub-batch of logs and of its outcome: tells it from one of metrics, whose first byte is their version.
+pub const VERSION: u8 = version_of(RowSignal::Logs);
+
+/// First byte of a sub-batch of a signal.
+pub const fn version_of(signal: RowSignal) -> u8 {
+    0x80 | signal.number()
+}
+
+/// What a sub-batch holds by its first byte; `None` if it is one of metrics.
+pub fn signal_of(bytes: &[u8]) -> Option<RowSignal> {
+    let first = bytes.first().filter(|first| **first >= 0x80)?;
+    RowSignal::of_number(first & 0x7f)
+}
 
 /// Rows of a sub-batch; what a request has more goes into another.
 const MAX_ROWS: usize = 1 << 16;
@@ -57,6 +68,18 @@ impl BatchKey {
         Self::hash(secret, b"unique", tenant, nonce)
     }
 
+    /// The key of what of a request of spans goes to a shard.
+    #[must_use]
+    pub fn of_shard(self, shard: ShardId) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"spans");
+        hasher.update(&self.0);
+        hasher.update(&shard.0.to_le_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        Self(key)
+    }
+
     /// The key of a further part of the batch; that of part 0 is the batch's.
     #[must_use]
     pub fn part(self, number: usize) -> Self {
@@ -94,7 +117,7 @@ pub enum LogBatchError {
 
 /// Records that can not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a log record takes {bytes} bytes, more than {MAX_BYTES}")]
+#[error("a log record or span takes {bytes} bytes, more than {MAX_BYTES}")]
 pub struct RecordTooLong {
     /// What the record takes, alone and packed.
     pub bytes: usize,
@@ -111,6 +134,7 @@ pub fn record_checksum(stream: &[u8], record: &LogRecord<'_>, scratch: &mut Vec<
 /// Gathers records into sub-batches.
 #[derive(Debug)]
 pub struct LogBatchBuilder {
+    signal: RowSignal,
     parts: Vec<Part>,
     dict: Dict,
     rows: Rows,
@@ -140,6 +164,18 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// Whether a time lies within bounds; counts it if not.
+    pub fn admits(&mut self, (oldest, newest): (TimestampNs, TimestampNs), time: TimestampNs) -> bool {
+        if (oldest..=newest).contains(&time) {
+            return true;
+        }
+        if self.is_empty() {
+            self.first = time;
+        }
+        *(if time < oldest { &mut self.too_old } else { &mut self.too_new }) += 1;
+        false
+    }
+
     /// Number of records.
     pub fn len(&self) -> u64 {
         self.too_old + self.too_new
@@ -161,6 +197,7 @@ struct Part {
 impl Default for LogBatchBuilder {
     fn default() -> Self {
         let mut builder = Self {
+            signal: RowSignal::Logs,
             parts: Vec::new(),
             dict: Dict::default(),
             rows: Rows::new(),
@@ -182,13 +219,8 @@ impl Default for LogBatchBuilder {
 
 impl LogSink for LogBatchBuilder {
     fn stream(&mut self, stream: &LogStream<'_>) {
-        self.stream.clear();
-        super::codec::encode_stream(stream, &mut self.stream);
-        let deep = |list: &[super::Attribute<'_>]| list.iter().any(|(_, value)| !is_shallow(value));
+        encode_shallow(stream, &mut self.stream);
         self.number = None;
-        if deep(&stream.resource) || deep(&stream.scope_attributes) {
-            self.stream.clear();
-        }
     }
 
     fn record(&mut self, record: &LogRecord<'_>) {
@@ -197,15 +229,9 @@ impl LogSink for LogBatchBuilder {
             self.too_deep += 1;
             return;
         }
-        let time = record.effective_ns();
-        if let Some((oldest, newest)) = self.bounds
-            && !(oldest..=newest).contains(&time)
+        if let Some(bounds) = self.bounds
+            && !self.outside.admits(bounds, record.effective_ns())
         {
-            if self.outside.is_empty() {
-                self.outside.first = time;
-            }
-            let count = if time < oldest { &mut self.outside.too_old } else { &mut self.outside.too_new };
-            *count += 1;
             return;
         }
         if self.rows.len() >= MAX_ROWS || self.bytes >= PART_BYTES {
@@ -225,10 +251,31 @@ impl LogSink for LogBatchBuilder {
     }
 }
 
+/// The bytes of a stream; none if it is nested too deep.
+pub fn encode_shallow(stream: &LogStream<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    let deep = |list: &[super::Attribute<'_>]| list.iter().any(|(_, value)| !is_shallow(value));
+    if !deep(&stream.resource) && !deep(&stream.scope_attributes) {
+        super::codec::encode_stream(stream, out);
+    }
+}
+
 impl LogBatchBuilder {
     /// No records yet; they belong to the empty stream until another is named.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As [`Self::new`], for rows of a signal.
+    pub fn of(signal: RowSignal) -> Self {
+        Self { signal, ..Self::default() }
+    }
+
+    /// As [`LogSink::stream`], of a stream that [`encode_shallow`] wrote.
+    pub fn encoded_stream(&mut self, stream: &[u8]) {
+        self.stream.clear();
+        self.stream.extend_from_slice(stream);
+        self.number = None;
     }
 
     /// As [`Self::new`], for records of a closed time range; others are left out and counted.
@@ -282,13 +329,14 @@ impl LogBatchBuilder {
         }
         let mut out = Vec::new();
         for part in &self.parts {
-            write_part(tenant, key, &part.rows, &part.dict, part.checksum, &mut out)?;
+            write_part(self.signal, tenant, key, &part.rows, &part.dict, part.checksum, &mut out)?;
         }
         Ok(out)
     }
 }
 
 fn write_part(
+    signal: RowSignal,
     tenant: &TenantId,
     key: BatchKey,
     rows: &Rows,
@@ -298,7 +346,7 @@ fn write_part(
 ) -> Result<(), RecordTooLong> {
     let own_key = key.part(out.len());
     let mut bytes = Vec::with_capacity(rows.len() * 40 + 256);
-    bytes.push(VERSION);
+    bytes.push(version_of(signal));
     varint::write_prefixed(&mut bytes, tenant.as_str().as_bytes());
     bytes.extend_from_slice(&own_key.0);
     bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -323,7 +371,7 @@ fn write_part(
             let stream = dict.streams().get(rows.streams()[row]);
             sum = sum.wrapping_add(record_checksum(stream, &rows.record(row, dict), &mut scratch));
         }
-        write_part(tenant, key, &half, &half_dict, sum, out)?;
+        write_part(signal, tenant, key, &half, &half_dict, sum, out)?;
     }
     Ok(())
 }
@@ -331,6 +379,8 @@ fn write_part(
 /// A sub-batch, decoded and checked: each of its rows can be put together.
 #[derive(Clone, Debug)]
 pub struct LogBatch {
+    /// What its rows are.
+    pub signal: RowSignal,
     /// Whose records.
     pub tenant: TenantId,
     /// Its key.
@@ -346,6 +396,8 @@ pub struct LogBatch {
 /// A sub-batch whose head and dictionary were decoded.
 #[derive(Debug)]
 pub struct OpenLogBatch<'a> {
+    /// What its rows are.
+    pub signal: RowSignal,
     /// Whose records.
     pub tenant: TenantId,
     /// Its key.
@@ -366,9 +418,7 @@ impl<'a> OpenLogBatch<'a> {
         let malformed = |part| move |source| LogBatchError::Malformed { part, source };
         let cut = |part| LogBatchError::Malformed { part, source: DecodeError::Truncated };
         let (&version, mut rest) = bytes.split_first().ok_or(cut("version"))?;
-        if version != VERSION {
-            return Err(LogBatchError::UnknownVersion(version));
-        }
+        let signal = signal_of(bytes).ok_or(LogBatchError::UnknownVersion(version))?;
         let input = &mut rest;
         let tenant = varint::read_prefixed(input).and_then(|name| std::str::from_utf8(name).ok());
         let tenant = tenant.and_then(|name| TenantId::new(name).ok()).ok_or(cut("tenant"))?;
@@ -384,7 +434,7 @@ impl<'a> OpenLogBatch<'a> {
             });
         }
         let block = Block::parse(input, LIMITS).map_err(malformed("block"))?;
-        Ok(Self { tenant, key: BatchKey(key), checksum, dict, block })
+        Ok(Self { signal, tenant, key: BatchKey(key), checksum, dict, block })
     }
 
     /// Decodes columns.
@@ -399,8 +449,8 @@ impl LogBatch {
     pub fn decode(bytes: &[u8]) -> Result<Self, LogBatchError> {
         let open = OpenLogBatch::new(bytes)?;
         let rows = open.rows(&Want::ALL)?;
-        let OpenLogBatch { tenant, key, checksum, dict, .. } = open;
-        Ok(Self { tenant, key, checksum, dict, rows })
+        let OpenLogBatch { signal, tenant, key, checksum, dict, .. } = open;
+        Ok(Self { signal, tenant, key, checksum, dict, rows })
     }
 
     /// First and last time; none if there is no row.

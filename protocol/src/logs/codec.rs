@@ -115,6 +115,11 @@ pub fn encode_attributes(attributes: &[Attribute<'_>], out: &mut Vec<u8>) {
     }
 }
 
+/// Reads what [`encode_attributes`] wrote and moves `input` past it.
+pub(crate) fn decode_attributes<'a>(input: &mut &'a [u8]) -> Result<Vec<Attribute<'a>>, DecodeError> {
+    decode_list(input, MAX_DEPTH)
+}
+
 fn decode_list<'a>(input: &mut &'a [u8], depth: usize) -> Result<Vec<Attribute<'a>>, DecodeError> {
     let one = |input: &mut &'a [u8]| Ok((Cow::Borrowed(decode_text(input)?), decode_nested(input, depth)?));
     (0..read_count(input)?).map(|_| one(input)).collect()
@@ -126,7 +131,7 @@ fn read_count(input: &mut &[u8]) -> Result<usize, DecodeError> {
     if count <= input.len() { Ok(count) } else { Err(DecodeError::Truncated) }
 }
 
-pub(super) fn decode_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
+pub(crate) fn decode_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
     let bytes = read_prefixed(input).ok_or(DecodeError::Truncated)?;
     std::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("text"))
 }
@@ -143,10 +148,10 @@ pub fn encode_stream(stream: &LogStream<'_>, out: &mut Vec<u8>) {
 pub fn decode_stream(mut input: &[u8]) -> Result<LogStream<'_>, DecodeError> {
     let input = &mut input;
     let stream = LogStream {
-        resource: decode_list(input, MAX_DEPTH)?,
+        resource: decode_attributes(input)?,
         scope_name: Cow::Borrowed(decode_text(input)?),
         scope_version: Cow::Borrowed(decode_text(input)?),
-        scope_attributes: decode_list(input, MAX_DEPTH)?,
+        scope_attributes: decode_attributes(input)?,
     };
     if input.is_empty() { Ok(stream) } else { Err(DecodeError::Malformed("end of a stream")) }
 }
@@ -185,7 +190,7 @@ pub fn decode_record<'a>(input: &mut &'a [u8]) -> Result<LogRecord<'a>, DecodeEr
         span_id,
         flags: flags.ok_or(DecodeError::Malformed("flags"))?,
         event_name: Cow::Borrowed(decode_text(input)?),
-        attributes: decode_list(input, MAX_DEPTH)?,
+        attributes: decode_attributes(input)?,
     })
 }
 

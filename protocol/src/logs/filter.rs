@@ -6,6 +6,9 @@
 //!
 //! **Words** are the longest runs of letters, digits and underscores (Unicode's `Alphabetic`, `Numeric` and `_`).
 //!
+//! The same filters are asked of spans: a span's name is its body, its own attributes are those of the record, and the last
+//! fields mean something for spans alone.
+//!
 //! A field that a record does not have fails every test but the negation of one. A field that occurs several times passes
 //! if one of its values does.
 
@@ -57,6 +60,16 @@ pub enum LogField {
     ScopeAttribute(String),
     /// Any text: the body and each attribute of the record.
     Any,
+    /// How long a span took, in nanoseconds; 0 where it ends before it begins.
+    Duration,
+    /// Number of a span's [kind](crate::spans::SpanKind).
+    SpanKind,
+    /// Number of a span's [status](crate::spans::SpanStatus).
+    SpanStatus,
+    /// What a span says of its status.
+    StatusMessage,
+    /// Id of the span that caused a span; the empty text of a root.
+    ParentId,
 }
 
 /// A test of one value.

@@ -15,6 +15,7 @@ use regex::Regex;
 use super::filter::{LogField, LogFilter, LogRange, LogTest};
 use super::value::id_text;
 use super::{Attribute, LogRecord, LogStream, LogValue};
+use crate::spans::row;
 
 /// An expression inside a filter that does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -241,6 +242,14 @@ impl LogField {
             Self::ResourceAttribute(name) => of(&stream.resource, name, passes).unwrap_or(false),
             Self::ScopeAttribute(name) => of(&stream.scope_attributes, name, passes).unwrap_or(false),
             Self::Any => passes(&record.body) || record.attributes.iter().any(|(_, value)| passes(value)),
+            Self::Duration => passes(&LogValue::Int(record.lasted_ns())),
+            Self::SpanKind => passes(&LogValue::Int(i64::from(row::kind_number(record.severity)))),
+            Self::SpanStatus => passes(&LogValue::Int(i64::from(row::status_number(record.severity)))),
+            Self::StatusMessage => match row::own(record, row::STATUS_MESSAGE) {
+                Some(message) => passes(message),
+                None => passes(&text("")),
+            },
+            Self::ParentId => passes(&text(&id_text(&row::parent_of(record)))),
         }
     }
 

@@ -510,6 +510,11 @@ impl From<&LogField> for FieldMessage {
             LogField::ResourceAttribute(name) => (13, name.as_str()),
             LogField::ScopeAttribute(name) => (14, name.as_str()),
             LogField::Any => (15, ""),
+            LogField::Duration => (16, ""),
+            LogField::SpanKind => (17, ""),
+            LogField::SpanStatus => (18, ""),
+            LogField::StatusMessage => (19, ""),
+            LogField::ParentId => (20, ""),
         };
         Self { kind, name: name.to_owned() }
     }
@@ -535,6 +540,11 @@ impl TryFrom<FieldMessage> for LogField {
             13 => Self::ResourceAttribute(message.name),
             14 => Self::ScopeAttribute(message.name),
             15 => Self::Any,
+            16 => Self::Duration,
+            17 => Self::SpanKind,
+            18 => Self::SpanStatus,
+            19 => Self::StatusMessage,
+            20 => Self::ParentId,
             kind => return wrong("field", kind),
         })
     }
@@ -777,9 +787,9 @@ mod tests {
     }
 
     fn field() -> impl Strategy<Value = LogField> {
-        prop_oneof![(1u32..=15, "[a-z.]{1,4}").prop_map(|(kind, name)| {
+        prop_oneof![(1u32..=20, "[a-z.]{1,4}").prop_map(|(kind, name)| {
             let name = if (11..=14).contains(&kind) { name } else { String::new() };
-            LogField::try_from(FieldMessage { kind, name }).expect("every number up to 15 is a field")
+            LogField::try_from(FieldMessage { kind, name }).expect("every number up to 20 is a field")
         }),]
     }
 

@@ -443,8 +443,8 @@ impl Rows {
 
     /// Visits the [hash](id_hash) of each value that is looked for by itself: trace and span ids, hexadecimal numbers and
     /// UUIDs in texts; [`UNSPLIT_HASH`] if there is a text in
-    /// which they can not be told. One may come several times.
-    pub fn each_id(&self, mut visit: impl FnMut(u64)) {
+    /// which they can not be told. One may come several times. Span ids come only if they are asked for.
+    pub fn each_id(&self, with_span_ids: bool, mut visit: impl FnMut(u64)) {
         let mut digits = Vec::new();
         let mut hex = |id: &[u8], visit: &mut dyn FnMut(u64)| {
             if id.iter().any(|byte| *byte != 0) {
@@ -458,7 +458,9 @@ impl Rows {
             }
         };
         self.traces.chunk_by(|a, b| a == b).for_each(|run| hex(&run[0], &mut visit));
-        self.spans.iter().for_each(|id| hex(id, &mut visit));
+        if with_span_ids {
+            self.spans.iter().for_each(|id| hex(id, &mut visit));
+        }
         let texts = self.columns.iter().filter_map(|values| match values {
             Values::Text(column) => Some(column),
             _ => None,

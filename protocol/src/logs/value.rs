@@ -94,7 +94,7 @@ impl<'a> LogValue<'a> {
             Self::Bool(value) => LogValue::Bool(value),
             Self::Bytes(bytes) => LogValue::Bytes(Cow::Owned(bytes.into_owned())),
             Self::List(values) => LogValue::List(values.into_iter().map(LogValue::into_owned).collect()),
-            Self::Map(entries) => LogValue::Map(owned(entries)),
+            Self::Map(entries) => LogValue::Map(owned_attributes(entries)),
         }
     }
 
@@ -111,7 +111,7 @@ impl<'a> LogValue<'a> {
     }
 }
 
-fn owned(attributes: Vec<Attribute<'_>>) -> Vec<Attribute<'static>> {
+pub(crate) fn owned_attributes(attributes: Vec<Attribute<'_>>) -> Vec<Attribute<'static>> {
     attributes.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), value.into_owned())).collect()
 }
 
@@ -126,10 +126,10 @@ impl LogStream<'_> {
     /// A copy that borrows nothing.
     pub fn into_owned(self) -> LogStream<'static> {
         LogStream {
-            resource: owned(self.resource),
+            resource: owned_attributes(self.resource),
             scope_name: Cow::Owned(self.scope_name.into_owned()),
             scope_version: Cow::Owned(self.scope_version.into_owned()),
-            scope_attributes: owned(self.scope_attributes),
+            scope_attributes: owned_attributes(self.scope_attributes),
         }
     }
 
@@ -155,7 +155,7 @@ impl LogRecord<'_> {
             span_id: self.span_id,
             flags: self.flags,
             event_name: Cow::Owned(self.event_name.into_owned()),
-            attributes: owned(self.attributes),
+            attributes: owned_attributes(self.attributes),
         }
     }
 

@@ -439,6 +439,12 @@ fn field_name(field: &LogField) -> (String, &'static str) {
         LogField::ResourceAttribute(name) => placed("resource", "resource.", name),
         LogField::ScopeAttribute(name) => placed("scope", "scope.attributes.", name),
         LogField::Any => ("*".to_owned(), "record"),
+        // Of spans.
+        LogField::Duration => ("duration".to_owned(), "record"),
+        LogField::SpanKind => ("kind".to_owned(), "record"),
+        LogField::SpanStatus => ("status".to_owned(), "record"),
+        LogField::StatusMessage => ("status_message".to_owned(), "record"),
+        LogField::ParentId => ("parent_id".to_owned(), "record"),
     }
 }
 

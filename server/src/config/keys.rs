@@ -75,6 +75,7 @@ pub const KEYS: &[Key] = &[
     key("cluster.replication_factor", "Replicas of each shard, at most the number of nodes: 1, 3 or 5."),
     key("storage.retention", "How long metrics are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.log_retention", "How long logs are kept, or `unlimited`. Partitions are dropped whole."),
+    key("storage.span_retention", "How long spans are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.max_unflushed_log", "Unflushed log of this node; above it the largest shard flushes first."),
     key("storage.memtable_size", "A shard whose memtable has grown to this size flushes it."),
     key("storage.flush_interval", "A memtable older than this is flushed however small it is."),

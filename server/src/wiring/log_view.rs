@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
-use protocol::logs::{LogField, LogFilter, LogScan, LogStream, TimestampNs};
+use protocol::logs::{LogField, LogFilter, LogScan, LogStream, RowSignal, TimestampNs};
 use query::logs::source::{LogCount, LogKinds, LogRead, LogSource, VisitRecord};
 use query::source::SourceError;
 use storage::logs::scan::{LogCounting, LogReadError, LogReader};
@@ -14,7 +14,7 @@ use storage::logs::scan::{LogCounting, LogReadError, LogReader};
 use super::view::ShardView;
 
 fn reader<'a>(read: &LogRead<'a>) -> LogReader<'a> {
-    LogReader { tenant: read.tenant, should_stop: read.should_stop }
+    LogReader { signal: RowSignal::Logs, tenant: read.tenant, should_stop: read.should_stop }
 }
 
 impl ShardView {

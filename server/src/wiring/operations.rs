@@ -47,7 +47,12 @@ impl Operations for NodeOperations {
     }
 
     fn segments(&self) -> Vec<SegmentMeta> {
-        self.0.segments().into_iter().map(|(_, meta)| meta).filter(|meta| !meta.partition.is_logs()).collect()
+        self.0
+            .segments()
+            .into_iter()
+            .map(|(_, meta)| meta)
+            .filter(|meta| meta.partition.is_metrics())
+            .collect()
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), ApiError>> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
 use protocol::command::{Command, CommandBody, CommandOutcome};
 use protocol::ids::Ordinal;
-use protocol::logs::batch::{self as logs, LogBatch, LogBatchOutcome};
+use protocol::logs::batch::{LogBatch, LogBatchOutcome, signal_of};
 use protocol::logs::matching::CompiledFilter;
 
 use super::LogPosition;
@@ -32,8 +32,8 @@ impl State {
             CommandBody::Write(sub_batches) => {
                 let outcomes = sub_batches.into_iter().map(|bytes| {
                     let mut out = Vec::new();
-                    if bytes.first() == Some(&logs::VERSION) {
-                        self.apply_logs(bytes).encode(&mut out);
+                    if signal_of(bytes).is_some() {
+                        self.apply_rows(bytes).encode(&mut out);
                     } else {
                         self.apply_sub_batch(index, bytes).encode(&mut out);
                     }
@@ -152,7 +152,7 @@ impl State {
         SubBatchOutcome::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars }
     }
 
-    fn apply_logs(&mut self, bytes: &[u8]) -> LogBatchOutcome {
+    fn apply_rows(&mut self, bytes: &[u8]) -> LogBatchOutcome {
         let batch = match LogBatch::decode(bytes) {
             Ok(batch) => batch,
             Err(error) => return LogBatchOutcome::Rejected { reason: error.to_string() },
@@ -162,8 +162,8 @@ impl State {
             Admission::Known => LogBatchOutcome::Duplicate { records },
             Admission::Full => LogBatchOutcome::WindowFull { keys: self.window.len() as u64 },
             Admission::New => {
-                self.logs.push(bytes, &batch);
-                if self.active_since_ms.is_none() && !self.logs.is_empty() {
+                self.rows[batch.signal].push(bytes, &batch);
+                if self.active_since_ms.is_none() && records > 0 {
                     self.active_since_ms = Some(self.cluster_time_ms);
                 }
                 LogBatchOutcome::Applied { records }

@@ -14,7 +14,7 @@ use super::state::{Memory, State, ViewParts};
 use crate::damage::Damage;
 use crate::error::StorageError;
 use crate::fs::Fs;
-use crate::logs::table::LogTable;
+use crate::logs::PerSignal;
 use crate::logs::window::{KeyWindow, decode_window_file};
 use crate::manifest::{FileKind, FileRef, MANIFEST_FILE, Manifest};
 use crate::memtable::Memtable;
@@ -273,7 +273,7 @@ impl State {
             metadata_changed: false,
             damage: Arc::new(loaded.damage),
             active: Memtable::new(ledger.clone()),
-            logs: LogTable::default(),
+            rows: PerSignal::default(),
             window: loaded.window,
             active_after: manifest.flushed_index(),
             active_since_ms: None,

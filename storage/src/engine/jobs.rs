@@ -11,6 +11,7 @@ use super::state::{Frozen, FrozenTable, State};
 use crate::error::StorageError;
 use crate::flush::{self, FlushInput};
 use crate::fs::Fs;
+use crate::logs::table::LogTableView;
 use crate::manifest::{FileKind, FileRef, JobOutput, Manifest};
 use crate::merge::{self, MergeInput};
 use crate::scan::SegmentView;
@@ -318,14 +319,15 @@ impl State {
     }
 }
 
-/// What a log record takes in memory while it is flushed, roughly.
+/// What a log record or span takes in memory while it is flushed, roughly.
 const DECODED_RECORD_BYTES: u64 = 300;
 
 fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> FlushInput {
     let mut charge = ledger.charge(MemoryUse::Memtables);
     // A sample takes 12 bytes and its share of a time run in the memtable, 16 when it is gathered.
-    // Logs are decoded as a whole.
-    charge.set(table.bytes as u64 * 4 / 3 + table.logs.rows() * DECODED_RECORD_BYTES);
+    // Logs and spans are decoded as a whole.
+    let rows: u64 = table.rows.iter().map(LogTableView::rows).sum();
+    charge.set(table.bytes as u64 * 4 / 3 + rows * DECODED_RECORD_BYTES);
     FlushInput {
         _charge: charge,
         job: frozen.position.index.0,
@@ -335,7 +337,7 @@ fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> F
         registry: table.registry.clone(),
         registry_from: table.registry_from,
         metadata: table.metadata.clone(),
-        logs: table.logs.clone(),
+        rows: table.rows.clone(),
         window: Arc::clone(&table.window),
     }
 }

@@ -201,7 +201,7 @@ impl State {
             flushed < t.index
                 || segments
                     .iter()
-                    .filter(|s| !s.partition.is_logs())
+                    .filter(|s| s.partition.is_metrics())
                     .any(|s| t.concerns(s.log_last, s.deleted_upto, (s.min_time, s.max_time)))
         };
         let keep: Vec<bool> = self.manifest.tombstones.iter().map(needed).collect();

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use protocol::command::{CommandBody, ContentHash, RetentionCut};
 use protocol::ids::{LogIndex, ShardId};
+use protocol::logs::RowSignal;
 
 use super::jobs::{JobDone, JobSlot};
 use super::ops::{is_expired, merge_inputs};
 use super::state::State;
-use crate::logs;
+use crate::logs::table::LogTable;
 use crate::manifest::{PARTITION_MS, Partition, SegmentMeta};
 
 /// When a leader flushes, merges and drops.
@@ -37,6 +38,8 @@ pub struct FlushPolicy {
     pub retention_ms: Option<i64>,
     /// Age at which logs may go; `None` keeps them.
     pub log_retention_ms: Option<i64>,
+    /// Age at which spans may go; `None` keeps them.
+    pub span_retention_ms: Option<i64>,
     /// Series that nobody writes to any more which make a new registry generation worthwhile, if they are also half of
     /// all.
     pub min_forgotten_series: usize,
@@ -56,6 +59,7 @@ impl Default for FlushPolicy {
             max_merges: 1,
             retention_ms: None,
             log_retention_ms: None,
+            span_retention_ms: None,
             min_forgotten_series: 20_000,
         }
     }
@@ -128,13 +132,13 @@ fn install(state: &State) -> Option<CommandBody<'static>> {
 }
 
 fn flush(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
-    if (state.active.is_empty() && state.logs.is_empty()) || state.frozen.len() >= MAX_FROZEN {
+    let is_empty = state.active.is_empty() && state.rows.iter().all(LogTable::is_empty);
+    if is_empty || state.frozen.len() >= MAX_FROZEN {
         return None;
     }
     let forgotten = state.forgotten_series();
     let new_generation = forgotten >= policy.min_forgotten_series && forgotten * 2 >= state.registry.len();
-    let full =
-        state.active.bytes() + state.logs.bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
+    let full = state.memtable_bytes() >= staggered(policy.memtable_bytes, state.manifest.shard);
     let old = state.active_since_ms.is_some_and(|since| now_ms - since >= policy.max_age_ms);
     (policy.force_flush || full || old).then_some(CommandBody::BeginFlush { new_generation })
 }
@@ -151,7 +155,11 @@ fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<C
         let cut = RetentionCut { signal, class: 0, before_ms };
         state.manifest.segments.iter().any(|s| is_expired(s, &cut)).then_some(cut)
     };
-    let cuts = [cut(0, policy.retention_ms), cut(logs::SIGNAL, policy.log_retention_ms)];
+    let cuts = [
+        cut(0, policy.retention_ms),
+        cut(RowSignal::Logs.number(), policy.log_retention_ms),
+        cut(RowSignal::Spans.number(), policy.span_retention_ms),
+    ];
     let due: Vec<RetentionCut> = cuts.into_iter().flatten().collect();
     (!due.is_empty()).then(|| CommandBody::DropPartitions(due))
 }
@@ -193,9 +201,10 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
     // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
     let is_cut = |s: &SegmentMeta| {
         let (last, upto, range) = (s.log_last, s.deleted_upto, (s.min_time, s.max_time));
-        match s.partition.is_logs() {
-            true => manifest.log_tombstones.iter().any(|t| t.concerns(last, upto, range)),
-            false => manifest.tombstones.iter().any(|t| t.concerns(last, upto, range)),
+        match s.partition.rows() {
+            Some(RowSignal::Logs) => manifest.log_tombstones.iter().any(|t| t.concerns(last, upto, range)),
+            Some(RowSignal::Spans) => false,
+            None => manifest.tombstones.iter().any(|t| t.concerns(last, upto, range)),
         }
     };
     let cut = manifest

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use protocol::command::ContentHash;
+use protocol::logs::RowSignal;
 use protocol::logs::batch::BatchKey;
 use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 
@@ -14,6 +15,7 @@ use super::ops::PendingOp;
 use super::transfer::Incoming;
 use super::{LogPosition, Position, ShardOptions, ShardStats};
 use crate::damage::Damage;
+use crate::logs::PerSignal;
 use crate::logs::table::{LogTable, LogTableView};
 use crate::logs::tombstone::LogTombstone;
 use crate::logs::window::KeyWindow;
@@ -66,8 +68,8 @@ pub(super) struct FrozenTable {
     pub registry_from: Option<u32>,
     /// Metadata, if it changed since the cut before.
     pub metadata: Option<Arc<MetadataMap>>,
-    pub logs: LogTableView,
-    /// Keys of log batches in the window at the cut.
+    pub rows: PerSignal<LogTableView>,
+    /// Keys of their batches in the window at the cut.
     pub window: Arc<Vec<(i64, BatchKey)>>,
 }
 
@@ -121,9 +123,9 @@ pub(super) struct State {
     pub metadata_changed: bool,
 
     pub active: Memtable,
-    /// Sub-batches of logs beside it.
-    pub logs: LogTable,
-    /// Keys of log batches that were applied lately.
+    /// Sub-batches of logs and spans beside it.
+    pub rows: PerSignal<LogTable>,
+    /// Keys of their batches that were applied lately.
     pub window: KeyWindow,
     /// The last cut.
     pub active_after: u64,
@@ -221,7 +223,8 @@ impl State {
         }
         let active = std::mem::replace(&mut self.active, Memtable::new(self.memory.ledger.clone()));
         let metadata = std::mem::take(&mut self.metadata_changed).then(|| Arc::clone(&self.metadata));
-        let logs = std::mem::take(&mut self.logs);
+        let rows = std::mem::take(&mut self.rows);
+        let row_bytes: usize = rows.iter().map(LogTable::bytes).sum();
         self.window.expire(self.cluster_time_ms);
         let job = self.applied.index.0;
         self.frozen.push_back(Frozen {
@@ -233,9 +236,9 @@ impl State {
             next_generation: self.registry.generation(),
             data: FrozenData::Memory(Box::new(FrozenTable {
                 table: active.view(),
-                bytes: active.bytes() + logs.bytes(),
-                side_bytes: active.side_bytes() + logs.bytes(),
-                logs: logs.view(),
+                bytes: active.bytes() + row_bytes,
+                side_bytes: active.side_bytes() + row_bytes,
+                rows: PerSignal::of(|signal| rows[signal].view()),
                 window: Arc::new(self.window.entries()),
                 registry,
                 registry_from,
@@ -282,11 +285,21 @@ impl State {
         }
     }
 
+    /// Bytes of the sub-batches of logs and spans.
+    fn row_bytes(&self) -> usize {
+        self.rows.iter().map(LogTable::bytes).sum()
+    }
+
+    /// Bytes of all that the next flush takes.
+    pub fn memtable_bytes(&self) -> usize {
+        self.active.bytes() + self.row_bytes()
+    }
+
     /// Tells the ledger what the store holds, but for what tells it by itself.
     pub fn account(&mut self) {
         let frozen = self.frozen.iter().filter_map(Frozen::table).map(|table| table.side_bytes);
-        let logs = self.logs.bytes() + self.window.memory_bytes();
-        let side = self.active.side_bytes() + logs + frozen.sum::<usize>();
+        let rows = self.row_bytes() + self.window.memory_bytes();
+        let side = self.active.side_bytes() + rows + frozen.sum::<usize>();
         self.memory.memtables.set(side as u64);
         let series = self.registry.bytes() + self.registry.live().bytes();
         self.memory.series.set(series as u64);
@@ -299,7 +312,7 @@ impl State {
             active: TableView {
                 table: self.active.view(),
                 registry: self.registry.view(),
-                logs: self.logs.view(),
+                rows: PerSignal::of(|signal| self.rows[signal].view()),
                 log_last: u64::MAX,
             },
             frozen: Arc::clone(&self.view_parts.frozen),
@@ -316,9 +329,9 @@ impl State {
     /// To be called when memtables were cut or installed, or the manifest or the queue's deletes changed.
     pub fn refresh_view(&mut self) {
         let frozen = self.frozen.iter().filter_map(|f| {
-            let FrozenTable { table, registry, logs, .. } = f.table()?;
-            let (table, registry, logs) = (table.clone(), registry.clone(), logs.clone());
-            Some(TableView { table, registry, logs, log_last: f.position.index.0 })
+            let FrozenTable { table, registry, rows, .. } = f.table()?;
+            let (table, registry, rows) = (table.clone(), registry.clone(), rows.clone());
+            Some(TableView { table, registry, rows, log_last: f.position.index.0 })
         });
         self.view_parts.frozen = Arc::new(frozen.collect());
         let mut segments: Vec<SegmentView> =
@@ -367,23 +380,28 @@ impl State {
     }
 
     pub fn stats(&self) -> ShardStats {
-        let sum = |of: fn(&SegmentMeta) -> u64| self.manifest.segments.iter().map(of).sum();
+        let segments = &self.manifest.segments;
+        let sum = |of: fn(&SegmentMeta) -> u64| segments.iter().map(of).sum();
+        let rows_of =
+            |signal| segments.iter().filter(|s| s.partition.rows() == Some(signal)).map(|s| s.samples).sum();
         ShardStats {
             applied_index: self.applied.index.0,
             flushed_index: self.durable.flushed_index(),
             series: self.registry.len() as u64,
             generation: self.registry.generation(),
             registry_bytes: (self.registry.bytes() + self.registry.live().bytes()) as u64,
-            memtable_bytes: (self.active.bytes() + self.logs.bytes()) as u64,
+            memtable_bytes: self.memtable_bytes() as u64,
             memtable_samples: self.active.samples(),
-            memtable_records: self.logs.rows(),
+            memtable_records: self.rows[RowSignal::Logs].rows(),
+            memtable_spans: self.rows[RowSignal::Spans].rows(),
             window_keys: self.window.len() as u64,
             frozen_memtables: self.frozen.len() as u64,
             frozen_bytes: self.frozen.iter().filter_map(Frozen::table).map(|table| table.bytes as u64).sum(),
             segments: self.manifest.segments.len() as u64,
             segment_bytes: self.segment_bytes(),
-            segment_samples: sum(|s| if s.partition.is_logs() { 0 } else { s.samples }),
-            segment_records: sum(|s| if s.partition.is_logs() { s.samples } else { 0 }),
+            segment_samples: sum(|s| if s.partition.is_metrics() { s.samples } else { 0 }),
+            segment_records: rows_of(RowSignal::Logs),
+            segment_spans: rows_of(RowSignal::Spans),
             merges: self.manifest.merges.len() as u64,
             tombstones: (self.view_parts.tombstones.len() + self.view_parts.log_tombstones.len()) as u64,
             pending_ops: self.pending.len() as u64,

@@ -19,7 +19,8 @@ use protocol::logs::rows::{Rows, UNSPLIT_HASH, Values, id_hash};
 use protocol::logs::template::{Piece, id_of, may_contain, pieces};
 use protocol::logs::text::{RAW, TextColumn, VALUE};
 use protocol::logs::value::id_text;
-use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, LogValue};
+use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, LogValue, RowSignal};
+use protocol::spans::row;
 
 use super::segment::{BlockEntry, LogSegmentReader};
 use crate::segment::SegmentError;
@@ -129,6 +130,24 @@ pub(crate) enum Compiled {
 }
 
 impl Compiled {
+    /// Compiles a filter of a signal.
+    pub fn of(signal: RowSignal, filter: &LogFilter) -> Result<Self, FilterError> {
+        match signal {
+            RowSignal::Logs => Self::new(filter),
+            RowSignal::Spans => Self::new(&row::row_filter(filter)),
+        }
+    }
+
+    /// The trace that all rows which pass belong to, if there is one.
+    pub fn trace(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::And(parts) => parts.iter().find_map(Self::trace),
+            Self::Field(LogField::TraceId, LogTest::Equals(text), _) => id_in(text),
+            _ => None,
+        }
+    }
+
+    /// Compiles a filter of rows.
     pub fn new(filter: &LogFilter) -> Result<Self, FilterError> {
         let all = |parts: &[LogFilter]| parts.iter().map(Self::new).collect::<Result<Vec<_>, _>>();
         Ok(match filter {
@@ -169,9 +188,22 @@ pub(crate) enum Bound<'a> {
     /// Passing events, by number.
     Events(Vec<bool>),
     Time(&'a CompiledTest),
+    Duration(&'a CompiledTest),
     Flags(&'a CompiledTest),
-    Trace(TextTest<'a>),
-    Span(TextTest<'a>),
+    Trace(IdTest<'a, 16>),
+    Span(IdTest<'a, 8>),
+    /// The parent of a span, in these columns; rows without one pass or not.
+    Parent {
+        columns: Vec<u32>,
+        test: IdTest<'a, 8>,
+        otherwise: bool,
+    },
+    /// What a span says of its status, in these columns; rows that say nothing pass or not.
+    Message {
+        columns: Vec<u32>,
+        test: TextTest<'a>,
+        otherwise: bool,
+    },
     /// An attribute of the record; where it has none, whether its stream passes.
     Attribute {
         columns: Vec<u32>,
@@ -196,6 +228,52 @@ pub(crate) struct TextTest<'a> {
     id: Option<u64>,
 }
 
+/// A test of identifiers.
+#[derive(Debug)]
+pub(crate) struct IdTest<'a, const N: usize> {
+    test: &'a CompiledTest,
+    /// The only one that passes, if the test is for that.
+    only: Option<[u8; N]>,
+    /// Hash of the text of the only one that passes.
+    hash: Option<u64>,
+}
+
+impl<'a, const N: usize> IdTest<'a, N> {
+    fn new(source: &LogTest, test: &'a CompiledTest) -> Self {
+        match source {
+            LogTest::Equals(text) if !text.is_empty() => {
+                Self { test, only: id_in(text), hash: Some(id_hash(text.as_bytes())) }
+            }
+            _ => Self { test, only: None, hash: None },
+        }
+    }
+
+    fn passes(&self, id: &[u8; N]) -> bool {
+        match &self.only {
+            Some(only) => id == only,
+            None => self.test.passes(&text(&id_text(id))),
+        }
+    }
+}
+
+/// The identifier of which a text is the only form; never zeros, whose form is the empty text.
+fn id_in<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N || digits.iter().all(|digit| *digit == b'0') {
+        return None;
+    }
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut id = [0; N];
+    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(id)
+}
+
 fn text(text: &str) -> LogValue<'_> {
     LogValue::String(text.into())
 }
@@ -215,9 +293,6 @@ fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest,
         let nothing = LogRecord::default();
         streams(&|stream| field.any(stream, &nothing, &mut |value| test.passes(value)))
     };
-    let columns = |name: &str| -> Vec<u32> {
-        (0..dict.columns_len() as u32).filter(|column| dict.column(*column).name == name).collect()
-    };
     match field {
         LogField::Body => Bound::Body(text_test()),
         LogField::Time => Bound::Time(test),
@@ -234,26 +309,39 @@ fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest,
             Bound::Events((0..dict.events().len() as u32).map(passes).collect())
         }
         LogField::Flags => Bound::Flags(test),
-        LogField::TraceId | LogField::SpanId => {
-            // Any digits are an identifier here, letters among them or not.
-            let id = match source {
-                LogTest::Equals(text) if !text.is_empty() => Some(id_hash(text.as_bytes())),
-                _ => None,
-            };
-            let test = TextTest { id, ..text_test() };
-            if *field == LogField::TraceId { Bound::Trace(test) } else { Bound::Span(test) }
+        LogField::Duration => Bound::Duration(test),
+        LogField::TraceId => Bound::Trace(IdTest::new(source, test)),
+        LogField::SpanId => Bound::Span(IdTest::new(source, test)),
+        LogField::SpanKind | LogField::SpanStatus => {
+            let of: fn(u8) -> u8 =
+                if *field == LogField::SpanKind { row::kind_number } else { row::status_number };
+            let passes = |number| test.passes(&LogValue::Int(i64::from(of(dict.severity(number).0))));
+            Bound::Severities((0..dict.severities().len() as u32).map(passes).collect())
+        }
+        LogField::StatusMessage => Bound::Message {
+            columns: columns_named(dict, row::STATUS_MESSAGE),
+            test: text_test(),
+            otherwise: test.passes(&text("")),
+        },
+        LogField::ParentId => {
+            let is_id = |column: &u32| dict.column_kind(*column) == ValueKind::Int;
+            Bound::Parent {
+                columns: columns_named(dict, row::PARENT).into_iter().filter(is_id).collect(),
+                test: IdTest::new(source, test),
+                otherwise: test.passes(&text("")),
+            }
         }
         LogField::ScopeName | LogField::ScopeVersion => Bound::Streams(by_stream(field.clone())),
         LogField::ResourceAttribute(_) | LogField::ScopeAttribute(_) => {
             Bound::Streams(by_stream(field.clone()))
         }
         LogField::Attribute(name) => Bound::Attribute {
-            columns: columns(name),
+            columns: columns_named(dict, name),
             test: text_test(),
             otherwise: Some(by_stream(field.clone())),
         },
         LogField::RecordAttribute(name) => {
-            Bound::Attribute { columns: columns(name), test: text_test(), otherwise: None }
+            Bound::Attribute { columns: columns_named(dict, name), test: text_test(), otherwise: None }
         }
         LogField::Any => Bound::Any(text_test()),
     }
@@ -389,6 +477,7 @@ impl Bound<'_> {
             |columns: &[u32]| Want { attributes: Attributes::Some(columns.to_vec()), ..Want::default() };
         match self {
             Self::All | Self::Time(_) => Want::default(),
+            Self::Duration(_) => Want { observed: true, ..Want::default() },
             Self::And(parts) | Self::Or(parts) => {
                 parts.iter().fold(Want::default(), |want, part| want.and(part.want()))
             }
@@ -400,6 +489,10 @@ impl Bound<'_> {
             Self::Flags(_) => Want { flags: true, ..Want::default() },
             Self::Trace(_) => Want { traces: true, ..Want::default() },
             Self::Span(_) => Want { spans: true, ..Want::default() },
+            Self::Parent { columns, .. } | Self::Message { columns, .. } => match columns.is_empty() {
+                true => Want::default(),
+                false => attributes(columns),
+            },
             Self::Attribute { columns, otherwise, .. } => {
                 // Who has the attribute at all decides whether the stream is asked.
                 let mut want = attributes(columns);
@@ -449,10 +542,16 @@ impl Bound<'_> {
                 verdict => verdict,
             },
             Self::Streams(passing) | Self::Severities(passing) | Self::Events(passing) => of_all(passing),
-            Self::Trace(test) | Self::Span(test) => match test.id {
-                Some(id) if !reader.may_hold(block, id)? => Verdict::None,
-                _ => Verdict::Some,
-            },
+            Self::Trace(IdTest { hash: Some(hash), .. }) if !reader.may_hold(block, *hash)? => Verdict::None,
+            Self::Span(IdTest { hash: Some(hash), .. })
+                if reader.finds_span_ids() && !reader.may_hold(block, *hash)? =>
+            {
+                Verdict::None
+            }
+            Self::Trace(_) | Self::Span(_) => Verdict::Some,
+            Self::Parent { columns, otherwise, .. } | Self::Message { columns, otherwise, .. } => {
+                if columns.is_empty() { Verdict::of(*otherwise) } else { Verdict::Some }
+            }
             Self::Attribute { columns, otherwise: None, .. } if columns.is_empty() => Verdict::None,
             Self::Attribute { columns, otherwise: Some(passing), .. } if columns.is_empty() => {
                 of_all(passing)
@@ -467,7 +566,7 @@ impl Bound<'_> {
                 _ if !test.id_may_be_in(reader, block)? => Verdict::None,
                 _ => Verdict::Some,
             },
-            Self::Time(_) | Self::Flags(_) => Verdict::Some,
+            Self::Time(_) | Self::Duration(_) | Self::Flags(_) => Verdict::Some,
         })
     }
 
@@ -515,8 +614,27 @@ impl Bound<'_> {
             Self::Flags(test) => {
                 Bits::of(len, |row| test.passes(&LogValue::Int(i64::from(rows.flags()[row]))))
             }
-            Self::Trace(test) => Bits::of(len, |row| test.test.passes(&text(&id_text(&rows.traces()[row])))),
-            Self::Span(test) => Bits::of(len, |row| test.test.passes(&text(&id_text(&rows.spans()[row])))),
+            Self::Duration(test) => Bits::of(len, |row| {
+                let (start, end) = rows.times_of(row);
+                test.passes(&LogValue::Int(end.saturating_sub(start).max(0)))
+            }),
+            Self::Trace(test) => Bits::of(len, |row| test.passes(&rows.traces()[row])),
+            Self::Span(test) => Bits::of(len, |row| test.passes(&rows.spans()[row])),
+            Self::Parent { columns, otherwise, .. } | Self::Message { columns, otherwise, .. }
+                if columns.is_empty() =>
+            {
+                Bits::all(len, *otherwise)
+            }
+            Self::Parent { columns, test, otherwise } => {
+                let passes = |values: &Values| match values {
+                    Values::Int(ids) => ids.iter().map(|id| test.passes(&id.to_be_bytes())).collect(),
+                    _ => Vec::new(),
+                };
+                self.of_own(rows, dict, columns, *otherwise, &passes)
+            }
+            Self::Message { columns, test, otherwise } => {
+                self.of_own(rows, dict, columns, *otherwise, &|values| test.of_values(values, dict))
+            }
             Self::Attribute { columns, otherwise, .. } if columns.is_empty() => match otherwise {
                 Some(passing) => by_number(rows.streams(), passing),
                 None => Bits::all(len, false),
@@ -545,6 +663,30 @@ impl Bound<'_> {
                 })
             }
         }
+    }
+
+    /// Which rows pass by a value of some columns; of those that have none, all or none.
+    fn of_own(
+        &self,
+        rows: &Rows,
+        dict: &Dict,
+        columns: &[u32],
+        otherwise: bool,
+        passing: &dyn Fn(&Values) -> Vec<bool>,
+    ) -> Bits {
+        let wanted = |column: u32| columns.contains(&column);
+        let of_column = |column: u32| rows.column(column).filter(|_| wanted(column)).map(passing);
+        let passing: Vec<Vec<bool>> =
+            (0..dict.columns_len() as u32).map(|column| of_column(column).unwrap_or_default()).collect();
+        let cells = self.cells_of(rows, dict, &wanted);
+        Bits::of(rows.len(), |row| {
+            let own = &cells[rows.key_sets()[row] as usize];
+            let all = rows.cells(row);
+            match own.is_empty() {
+                true => otherwise,
+                false => own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize]),
+            }
+        })
     }
 
     /// Which values of columns pass, by column.

@@ -1,4 +1,4 @@
-//! Reading logs: records in the order of time, counts, fields and streams.
+//! Reading logs and spans: records in the order of time, counts, fields and streams.
 //!
 //! ```text
 //! pieces: blocks of segments and sub-batches of memtables, each with its span of time
@@ -9,6 +9,9 @@
 //!
 //! Rows that a delete hides are taken out when a piece is opened; a count that a directory would give is made by opening
 //! pieces that a delete may concern.
+//!
+//! What is said of records is done for spans as well, whose rows are put together as spans. All of a trace are found without
+//! a range of time: blocks whose filter does not have it, and sub-batches of other traces, are never opened.
 //!
 //! So newest first over a day reads the newest blocks, and stops when the visitor does. Records of one time come in the
 //! order of the log: oldest segment first, then memtables; the other way round that order is reversed.
@@ -25,7 +28,11 @@ use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::FilterError;
 use protocol::logs::rows::{Rows, Values};
-use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, TimestampNs};
+use protocol::logs::value::id_text;
+use protocol::logs::{
+    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogTest, RowSignal, TimestampNs,
+};
+use protocol::spans::{Span, row};
 
 use super::filter::{Bits, Bound, Compiled, Verdict, columns_named, may_be_empty};
 use super::ms;
@@ -52,9 +59,11 @@ impl From<crate::segment::SegmentError> for LogReadError {
     }
 }
 
-/// For whom logs are read, and when to give up.
+/// For whom logs or spans are read, and when to give up.
 #[derive(Clone, Copy)]
 pub struct LogReader<'a> {
+    /// What is read. [`StoreSnapshot::spans`] and [`StoreSnapshot::trace`] read spans whatever this says.
+    pub signal: RowSignal,
     /// Whose records.
     pub tenant: &'a TenantId,
     /// Asked at least once a block; the read ends early, without an error, when it says so.
@@ -99,6 +108,11 @@ pub struct FieldCount {
 
 /// Visits records and their streams; may stop.
 pub type VisitRecord<'v> = dyn FnMut(&LogStream<'_>, &LogRecord<'_>) -> ControlFlow<()> + 'v;
+
+type VisitOwned<'v> = dyn FnMut(&LogStream<'_>, LogRecord<'_>) -> ControlFlow<()> + 'v;
+
+/// Visits spans and their streams; may stop.
+pub type VisitSpan<'v> = dyn FnMut(&LogStream<'_>, &Span<'_>) -> ControlFlow<()> + 'v;
 
 /// Where a piece's rows are.
 #[derive(Clone)]
@@ -150,13 +164,17 @@ fn key(time: TimestampNs, order: (u64, u64), newest_first: bool) -> Key {
 
 impl StoreSnapshot {
     /// Pieces that may hold a tenant's records of a closed time range, oldest in the log first.
-    fn log_pieces(&self, tenant: &TenantId, range: (i64, i64)) -> Result<Vec<Piece<'_>>, StorageError> {
+    fn log_pieces(
+        &self,
+        LogReader { signal, tenant, .. }: LogReader<'_>,
+        range: (i64, i64),
+    ) -> Result<Vec<Piece<'_>>, StorageError> {
         let mut pieces = Vec::new();
         if range.0 > range.1 {
             return Ok(pieces);
         }
         let mut order = 0;
-        let segments = self.view().segments.iter().filter(|s| s.meta.partition.is_logs());
+        let segments = self.view().segments.iter().filter(|s| s.meta.partition.rows() == Some(signal));
         for view in segments {
             order += 1;
             if !view.meta.overlaps((ms(range.0), ms(range.1))) {
@@ -177,7 +195,7 @@ impl StoreSnapshot {
         }
         for table in self.view().frozen.iter().chain([&self.view().active]) {
             let written = Written { log_last: table.log_last, deleted_upto: 0 };
-            for held in table.logs.batches() {
+            for held in table.rows[signal].batches() {
                 order += 1;
                 if held.tenant == *tenant && held.span.0 <= range.1 && held.span.1 >= range.0 {
                     let place = Place::Batch(held);
@@ -196,15 +214,53 @@ impl StoreSnapshot {
         scan: &LogScan,
         visit: &mut VisitRecord<'_>,
     ) -> Result<(), LogReadError> {
-        let filter = Compiled::new(&scan.filter)?;
-        let range = (scan.start_ns, scan.end_ns);
-        let walked = self.walk(reader, scan, &filter, range, visit);
-        walked.inspect_err(|error| self.note_damage(error))
+        self.walk(reader, scan, &mut |stream, record| visit(stream, &record))
     }
 
-    /// What deletes hide of a tenant's records.
-    fn hidden(&self, tenant: &TenantId) -> Result<Vec<Hidden>, LogReadError> {
-        Ok(Hidden::of_tenant(&self.view().log_tombstones, tenant.as_str())?)
+    /// Visits the spans that a scan wants, in its order: as [`Self::log_records`], a span's time being its start.
+    pub fn spans(
+        &self,
+        reader: LogReader<'_>,
+        scan: &LogScan,
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), LogReadError> {
+        let mut unreadable = None;
+        let reader = LogReader { signal: RowSignal::Spans, ..reader };
+        self.walk(reader, scan, &mut |stream, record| match row::span_of(record) {
+            Ok(span) => visit(stream, &span),
+            Err(error) => {
+                unreadable = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        match unreadable {
+            None => Ok(()),
+            Some(error) => Err(StorageError::Rows(format!("a row is no span: {error}")).into()),
+        }
+    }
+
+    /// Visits all spans of a trace, whenever they were, by their start.
+    pub fn trace(
+        &self,
+        reader: LogReader<'_>,
+        trace_id: &[u8; 16],
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), LogReadError> {
+        if *trace_id == [0; 16] {
+            return Ok(());
+        }
+        let filter = LogFilter::Field(LogField::TraceId, LogTest::Equals(id_text(trace_id)));
+        let (start_ns, end_ns) = (TimestampNs::MIN, TimestampNs::MAX);
+        let scan = LogScan { start_ns, end_ns, filter, newest_first: false, columns: LogColumns::All };
+        self.spans(reader, &scan, visit)
+    }
+
+    /// What deletes hide of a tenant's records; none concern spans.
+    fn hidden(&self, reader: LogReader<'_>) -> Result<Vec<Hidden>, LogReadError> {
+        match reader.signal {
+            RowSignal::Logs => Ok(Hidden::of_tenant(&self.view().log_tombstones, reader.tenant.as_str())?),
+            RowSignal::Spans => Ok(Vec::new()),
+        }
     }
 
     fn note_damage(&self, error: &LogReadError) {
@@ -217,13 +273,24 @@ impl StoreSnapshot {
         &self,
         reader: LogReader<'_>,
         scan: &LogScan,
-        filter: &Compiled,
-        range: (i64, i64),
-        visit: &mut VisitRecord<'_>,
+        visit: &mut VisitOwned<'_>,
     ) -> Result<(), LogReadError> {
-        let hidden = self.hidden(reader.tenant)?;
+        let filter = Compiled::of(reader.signal, &scan.filter)?;
+        let walked = self.walk_pieces(reader, scan, &filter, visit);
+        walked.inspect_err(|error| self.note_damage(error))
+    }
+
+    fn walk_pieces(
+        &self,
+        reader: LogReader<'_>,
+        scan: &LogScan,
+        filter: &Compiled,
+        visit: &mut VisitOwned<'_>,
+    ) -> Result<(), LogReadError> {
+        let range = (scan.start_ns, scan.end_ns);
+        let hidden = self.hidden(reader)?;
         let mut opener = Opener::new(filter, range, &hidden);
-        let pieces = self.log_pieces(reader.tenant, range)?;
+        let pieces = self.log_pieces(reader, range)?;
         let mut heap = BinaryHeap::with_capacity(pieces.len());
         for (number, piece) in pieces.iter().enumerate() {
             let end = if scan.newest_first {
@@ -241,7 +308,7 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
-                open[number] = opener.open(piece, scan)?;
+                open[number] = opener.open(piece, scan, reader.signal)?;
             } else if let Some(opened) = &mut open[number] {
                 visited += 1;
                 if visited.is_multiple_of(1024) && (reader.should_stop)() {
@@ -252,7 +319,7 @@ impl StoreSnapshot {
                 let dict = &*opened.dict;
                 let stream =
                     decode_stream(dict.streams().get(opened.rows.streams()[row])).unwrap_or_default();
-                if visit(&stream, &opened.rows.record(row, dict)).is_break() {
+                if visit(&stream, opened.rows.record(row, dict)).is_break() {
                     return Ok(());
                 }
             }
@@ -277,7 +344,14 @@ impl StoreSnapshot {
         counting: &LogCounting<'_>,
         visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
     ) -> Result<(), LogReadError> {
-        let filter = Compiled::new(counting.filter)?;
+        let filter = Compiled::of(reader.signal, counting.filter)?;
+        let by: Vec<LogField>;
+        let mut counting = *counting;
+        if reader.signal == RowSignal::Spans {
+            by = counting.by.iter().map(row::row_field).collect();
+            counting.by = &by;
+        }
+        let counting = &counting;
         let counted = self.count(reader, counting, &filter).inspect_err(|error| self.note_damage(error))?;
         for ((bucket, labels), count) in counted {
             let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -296,9 +370,9 @@ impl StoreSnapshot {
     ) -> Result<BTreeMap<(u64, Vec<String>), u64>, LogReadError> {
         let mut counted = BTreeMap::new();
         let range = (counting.start_ns, counting.end_ns);
-        let hidden = self.hidden(reader.tenant)?;
+        let hidden = self.hidden(reader)?;
         let mut opener = Opener::new(filter, range, &hidden);
-        for piece in self.log_pieces(reader.tenant, range)? {
+        for piece in self.log_pieces(reader, range)? {
             if (reader.should_stop)() {
                 break;
             }
@@ -332,16 +406,16 @@ impl StoreSnapshot {
         filter: &LogFilter,
         visit: &mut dyn FnMut(&FieldCount) -> ControlFlow<()>,
     ) -> Result<(), LogReadError> {
-        let filter = Compiled::new(filter)?;
+        let filter = Compiled::of(reader.signal, filter)?;
         let mut read = || -> Result<(), LogReadError> {
-            let hidden = self.hidden(reader.tenant)?;
+            let hidden = self.hidden(reader)?;
             let mut opener = Opener::new(&filter, (start_ns, end_ns), &hidden);
-            for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
+            for piece in self.log_pieces(reader, (start_ns, end_ns))? {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
                 let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL)? else { continue };
-                for field in fields_of(&rows, &dict, &bits) {
+                for field in fields_of(reader.signal, &rows, &dict, &bits) {
                     if visit(&field).is_break() {
                         return Ok(());
                     }
@@ -361,10 +435,10 @@ impl StoreSnapshot {
         visit: &mut dyn FnMut(&LogStream<'_>) -> ControlFlow<()>,
     ) -> Result<(), LogReadError> {
         let mut read = || -> Result<(), LogReadError> {
-            let hidden = self.hidden(reader.tenant)?;
+            let hidden = self.hidden(reader)?;
             let mut opener = Opener::new(&Compiled::All, (start_ns, end_ns), &hidden);
             let mut seen: hashbrown::HashSet<Vec<u8>> = hashbrown::HashSet::new();
-            for piece in self.log_pieces(reader.tenant, (start_ns, end_ns))? {
+            for piece in self.log_pieces(reader, (start_ns, end_ns))? {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
@@ -391,6 +465,8 @@ impl StoreSnapshot {
 /// Opens pieces for one filter and range.
 struct Opener<'f> {
     filter: &'f Compiled,
+    /// The trace that all rows which pass belong to, if there is one.
+    trace: Option<[u8; 16]>,
     range: (TimestampNs, TimestampNs),
     /// The filter bound to each segment's dictionary, by the dictionary's address; they live as long as the snapshot.
     bound: HashMap<*const Dict, Bound<'f>>,
@@ -401,7 +477,8 @@ struct Opener<'f> {
 
 impl<'f> Opener<'f> {
     fn new(filter: &'f Compiled, range: (TimestampNs, TimestampNs), hidden: &'f [Hidden]) -> Self {
-        Self { filter, range, bound: HashMap::new(), hidden, bound_hidden: HashMap::new() }
+        let (bound, bound_hidden) = (HashMap::new(), HashMap::new());
+        Self { filter, trace: filter.trace(), range, bound, hidden, bound_hidden }
     }
 
     /// Places of the deletes that may hide rows of a piece.
@@ -485,6 +562,11 @@ impl<'f> Opener<'f> {
         want: &dyn Fn(&Dict) -> Want,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
         let range = self.range;
+        if let (Place::Batch(held), Some(trace)) = (&piece.place, &self.trace)
+            && !held.may_hold(trace)
+        {
+            return Ok(None);
+        }
         let concerning = self.concerning(piece)?;
         match piece.place {
             Place::Block { reader, number } => {
@@ -540,13 +622,21 @@ impl<'f> Opener<'f> {
         }
     }
 
-    fn open<'a>(&mut self, piece: &Piece<'a>, scan: &LogScan) -> Result<Option<Opened<'a>>, LogReadError> {
+    fn open<'a>(
+        &mut self,
+        piece: &Piece<'a>,
+        scan: &LogScan,
+        signal: RowSignal,
+    ) -> Result<Option<Opened<'a>>, LogReadError> {
         let want = |dict: &Dict| {
             let want = match &scan.columns {
                 LogColumns::All => Want::ALL,
-                LogColumns::Fields(fields) => {
-                    fields.iter().fold(Want::default(), |want, field| want.and(want_of(field, dict)))
-                }
+                LogColumns::Fields(fields) => fields.iter().fold(Want::default(), |want, field| {
+                    want.and(match signal {
+                        RowSignal::Logs => want_of(field, dict),
+                        RowSignal::Spans => want_of(&row::row_field(field), dict),
+                    })
+                }),
             };
             Want { streams: true, ..want }
         };
@@ -575,7 +665,12 @@ fn want_of(field: &LogField, dict: &Dict) -> Want {
     match field {
         LogField::Body => Want { body: true, ..none },
         LogField::Time => none,
-        LogField::Severity | LogField::SeverityText => Want { severities: true, ..none },
+        LogField::Duration => Want { observed: true, ..none },
+        LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
+            Want { severities: true, ..none }
+        }
+        LogField::StatusMessage => Want { attributes: of_record(row::STATUS_MESSAGE), ..none },
+        LogField::ParentId => Want { attributes: of_record(row::PARENT), ..none },
         LogField::TraceId => Want { traces: true, ..none },
         LogField::SpanId => Want { spans: true, ..none },
         LogField::Flags => Want { flags: true, ..none },
@@ -615,7 +710,9 @@ fn labels_of(field: &LogField, rows: &Rows, dict: &Dict, bits: &Bits) -> Labels 
     let mut of_row = vec![0; rows.len()];
     for row in bits.iter() {
         let token = match field {
-            LogField::Severity | LogField::SeverityText => Some((0, rows.severities()[row])),
+            LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
+                Some((0, rows.severities()[row]))
+            }
             LogField::EventName => Some((0, rows.events()[row])),
             LogField::ScopeName
             | LogField::ScopeVersion
@@ -722,7 +819,7 @@ fn kind_bit(kind: ValueKind, value: &protocol::logs::LogValue<'_>) -> u8 {
 }
 
 /// Fields of selected rows, all of whose columns are there.
-fn fields_of(rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<FieldCount> {
+fn fields_of(signal: RowSignal, rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<FieldCount> {
     let mut out: BTreeMap<LogField, (u8, u64)> = BTreeMap::new();
     let mut add = |field: LogField, kinds: u8, records: u64| {
         let known = out.entry(field).or_default();
@@ -740,8 +837,12 @@ fn fields_of(rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<FieldCount> {
             }
         }
         let (severity, text) = dict.severity(rows.severities()[row]);
+        let is_span = signal == RowSignal::Spans;
         for (field, kind, is_there) in [
-            (LogField::Severity, 2, severity != 0),
+            (LogField::Severity, 2, severity != 0 && !is_span),
+            (LogField::SpanKind, 2, is_span && row::kind_number(severity) != 0),
+            (LogField::SpanStatus, 2, is_span && row::status_number(severity) != 0),
+            (LogField::Duration, 2, is_span),
             (LogField::SeverityText, 1, !text.is_empty()),
             (LogField::TraceId, 1, rows.traces()[row] != [0; 16]),
             (LogField::SpanId, 1, rows.spans()[row] != [0; 8]),
@@ -775,6 +876,21 @@ fn fields_of(rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<FieldCount> {
         }
     }
     for (name, (kinds, records)) in names {
+        let name = match signal {
+            RowSignal::Logs => name,
+            RowSignal::Spans => match row::span_name(name) {
+                Some(name) => name,
+                None if name == row::STATUS_MESSAGE => {
+                    add(LogField::StatusMessage, kinds, records);
+                    continue;
+                }
+                None if name == row::PARENT => {
+                    add(LogField::ParentId, 1, records);
+                    continue;
+                }
+                None => continue,
+            },
+        };
         add(LogField::RecordAttribute(name.to_owned()), kinds, records);
     }
     for (number, records) in streams {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use protocol::encoding::columns::{self, Pack, Trust};
 use protocol::encoding::{DecodeError, frame};
+use protocol::logs::RowSignal;
 use protocol::logs::block::{Block, BodyCount, Limits, Want};
 use protocol::logs::dict::Dict;
 use protocol::logs::rows::Rows;
@@ -19,10 +20,18 @@ use crate::fs::Map;
 use crate::segment::header::{END_MAGIC, SegmentHeader};
 use crate::segment::reader::{footer_of, read_header};
 use crate::segment::rows::Output;
-use crate::segment::{BuildError, Corruption, SegmentError, SegmentName, Sink};
+use crate::segment::{BuildError, Corruption, SegmentError, SegmentName, Signal, Sink};
 
-/// Rows of a block.
+/// Rows of a block of logs, the most that a block may have.
 pub const BLOCK_ROWS: usize = 16 << 10;
+
+/// Rows of a block of a signal. A trace is a few rows of a block, all of which are decoded for it.
+pub const fn block_rows(signal: RowSignal) -> usize {
+    match signal {
+        RowSignal::Logs => BLOCK_ROWS,
+        RowSignal::Spans => 4 << 10,
+    }
+}
 /// Bounds of a block when it is decoded.
 pub const LIMITS: Limits = Limits { rows: BLOCK_ROWS, values: 1 << 28, bytes: 1 << 28 };
 
@@ -51,7 +60,7 @@ pub struct BlockEntry {
     pub bodies: Vec<BodyCount>,
 }
 
-/// What is in a segment of logs.
+/// What is in a segment of logs or spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSummary {
     /// Number of records.
@@ -291,6 +300,11 @@ impl LogSegmentReader {
     /// What is in the segment.
     pub fn summary(&self) -> &LogSummary {
         &self.0.summary
+    }
+
+    /// Whether filters know span ids. Those of spans do not: each is there once, and whoever asks for one asks for its trace.
+    pub fn finds_span_ids(&self) -> bool {
+        self.0.header.partition.signal != Signal::Traces
     }
 
     /// Path it was opened with.

@@ -1,6 +1,7 @@
-//! The memtable of logs: sub-batches as they came, in the order of the log.
+//! The memtable of logs, or that of spans: sub-batches as they came, in the order of the log.
 //!
-//! Nothing is decoded but the head and what checking took; whoever reads decodes what it needs. Snapshots are views of an
+//! Nothing is decoded but the head and what checking took, of which the trace ids are kept as hashes: a trace is looked for
+//! in many sub-batches and lies in few. Whoever reads decodes what it needs. Snapshots are views of an
 //! append-only vector, as in [`crate::memtable`].
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::ids::TenantId;
 use protocol::logs::batch::LogBatch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::append::{AppendVec, AppendView};
 
@@ -25,6 +27,15 @@ pub struct HeldBatch {
     pub rows: usize,
     /// First and last time.
     pub span: (i64, i64),
+    /// Hashes of the trace ids, sorted.
+    traces: Box<[u64]>,
+}
+
+impl HeldBatch {
+    /// Whether it may have rows of a trace: `false` only if it has none.
+    pub fn may_hold(&self, trace_id: &[u8; 16]) -> bool {
+        self.traces.binary_search(&xxh3_64(trace_id)).is_ok()
+    }
 }
 
 /// The writer's side.
@@ -46,13 +57,20 @@ impl LogTable {
     /// Takes a sub-batch; one without records leaves no trace.
     pub fn push(&mut self, bytes: &[u8], batch: &LogBatch) {
         let Some(span) = batch.span() else { return };
-        self.bytes += bytes.len() + OVERHEAD;
+        let mut traces: Vec<u64> = Vec::new();
+        for run in batch.rows.traces().chunk_by(|a, b| a == b).filter(|run| run[0] != [0; 16]) {
+            traces.push(xxh3_64(&run[0]));
+        }
+        traces.sort_unstable();
+        traces.dedup();
+        self.bytes += bytes.len() + traces.len() * size_of::<u64>() + OVERHEAD;
         self.rows += batch.rows.len() as u64;
         self.batches.push(Arc::new(HeldBatch {
             tenant: batch.tenant.clone(),
             bytes: Bytes::copy_from_slice(bytes),
             rows: batch.rows.len(),
             span,
+            traces: traces.into(),
         }));
     }
 

@@ -14,7 +14,7 @@ use protocol::logs::codec::{decode_record, decode_stream, encode_record, encode_
 use protocol::logs::filter::{Bound, LogRange};
 use protocol::logs::matching::CompiledFilter;
 use protocol::logs::{
-    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, LogValue,
+    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, LogValue, RowSignal,
 };
 
 use super::scan::{LogCounting, LogReader};
@@ -23,6 +23,8 @@ use crate::engine::{FlushPolicy, LogPosition, ShardOptions, ShardStore};
 use crate::fs::mem::{CrashMode, MemFs};
 use crate::manifest::PARTITION_MS;
 use crate::scan::StoreSnapshot;
+
+pub(crate) mod spans;
 
 const DIR: &str = "/data/shards/1";
 const DAY_NS: i64 = PARTITION_MS * 1_000_000;
@@ -162,8 +164,17 @@ pub(crate) fn scan_of(filter: LogFilter, newest_first: bool) -> LogScan {
 }
 
 pub(crate) fn read(snapshot: &StoreSnapshot, tenant: &TenantId, scan: &LogScan) -> Vec<Encoded> {
+    read_rows(snapshot, RowSignal::Logs, tenant, scan)
+}
+
+pub(crate) fn read_rows(
+    snapshot: &StoreSnapshot,
+    signal: RowSignal,
+    tenant: &TenantId,
+    scan: &LogScan,
+) -> Vec<Encoded> {
     let mut out = Vec::new();
-    let reader = LogReader { tenant, should_stop: &|| false };
+    let reader = LogReader { signal, tenant, should_stop: &|| false };
     let visit = &mut |stream: &LogStream<'_>, record: &LogRecord<'_>| {
         out.push(encoded(stream, record));
         ControlFlow::Continue(())
@@ -234,7 +245,7 @@ impl Model {
                 *found.entry((bucket, labels)).or_default() += count;
                 ControlFlow::Continue(())
             };
-            let reader = LogReader { tenant: &tenant, should_stop: &|| false };
+            let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
             snapshot.log_counts(reader, &counting, visit).expect("readable logs");
             let mut expected: BTreeMap<(u64, Vec<String>), u64> = BTreeMap::new();
             for (stream, record) in self.expected(number, scan) {
@@ -403,6 +414,7 @@ fn a_reader_stops_when_it_likes_and_reads_no_more_than_it_needs() {
     let snapshot = replica.store.snapshot();
     let asked = std::cell::Cell::new(0);
     let reader = LogReader {
+        signal: RowSignal::Logs,
         tenant: &tenant,
         should_stop: &|| {
             asked.set(asked.get() + 1);
@@ -417,7 +429,7 @@ fn a_reader_stops_when_it_likes_and_reads_no_more_than_it_needs() {
     };
     snapshot.log_records(reader, &scan_of(LogFilter::All, true), visit).expect("readable logs");
     assert_eq!((seen, asked.get()), (10, 1), "one segment was opened");
-    let stopped = LogReader { tenant: &tenant, should_stop: &|| true };
+    let stopped = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| true };
     let never = &mut |_: &LogStream<'_>, _: &LogRecord<'_>| panic!("nothing is visited");
     snapshot.log_records(stopped, &scan_of(LogFilter::All, true), never).expect("no error");
 }
@@ -444,7 +456,7 @@ fn a_damaged_segment_is_named_and_a_copy_repairs_it() {
         }
         let store = open(&replica.fs);
         let tenant = TenantId::default();
-        let reader = LogReader { tenant: &tenant, should_stop: &|| false };
+        let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
         let mut seen = 0;
         let visit = &mut |_: &LogStream<'_>, _: &LogRecord<'_>| {
             seen += 1;

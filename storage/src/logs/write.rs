@@ -1,4 +1,4 @@
-//! Writing segments of logs: what flushes and merges have in common, and both.
+//! Writing segments of logs and spans: what flushes and merges have in common, and both.
 //!
 //! Rows come ordered by tenant, time and log; each goes into the block of its partition. A full block is encoded, read
 //! back, and its records are put together again for the checksum, before it is written.
@@ -9,6 +9,7 @@ use std::path::Path;
 use hashbrown::HashMap;
 use protocol::encoding::columns::{Pack, Trust};
 use protocol::ids::TenantId;
+use protocol::logs::RowSignal;
 use protocol::logs::batch::{LogBatch, record_checksum};
 use protocol::logs::block::{self, Block, Want};
 use protocol::logs::dict::Dict;
@@ -17,7 +18,9 @@ use protocol::logs::template::Split;
 
 use super::filter::Bits;
 use super::ms;
-use super::segment::{BLOCK_ROWS, LIMITS, LogSegmentBuilder, LogSegmentReader, NewBlock, SealedLogSegment};
+use super::segment::{
+    BLOCK_ROWS, LIMITS, LogSegmentBuilder, LogSegmentReader, NewBlock, SealedLogSegment, block_rows,
+};
 use super::table::LogTableView;
 use super::tombstone::{Hidden, LogTombstone, Written};
 use crate::engine::files::{aside_path, files_dir};
@@ -49,6 +52,7 @@ pub(crate) fn flush<F: Fs>(
     dir: &Path,
     aside: &str,
     options: WriteOptions,
+    signal: RowSignal,
     table: &LogTableView,
 ) -> Result<Vec<SegmentMeta>, StorageError> {
     let unreadable = |error| StorageError::Rows(format!("a batch that was applied can not be read: {error}"));
@@ -63,7 +67,7 @@ pub(crate) fn flush<F: Fs>(
         });
         for (row, &time) in batch.rows.times().iter().enumerate() {
             order.push((&batch.tenant, time, number as u32, row as u32));
-            let bucket = Partition::of_log(ms(time)).bucket;
+            let bucket = Partition::of_row(signal, ms(time)).bucket;
             if buckets.last() != Some(&bucket) {
                 buckets.push(bucket);
             }
@@ -72,7 +76,7 @@ pub(crate) fn flush<F: Fs>(
     order.sort_unstable();
     let enough = min_uses(table.rows());
     let admit = |template: &[u8]| uses.get(template).is_some_and(|uses| *uses >= enough);
-    let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, buckets, &admit);
+    let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, signal, buckets, &admit);
     for (tenant, time, number, row) in order {
         let batch = &batches[number as usize];
         writer.push(tenant.as_str(), time, number as usize, &batch.rows, &batch.dict, row as usize)?;
@@ -134,6 +138,7 @@ pub(crate) fn merge<F: Fs>(
     dir: &Path,
     aside: &str,
     options: WriteOptions,
+    signal: RowSignal,
     inputs: &[SegmentView],
     tombstones: &[LogTombstone],
 ) -> Result<Vec<SegmentMeta>, StorageError> {
@@ -157,14 +162,14 @@ pub(crate) fn merge<F: Fs>(
         }
         for block in 0..reader.blocks().len() {
             let rows = reader.rows(block, &Want::default())?;
-            buckets.extend(rows.times().iter().map(|time| Partition::of_log(ms(*time)).bucket));
+            buckets.extend(rows.times().iter().map(|time| Partition::of_row(signal, ms(*time)).bucket));
             buckets.sort_unstable();
             buckets.dedup();
         }
     }
     let enough = min_uses(total);
     let admit = |template: &[u8]| uses.get(template).is_some_and(|uses| *uses >= enough);
-    let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, buckets, &admit);
+    let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, signal, buckets, &admit);
     writer.again = readers.iter().map(|reader| reader.summary().rows < SETTLED_ROWS).collect();
     for tenant in tenants {
         let unreadable =
@@ -219,6 +224,7 @@ fn count_kept(reader: &LogSegmentReader, uses: &mut HashMap<Vec<u8>, u64>) -> Re
 }
 
 struct PartitionWriter<F: Fs> {
+    signal: RowSignal,
     builder: LogSegmentBuilder<FileSink<F::File>>,
     dict: Dict,
     uses: Vec<u64>,
@@ -233,6 +239,7 @@ struct LogSegmentsWriter<'a, F: Fs> {
     dir: &'a Path,
     aside: &'a str,
     options: WriteOptions,
+    signal: RowSignal,
     buckets: Vec<i64>,
     admit: &'a dyn Fn(&[u8]) -> bool,
     open: BTreeMap<Partition, PartitionWriter<F>>,
@@ -247,6 +254,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
         dir: &'a Path,
         aside: &'a str,
         options: WriteOptions,
+        signal: RowSignal,
         mut buckets: Vec<i64>,
         admit: &'a dyn Fn(&[u8]) -> bool,
     ) -> Self {
@@ -260,6 +268,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
             dir,
             aside,
             options,
+            signal,
             buckets,
             admit,
             open: BTreeMap::new(),
@@ -278,16 +287,16 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
         dict: &Dict,
         row: usize,
     ) -> Result<(), StorageError> {
-        let mut partition = Partition::of_log(ms(time));
+        let mut partition = Partition::of_row(self.signal, ms(time));
         if self.buckets.binary_search(&partition.bucket).is_err() {
-            partition = Partition::log_catch_all();
+            partition = Partition::row_catch_all(self.signal);
         }
         if !self.open.contains_key(&partition) {
             let writer = self.partition_writer(partition)?;
             self.open.insert(partition, writer);
         }
         let writer = self.open.get_mut(&partition).expect("inserted above");
-        let is_full = writer.rows.len() >= BLOCK_ROWS || writer.rows.kept_bytes() >= BLOCK_BYTES;
+        let is_full = writer.rows.len() >= block_rows(self.signal) || writer.rows.kept_bytes() >= BLOCK_BYTES;
         if is_full || writer.tenant != tenant {
             self.checksum = self.checksum.wrapping_add(writer.seal_block()?);
             writer.tenant.clear();
@@ -315,7 +324,10 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
         let (start_ms, end_ms) = partition.span();
         let header = SegmentHeader {
             partition: crate::segment::Partition {
-                signal: Signal::Logs,
+                signal: match self.signal {
+                    RowSignal::Logs => Signal::Logs,
+                    RowSignal::Spans => Signal::Traces,
+                },
                 retention_class: u16::from(partition.class),
                 start_ms: if partition.is_catch_all() { 0 } else { start_ms },
                 duration_ms: if partition.is_catch_all() { 0 } else { end_ms - start_ms + 1 },
@@ -325,6 +337,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
             encoder_epoch: self.options.encoder_epoch,
         };
         Ok(PartitionWriter {
+            signal: self.signal,
             builder: LogSegmentBuilder::new(&header, FileSink::new(file))?,
             dict: Dict::default(),
             uses: Vec::new(),
@@ -335,7 +348,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
     }
 
     fn aside(&self, partition: Partition) -> std::path::PathBuf {
-        aside_path(self.dir, &format!("{}-logs-{}", self.aside, partition.bucket))
+        aside_path(self.dir, &format!("{}-{}-{}", self.aside, self.signal.name(), partition.bucket))
     }
 
     /// Seals the segments, if their records add up to the checksum. The directory is the caller's to sync.
@@ -392,7 +405,7 @@ impl<F: Fs> PartitionWriter<F> {
         self.uses.resize(dict.templates().len(), 0);
         rows.each_template(|template, count| self.uses[template as usize] += count as u64);
         let mut hashes = Vec::new();
-        rows.each_id(|hash| hashes.push(hash));
+        rows.each_id(self.signal == RowSignal::Logs, |hash| hashes.push(hash));
         hashes.sort_unstable();
         hashes.dedup();
         let (first, last) = (read.times().first(), read.times().last());

@@ -57,7 +57,7 @@ fn sample() -> Manifest {
 /// One of everything, logs among it.
 fn sample_with_logs() -> Manifest {
     let mut logs = segment(6);
-    logs.partition = Partition::of_log(PARTITION_MS);
+    logs.partition = Partition::of_row(RowSignal::Logs, PARTITION_MS);
     let segments = vec![segment(4), segment(5), logs];
     Manifest { segments, window: Some(file(7, FileKind::Window)), ..sample() }
 }
@@ -65,7 +65,13 @@ fn sample_with_logs() -> Manifest {
 #[test]
 fn round_trips() {
     let only_window = Manifest { window: sample_with_logs().window, ..Manifest::empty(ShardId(1)) };
-    for manifest in [sample(), sample_with_logs(), only_window, Manifest::empty(ShardId(1))] {
+    let mut with_spans = sample_with_logs();
+    let mut spans = segment(8);
+    spans.partition = Partition::of_row(RowSignal::Spans, PARTITION_MS);
+    with_spans.segments.push(spans);
+    assert_eq!(with_spans.encode()[7], VERSION, "builds that know nothing of spans refuse it");
+    assert!(sample_with_logs().encode()[7] < VERSION);
+    for manifest in [sample(), sample_with_logs(), with_spans, only_window, Manifest::empty(ShardId(1))] {
         assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
     }
 }
@@ -113,7 +119,7 @@ fn a_later_releases_manifest_is_no_damage() {
     let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..].copy_from_slice(&checksum);
     let error = Manifest::decode(&bytes).expect_err("not known here").of_file("manifest");
-    assert!(matches!(error, StorageError::Version { version: 4, known: 3, .. }), "{error}");
+    assert!(matches!(error, StorageError::Version { version: 5, known: 4, .. }), "{error}");
     assert!(!error.is_damage());
 }
 

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use protocol::ids::{ShardId, TenantId};
 use protocol::logs::codec::{encode_record, encode_stream};
-use protocol::logs::{LogColumns, LogFilter, LogScan};
+use protocol::logs::{LogColumns, LogFilter, LogScan, RowSignal};
 use protocol::varint;
 use serde_json::Value;
 use storage::archive::Archive;
@@ -74,7 +74,7 @@ fn read(
         columns: LogColumns::All,
     };
     let (mut records, mut bytes, mut more) = (Vec::new(), 0, false);
-    let reader = LogReader { tenant, should_stop: &|| false };
+    let reader = LogReader { signal: RowSignal::Logs, tenant, should_stop: &|| false };
     let visit = &mut |stream: &protocol::logs::LogStream<'_>, record: &protocol::logs::LogRecord<'_>| {
         if records.len() >= limit || (limit < usize::MAX && bytes >= MAX_BYTES) {
             more = true;

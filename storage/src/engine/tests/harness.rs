@@ -10,11 +10,13 @@ use protocol::ids::{ClusterSecret, TenantId};
 
 use super::super::*;
 use crate::fs::mem::MemFs;
+use crate::logs::tests::spans::span_batch_of;
 use crate::logs::tests::{Encoded, batch_of, line, scan_of, stream};
 use crate::manifest::PARTITION_MS;
 use protocol::command::RetentionCut;
 use protocol::labels::Labels;
-use protocol::logs::{LogFilter, LogScan};
+use protocol::logs::{LogFilter, LogScan, RowSignal};
+use protocol::spans::{Span, SpanEvent};
 
 pub const SECRET: ClusterSecret = ClusterSecret([9; 32]);
 pub const DIR: &str = "/data/shards/1";
@@ -54,10 +56,11 @@ pub fn read(snapshot: &StoreSnapshot) -> Series {
     out
 }
 
-/// All log records of the default tenant from a time on.
-pub fn read_logs(snapshot: &StoreSnapshot, from_ms: i64) -> Vec<Encoded> {
+/// All log records of the default tenant from a time on, then all its spans.
+pub fn read_rows(snapshot: &StoreSnapshot, from_ms: i64) -> Vec<Encoded> {
     let scan = LogScan { start_ns: from_ms * 1_000_000, ..scan_of(LogFilter::All, false) };
-    crate::logs::tests::read(snapshot, &TenantId::default(), &scan)
+    let of_signal = |signal| crate::logs::tests::read_rows(snapshot, signal, &TenantId::default(), &scan);
+    RowSignal::ALL.into_iter().flat_map(of_signal).collect()
 }
 
 pub fn sub_batch(samples: &[(&str, i64, f64)]) -> Bytes {
@@ -123,6 +126,22 @@ impl Replica {
         self.apply_bytes(&bytes);
     }
 
+    /// Spans by trace, time and name.
+    pub fn write_spans(&mut self, key: u64, spans: &[(u8, i64, &str)]) {
+        let one = |(trace, time, name): &(u8, i64, &str)| Span {
+            trace_id: [*trace; 16],
+            span_id: (key + 1).to_be_bytes(),
+            name: (*name).to_owned().into(),
+            start_ns: time * 1_000_000,
+            end_ns: time * 1_000_000 + 77,
+            events: vec![SpanEvent { name: "event".into(), ..SpanEvent::default() }],
+            ..Span::default()
+        };
+        let spans: Vec<_> = spans.iter().map(|span| (stream("a"), one(span))).collect();
+        let bytes = encode_write(self.header(), &[span_batch_of(&TenantId::default(), key, &spans)]);
+        self.apply_bytes(&bytes);
+    }
+
     pub fn begin_flush(&mut self, new_generation: bool) {
         self.apply(CommandBody::BeginFlush { new_generation });
     }
@@ -158,7 +177,7 @@ impl Replica {
     }
 }
 
-/// A life with every kind of operation in it, for metrics and logs.
+/// A life with every kind of operation in it, for metrics, logs and spans.
 pub fn eventful() -> Replica {
     let mut replica = Replica::new();
     let policy = FlushPolicy {
@@ -180,9 +199,11 @@ pub fn eventful() -> Replica {
             key,
             &[(day + round, "user 1 came"), (PARTITION_MS * round, &format!("round {round}"))],
         );
+        replica.write_spans(100 + key, &[(1, day + round, "GET /"), (2, PARTITION_MS * round, "PUT /")]);
         replica.begin_flush(round == 2);
         replica.write(&[("a", day + 100 + round, 2.0), (&format!("new{round}"), day, 1.0)]);
         replica.write_logs(key + 1, &[(day + 50, &format!("user {round} left"))]);
+        replica.write_spans(101 + key, &[(1, day + 60, &format!("late {round}"))]);
         if round == 1 {
             replica.delete("b", 0, 20);
             // What is written at this moment in a later round stays.
@@ -190,8 +211,7 @@ pub fn eventful() -> Replica {
         }
         replica.settle_with(&policy);
     }
-    let cuts =
-        [0, crate::logs::SIGNAL].map(|signal| RetentionCut { signal, class: 0, before_ms: PARTITION_MS });
+    let cuts = [0, 1, 2].map(|signal| RetentionCut { signal, class: 0, before_ms: PARTITION_MS });
     replica.apply(CommandBody::DropPartitions(cuts.to_vec()));
     replica.write(&[("a", PARTITION_MS * 9, 9.0)]);
     replica.settle_with(&policy);

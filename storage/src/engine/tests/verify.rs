@@ -18,14 +18,14 @@ fn look(fs: &MemFs) -> Findings {
     found
 }
 
-/// The manifest and a file of each kind that it names, segments of both signals.
+/// The manifest and a file of each kind that it names, segments of each signal.
 fn kinds(replica: &Replica) -> Vec<PathBuf> {
     let state = replica.store.shared.lock();
     let files = state.manifest.files();
     let small = [FileKind::Registry, FileKind::Metadata, FileKind::Window]
         .map(|kind| *files.iter().find(|file| file.kind == kind).expect("a file of each kind"));
-    let segments = [false, true].map(|logs| {
-        let of_signal = state.manifest.segments.iter().find(|meta| meta.partition.is_logs() == logs);
+    let segments = [0, 1, 2].map(|signal| {
+        let of_signal = state.manifest.segments.iter().find(|meta| meta.partition.signal == signal);
         of_signal.expect("a segment of each signal").file
     });
     let named = small.into_iter().chain(segments).map(|file| files::file_path(Path::new(DIR), &file));
@@ -114,7 +114,7 @@ proptest! {
 #[test]
 fn an_archive_reads_as_the_shard_did_and_changes_nothing() {
     let mut replica = eventful();
-    let all = read_logs(&replica.store.snapshot(), 0).len();
+    let all = read_rows(&replica.store.snapshot(), 0).len();
     replica.delete("a", 0, i64::MAX);
     replica.delete_logs(PARTITION_MS + 50, PARTITION_MS + 50);
     replica.begin_flush(false);
@@ -125,8 +125,8 @@ fn an_archive_reads_as_the_shard_did_and_changes_nothing() {
     let archive =
         crate::archive::Archive::open(&replica.fs, Path::new(DIR), manifest.clone()).expect("whole files");
     assert_eq!(read(archive.snapshot()), replica.read());
-    let logs = read_logs(&replica.store.snapshot(), 0);
-    assert!(!logs.is_empty() && logs.len() < all && read_logs(archive.snapshot(), 0) == logs);
+    let logs = read_rows(&replica.store.snapshot(), 0);
+    assert!(!logs.is_empty() && logs.len() < all && read_rows(archive.snapshot(), 0) == logs);
     let tenant = protocol::ids::TenantId::default();
     assert_eq!(archive.tenants().iter().collect::<Vec<_>>(), [&tenant]);
     assert_eq!(archive.snapshot().metadata(&tenant, None), replica.store.snapshot().metadata(&tenant, None));
