@@ -47,9 +47,26 @@ impl Connection {
         Self { addr, timeout, stream: None, buffer: Vec::new() }
     }
 
+    /// Drops a connection that the server has closed, as clients do before they use one again.
+    pub fn refresh(&mut self) {
+        let Some(stream) = &self.stream else { return };
+        let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0; 1]));
+        // Silence is what an idle connection has to say.
+        let is_idle = matches!(&peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if !is_idle || stream.set_nonblocking(false).is_err() {
+            self.stream = None;
+        }
+    }
+
     /// Sends a GET.
     pub fn get(&mut self, path: &str) -> io::Result<Answer> {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.addr), &[])
+        self.get_with(path, &[])
+    }
+
+    /// Sends a GET with headers.
+    pub fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", self.addr), &[])
     }
 
     /// Sends a POST without a body.

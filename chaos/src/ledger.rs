@@ -42,15 +42,6 @@ impl Default for WriterOptions {
     }
 }
 
-/// A request that ended in a 2xx.
-#[derive(Clone, Copy, Debug)]
-pub struct Completion {
-    /// When it was first sent.
-    pub sent: Instant,
-    /// When it was acknowledged.
-    pub done: Instant,
-}
-
 #[derive(Default)]
 struct Fate {
     sent: BTreeSet<u64>,
@@ -65,7 +56,6 @@ pub struct Ledger {
     acked: AtomicU64,
     failed: AtomicU64,
     attempts_failed: AtomicU64,
-    completions: Mutex<Vec<Vec<Completion>>>,
 }
 
 /// Outcome of a judgement that found no violation.
@@ -97,11 +87,6 @@ impl Ledger {
     /// Attempts that failed and were sent again or given up.
     pub fn attempts_failed(&self) -> u64 {
         self.attempts_failed.load(Ordering::Relaxed)
-    }
-
-    /// Acknowledged requests of each writer, in order.
-    pub fn completions(&self) -> Vec<Vec<Completion>> {
-        self.completions.lock().expect("no holder of the ledger panicked").clone()
     }
 
     /// Reads everything back through one node and compares. An error names the first violation.
@@ -170,11 +155,7 @@ pub struct Writers {
 impl Writers {
     /// Starts the writers. Each sends its requests to the servers at `urls` in turn.
     pub fn start(urls: &[String], options: &WriterOptions) -> Self {
-        let ledger = Arc::new(Ledger {
-            start_ms: now_ms() - 6 * 3_600_000,
-            completions: Mutex::new(vec![Vec::new(); options.writers]),
-            ..Ledger::default()
-        });
+        let ledger = Arc::new(Ledger { start_ms: now_ms() - 6 * 3_600_000, ..Ledger::default() });
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..options.writers)
             .map(|number| {
@@ -242,18 +223,12 @@ impl Writer {
             let series: Vec<_> =
                 self.series.iter().map(|s| Series::new(METRIC, &[("series", s)], samples.clone())).collect();
             self.note(&numbers, |fate| &mut fate.sent);
-            match self.send(&encode_write(&series), &mut turn) {
-                Some(completion) => {
-                    self.note(&numbers, |fate| &mut fate.acked);
-                    self.ledger
-                        .acked
-                        .fetch_add((numbers.len() * self.series.len()) as u64, Ordering::Relaxed);
-                    let mut all = self.ledger.completions.lock().expect("no holder of the ledger panicked");
-                    all[self.number].push(completion);
-                }
-                None => {
-                    self.ledger.failed.fetch_add(1, Ordering::Relaxed);
-                }
+            if self.send(&encode_write(&series), &mut turn) {
+                self.note(&numbers, |fate| &mut fate.acked);
+                let acked = (numbers.len() * self.series.len()) as u64;
+                self.ledger.acked.fetch_add(acked, Ordering::Relaxed);
+            } else {
+                self.ledger.failed.fetch_add(1, Ordering::Relaxed);
             }
             std::thread::sleep(self.options.think);
         }
@@ -266,18 +241,18 @@ impl Writer {
         }
     }
 
-    /// Sends the same bytes to one node after the other until one acknowledges.
-    fn send(&self, body: &[u8], turn: &mut usize) -> Option<Completion> {
+    /// Sends the same bytes to one node after the other until one acknowledges. False when it is given up.
+    fn send(&self, body: &[u8], turn: &mut usize) -> bool {
         let sent = Instant::now();
         loop {
             let client = &self.clients[*turn % self.clients.len()];
             *turn += 1;
             match client.post_write(body) {
-                Ok(answer) if answer.is_success() => return Some(Completion { sent, done: Instant::now() }),
+                Ok(answer) if answer.is_success() => return true,
                 _ => self.ledger.attempts_failed.fetch_add(1, Ordering::Relaxed),
             };
             if sent.elapsed() > self.options.give_up {
-                return None;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(20));
         }

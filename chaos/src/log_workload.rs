@@ -312,6 +312,13 @@ fn encode(lines: &[Line], resources: &[Resource]) -> Vec<u8> {
     ExportRequest { resource_logs }.encode_to_vec()
 }
 
+/// Encodes records of one stream as a whole OTLP export.
+pub fn encode_export(stream: &LogStream<'_>, records: &[LogRecord<'_>]) -> Vec<u8> {
+    let scope = ScopeLogs { log_records: records.iter().map(RecordMessage::of).collect() };
+    let logs = ResourceLogs { resource: Some(Resource::of(stream)), scope_logs: vec![scope] };
+    ExportRequest { resource_logs: vec![logs] }.encode_to_vec()
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
     #[prost(message, repeated, tag = "1")]

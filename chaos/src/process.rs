@@ -1,10 +1,11 @@
 //! Real node processes on loopback that may be killed, wiped and restarted: a cluster as the chaos scenarios, the
 //! benchmarks and the black-box tests use it.
 //!
-//! Every process is a child of this one and is ended with it. Directories lie under one that the caller owns.
+//! Every process is a child of this one and is ended with it: by this one where it can, else because its standard input
+//! ends. Directories lie under one that the caller owns. [`LocalCluster::start_linked`] puts [`Links`] between the nodes.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,10 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::proxy::Links;
+
+/// A file by which data directories are marked that were made here. Only there do a node's chaos hooks work.
+pub const CHAOS_MARKER: &str = "MADE-BY-CHAOS";
 
 /// How long a condition may take before waiting for it is given up. Far above what any healthy run needs.
 pub const GUARD: Duration = Duration::from_secs(120);
@@ -69,11 +74,47 @@ pub struct Node {
     /// Port for clients of PostgreSQL.
     pub postgres: u16,
     join: Option<u16>,
+    /// Where it dials others instead, by the addresses under which they are known.
+    dial: Vec<(String, SocketAddr)>,
     options: ClusterOptions,
     process: Option<Child>,
 }
 
 impl Node {
+    /// A node that has not started yet, on ports that are free.
+    fn new(number: usize, join: Option<u16>, options: &ClusterOptions) -> anyhow::Result<Self> {
+        let (http, grpc, syslog, peer) = (free_port()?, free_port()?, free_port()?, free_port()?);
+        let postgres = free_port()?;
+        let options = options.clone();
+        Ok(Self {
+            number,
+            http,
+            grpc,
+            syslog,
+            peer,
+            postgres,
+            join,
+            dial: Vec::new(),
+            options,
+            process: None,
+        })
+    }
+
+    /// Where others know it to be.
+    fn peer_addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.peer).into()
+    }
+
+    /// Where it answers HTTP.
+    pub fn http_addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.http).into()
+    }
+
+    /// Makes it join through another node at its next start, should it have lost its disk.
+    pub fn join_through(&mut self, peer_port: u16) {
+        self.join = Some(peer_port);
+    }
+
     /// Base URL of its HTTP server.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http)
@@ -114,11 +155,19 @@ impl Node {
             .args(["--set", &format!("postgres.addr=127.0.0.1:{}", self.postgres)])
             // These nodes are killed for reasons that no query gave.
             .args(["--set", "query.quarantine=0s"])
+            .arg("--stop-with-stdin")
             .args(&self.options.arguments);
+        if !self.dial.is_empty() {
+            std::fs::create_dir_all(self.dir())?;
+            File::create(self.dir().join(CHAOS_MARKER))?;
+        }
+        for (addr, proxy) in &self.dial {
+            command.args(["--dial-map", &format!("{addr}={proxy}")]);
+        }
         if let Some(port) = self.join {
             command.args(["--join", &format!("127.0.0.1:{port}")]);
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {}", self.options.binary.display()))?;
         self.process = Some(child);
         Ok(())
@@ -140,10 +189,24 @@ impl Node {
 
     /// Asks the process to stop (SIGTERM) and waits for it. Returns its exit code, `None` when a signal ended it.
     pub fn terminate(&mut self) -> anyhow::Result<Option<i32>> {
+        self.signal("TERM")?;
         let Some(mut process) = self.process.take() else { return Ok(None) };
-        let asked = Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
-        ensure!(asked.success(), "SIGTERM did not reach node {}", self.number);
         Ok(process.wait()?.code())
+    }
+
+    /// Sends a signal by its name (`TERM`, `STOP`, `CONT`) to the process, if there is one.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
+        ensure!(sent.success(), "SIG{name} did not reach node {}", self.number);
+        Ok(())
+    }
+
+    /// How the process ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.process.as_mut()?.try_wait().ok()??;
+        self.process = None;
+        Some(status.to_string())
     }
 
     /// Whether the process is alive.
@@ -189,7 +252,7 @@ impl Node {
     }
 
     /// Whether a node that was just started ended because it can not listen. Returns once it answers or has ended.
-    fn lost_its_port(&mut self) -> anyhow::Result<bool> {
+    pub(crate) fn lost_its_port(&mut self) -> anyhow::Result<bool> {
         wait_for(&format!("node {} answers or ends", self.number), || {
             if let Some(Ok(Some(_))) = self.process.as_mut().map(Child::try_wait) {
                 return Ok(self.log_tail().contains("cannot listen on"));
@@ -237,6 +300,52 @@ impl LocalCluster {
         Ok(cluster)
     }
 
+    /// The same with a proxy on every link between nodes.
+    pub fn start_linked(options: ClusterOptions) -> anyhow::Result<(Self, Links)> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut cluster = Self { nodes: Vec::new(), options: options.clone() };
+            for number in 1..=options.nodes {
+                let join = cluster.nodes.first().map(|first| first.peer);
+                cluster.nodes.push(Node::new(number, join, &options)?);
+            }
+            let peers: Vec<SocketAddr> = cluster.nodes.iter().map(Node::peer_addr).collect();
+            let links = Links::start(&peers)?;
+            for (from, node) in cluster.nodes.iter_mut().enumerate() {
+                let others = peers.iter().enumerate();
+                let proxies =
+                    others.filter_map(|(to, addr)| Some((addr.to_string(), links.address(from, to)?)));
+                node.dial = proxies.collect();
+            }
+            if cluster.start_in_order()? {
+                cluster.wait_ready()?;
+                cluster.wait_replicated(options.nodes.min(3))?;
+                return Ok((cluster, links));
+            }
+            // Somebody else has taken a port since it was looked for. What is there knows the others' old ones.
+            ensure!(attempts < PORT_ATTEMPTS, "other programs take the ports of nodes");
+            for mut node in cluster.nodes.drain(..).filter(|node| node.dir().exists()) {
+                node.kill()?;
+                node.wipe()?;
+            }
+        }
+    }
+
+    /// Starts all nodes, each once the first one lets it join. False when a node could not have its ports.
+    fn start_in_order(&mut self) -> anyhow::Result<bool> {
+        for index in 0..self.nodes.len() {
+            self.nodes[index].start()?;
+            if self.nodes[index].lost_its_port()? {
+                return Ok(false);
+            }
+            if index == 0 {
+                self.nodes[0].wait_ready()?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Starts one more node that joins by the first; the first must be ready.
     pub fn add_node(&mut self) -> anyhow::Result<usize> {
         let join = match self.nodes.first_mut() {
@@ -248,10 +357,7 @@ impl LocalCluster {
         };
         let number = self.nodes.len() + 1;
         for attempt in 0.. {
-            let (http, grpc, syslog, peer) = (free_port()?, free_port()?, free_port()?, free_port()?);
-            let postgres = free_port()?;
-            let options = self.options.clone();
-            let mut node = Node { number, http, grpc, syslog, peer, postgres, join, options, process: None };
+            let mut node = Node::new(number, join, &self.options)?;
             node.start()?;
             // Somebody else may have taken a port since: then there are others. The directory holds nothing yet.
             if attempt < PORT_ATTEMPTS && node.lost_its_port()? {
@@ -321,7 +427,8 @@ impl LocalCluster {
         Ok((id, self.leader_of(id)?))
     }
 
-    fn index_of(&self, status: &Value, id: u64) -> anyhow::Result<usize> {
+    /// Index in [`LocalCluster::nodes`] of the node that the cluster knows by an id.
+    pub fn index_of(&self, status: &Value, id: u64) -> anyhow::Result<usize> {
         let members = status["nodes"].as_array().context("nodes")?;
         let member = members.iter().find(|n| n["id"] == id).with_context(|| format!("{id} is no member"))?;
         let addr = member["addr"].as_str().context("a member has an address")?;

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chaos::process::CHAOS_MARKER;
 use cluster::error::ClusterError;
 use cluster::node::{Node, NodeConfig};
 use futures_util::FutureExt;
@@ -39,9 +40,6 @@ use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
 use lock::DirLock;
-
-/// A file by which `pharos chaos` marks the directories that it made. Only there do the chaos hooks work.
-pub const CHAOS_MARKER: &str = "MADE-BY-CHAOS";
 
 /// What is no setting.
 #[derive(Clone, Debug, Default)]
