@@ -129,7 +129,7 @@ fn one(
     let span = (start_ms, start_ms + options.shape.span_ms());
     let (mut queries, mut answers) = (Vec::new(), Vec::new());
     for (at, query) in options.queries.iter().enumerate() {
-        let asked = query.ask(system.addrs[0], kind.query_suffix(), span, options.runs)?;
+        let asked = query.ask(system.addrs[0], span, options.runs)?;
         let difference =
             first.map_or(Difference::None, |first: &[Answer]| first[at].difference(&asked.answer));
         queries.push(QueryFigures {

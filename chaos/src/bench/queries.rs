@@ -20,6 +20,10 @@ use crate::http::Connection;
 /// Time that one question may take of a run, however often it should be asked.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Appended to every question: VictoriaMetrics and Pharos evaluate it instead of looking for a kept result; Prometheus,
+/// which keeps none, does not mind.
+const NO_CACHE: &str = "&nocache=1";
+
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
@@ -93,12 +97,11 @@ impl Query {
     pub(super) fn ask(
         &self,
         addr: SocketAddr,
-        suffix: &str,
         (start_ms, end_ms): (i64, i64),
         runs: usize,
     ) -> anyhow::Result<Asked> {
         let mut connection = Connection::new(addr, Duration::from_secs(120));
-        let path = self.path(start_ms, end_ms) + suffix;
+        let path = self.path(start_ms, end_ms) + NO_CACHE;
         let (mut times, mut body) = (Vec::new(), Vec::new());
         let begun = Instant::now();
         while times.is_empty() || (times.len() < runs && begun.elapsed() < PATIENCE) {

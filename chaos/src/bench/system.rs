@@ -37,14 +37,6 @@ impl SystemKind {
         }
     }
 
-    /// Appended to every query: switches result caches off where there are some.
-    pub const fn query_suffix(self) -> &'static str {
-        match self {
-            Self::VictoriaMetrics => "&nocache=1",
-            _ => "",
-        }
-    }
-
     /// What the system's program says of its version; `None` where there is no such program.
     pub fn version(self) -> Option<String> {
         let program = match self {
