@@ -1,7 +1,9 @@
 //! Label matchers, with Prometheus' semantics: a label that is absent has the empty value, and regular
 //! expressions match the whole value with `.` matching newlines.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use regex::Regex;
 
@@ -59,7 +61,8 @@ enum Compiled {
 }
 
 impl Matcher {
-    /// Builds a matcher; expressions are compiled here, once, with a bounded program size.
+    /// Builds a matcher; expressions are compiled here, once, with a bounded program size, and kept for the next
+    /// matcher that has the same.
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, MatcherError> {
         let (name, value) = (name.into(), value.into());
         let compiled = match op {
@@ -133,12 +136,36 @@ fn compile(name: &str, pattern: &str) -> Result<Compiled, MatcherError> {
         values.dedup();
         return Ok(Compiled::AnyOf(values));
     }
-    regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
+    if let Some(regex) = known(|known| known.get(pattern).cloned()) {
+        return Ok(Compiled::Regex(regex));
+    }
+    let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
         .size_limit(1 << 20)
         .dfa_size_limit(2 << 20)
         .build()
-        .map(Compiled::Regex)
-        .map_err(|e| MatcherError { name: name.into(), pattern: pattern.into(), reason: e.to_string() })
+        .map_err(|e| MatcherError { name: name.into(), pattern: pattern.into(), reason: e.to_string() })?;
+    if pattern.len() <= MAX_KNOWN_BYTES {
+        known(|known| {
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(pattern.to_owned(), regex.clone());
+        });
+    }
+    Ok(Compiled::Regex(regex))
+}
+
+/// Expressions that stay compiled: a dashboard asks for the same ones again and again, and each shard of a query for its
+/// own.
+const MAX_KNOWN: usize = 64;
+
+/// Bytes of an expression that stays.
+const MAX_KNOWN_BYTES: usize = 1 << 10;
+
+fn known<T>(look: impl FnOnce(&mut HashMap<String, Regex>) -> T) -> T {
+    static KNOWN: Mutex<Option<HashMap<String, Regex>>> = Mutex::new(None);
+    // A panic under the lock can only have lost an entry.
+    look(KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
 impl PartialEq for Matcher {

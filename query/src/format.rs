@@ -21,6 +21,21 @@ pub fn format_value(value: f64) -> String {
     format_f64(value)
 }
 
+/// Appends what [`format_value`] gives. Answers of dashboards are mostly these: whole numbers, and others that need no
+/// exponent, are written without a detour.
+pub fn push_value(out: &mut String, value: f64) {
+    let whole = value as i64;
+    if whole as f64 == value && whole.unsigned_abs() < 1 << 53 && (whole != 0 || value.is_sign_positive()) {
+        out.push_str(itoa::Buffer::new().format(whole));
+    } else if (1e-5..1e16).contains(&value.abs()) {
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(value);
+        out.push_str(text.strip_suffix(".0").unwrap_or(text));
+    } else {
+        out.push_str(&format_value(value));
+    }
+}
+
 /// Go's `%g`: an exponent below 1e-4 and from 1e6 on (the shortest form counts as six digits of precision).
 pub fn format_g(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
@@ -138,12 +153,18 @@ pub fn parse_float(text: &str) -> Option<f64> {
     }
 }
 
-/// Milliseconds as JSON seconds: `1435781451.781`.
-pub fn format_seconds(millis: i64) -> String {
-    let (sign, magnitude) = (if millis < 0 { "-" } else { "" }, millis.unsigned_abs());
-    match magnitude % 1000 {
-        0 => format!("{sign}{}", magnitude / 1000),
-        fraction => format!("{sign}{}.{fraction:03}", magnitude / 1000),
+/// Appends milliseconds as JSON seconds: `1435781451.781`.
+pub fn push_seconds(out: &mut String, millis: i64) {
+    let magnitude = millis.unsigned_abs();
+    if millis < 0 {
+        out.push('-');
+    }
+    out.push_str(itoa::Buffer::new().format(magnitude / 1000));
+    if !magnitude.is_multiple_of(1000) {
+        // The digits of a thousand and the rest, its first digit aside.
+        let mut buffer = itoa::Buffer::new();
+        out.push('.');
+        out.push_str(&buffer.format(1000 + magnitude % 1000)[1..]);
     }
 }
 
@@ -166,6 +187,18 @@ mod tests {
             (9.988465674311579e307, "9.98846567431158e+307"),
         ] {
             assert_eq!(format_value(value), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn appended_values_are_the_same(bits: u64, small in -1e7..1e7f64, exponent in -12..24i32) {
+            let scaled = small * 10f64.powi(exponent);
+            for value in [f64::from_bits(bits), small, small.trunc(), scaled, scaled.trunc(), 0.0, -0.0] {
+                let mut appended = String::new();
+                push_value(&mut appended, value);
+                proptest::prop_assert_eq!(appended, format_value(value));
+            }
         }
     }
 
@@ -194,9 +227,12 @@ mod tests {
     #[test]
     fn strings_and_times() {
         assert_eq!(quote_bytes(b"a\xc5z\n\""), r#""a\xc5z\n\"""#);
-        assert_eq!(format_seconds(1_435_781_451_781), "1435781451.781");
-        assert_eq!(format_seconds(1_500), "1.500");
-        assert_eq!(format_seconds(-20), "-0.020");
+        let mut seconds = String::new();
+        for millis in [1_435_781_451_781, 1_500, -20, 0, 3_000, i64::MIN] {
+            push_seconds(&mut seconds, millis);
+            seconds.push(' ');
+        }
+        assert_eq!(seconds, "1435781451.781 1.500 -0.020 0 3 -9223372036854775.808 ");
         assert_eq!(parse_float("+Inf"), Some(f64::INFINITY));
         assert_eq!(parse_float(".2"), Some(0.2));
         assert_eq!(parse_float("1e0"), Some(1.0));

@@ -7,7 +7,7 @@ use protocol::labels::Labels;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple, Serializer};
 
-use crate::format::{format_seconds, format_value};
+use crate::format::{format_value, push_seconds, push_value};
 use crate::histogram::HistogramExt;
 
 /// A value at a time.
@@ -134,7 +134,7 @@ impl QueryResult {
             ResultValue::Scalar(time, value) => point(&mut out, *time, *value),
             ResultValue::String(time, text) => {
                 out.push('[');
-                out.push_str(&format_seconds(*time));
+                push_seconds(&mut out, *time);
                 out.push(',');
                 string(&mut out, text);
                 out.push(']');
@@ -220,15 +220,15 @@ pub fn labels(out: &mut String, set: &Labels) {
 
 fn point(out: &mut String, time: i64, value: f64) {
     out.push('[');
-    out.push_str(&format_seconds(time));
+    push_seconds(out, time);
     out.push_str(",\"");
-    out.push_str(&format_value(value));
+    push_value(out, value);
     out.push_str("\"]");
 }
 
 fn histogram_point(out: &mut String, time: i64, h: &Histogram) {
     out.push('[');
-    out.push_str(&format_seconds(time));
+    push_seconds(out, time);
     out.push(',');
     out.push_str(&histogram_json(h));
     out.push(']');

@@ -36,7 +36,7 @@ use crate::merge::sort_exemplars;
 use crate::metadata::{FamilyMetadata, MetadataMap};
 use crate::segment::{Exemplar, SegmentReader, TimeSlice};
 use crate::segment_file::{Content, SegmentFile};
-use crate::series_index::RegistryView;
+use crate::series_index::{RegistryView, Symbol};
 use crate::tombstone::Tombstone;
 
 use sources::{SeriesWalk, Source};
@@ -344,9 +344,13 @@ impl StoreSnapshot {
             Ok(())
         })?;
         for view in self.tables() {
+            // A value has one number in a registry: most series have one that was seen.
+            let mut seen: hashbrown::HashSet<Symbol> = hashbrown::HashSet::new();
             for ordinal in view.written(tenant, matchers, range) {
-                if let Some(value) = view.registry.series(ordinal).get(name)
-                    && !values.contains(value)
+                let series = view.registry.series(ordinal);
+                let found = series.symbols().zip(series.pairs()).find(|(_, (own, _))| *own == name);
+                if let Some(((_, symbol), (_, value))) = found
+                    && seen.insert(symbol)
                 {
                     values.insert(value.to_owned());
                 }

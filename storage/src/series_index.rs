@@ -30,7 +30,7 @@ use crate::append::{AppendVec, AppendView};
 use label_store::{LabelStore, LabelStoreView};
 
 pub use file::{decode_registry_file, encode_registry_file};
-pub use label_store::SeriesEntry;
+pub use label_store::{SeriesEntry, Symbol};
 pub use live::LiveIndex;
 
 /// The writer's side.

@@ -20,6 +20,9 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 use super::label_store::Symbol;
 use super::{RegistryView, SeriesEntry};
 
+/// As many ordinals are walked over in the time that sorting takes for one.
+const WALKED: usize = 16;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LiveIndex {
@@ -90,8 +93,7 @@ impl LiveIndex {
         let Some(index) = state.tenants.get(tenant as usize) else { return Vec::new() };
         let mut found = index.matching(view, matchers);
         found.retain(|&ordinal| (ordinal as usize) < view.len());
-        found.sort_unstable_by_key(|&ordinal| state.rank[ordinal as usize]);
-        found
+        state.in_label_order(found)
     }
 
     /// Visits each label pair of a tenant's series, by name and value, with the number of series that have it; returns
@@ -145,6 +147,19 @@ impl LiveIndex {
 }
 
 impl State {
+    /// Sorts ordinals: by their ranks, or where they are many by one walk over all.
+    fn in_label_order(&self, mut ordinals: Vec<u32>) -> Vec<u32> {
+        if ordinals.len().saturating_mul(WALKED) < self.by_labels.len() {
+            ordinals.sort_unstable_by_key(|&ordinal| self.rank[ordinal as usize]);
+            return ordinals;
+        }
+        let mut wanted = vec![0u64; self.by_labels.len().div_ceil(64)];
+        ordinals.iter().for_each(|&o| wanted[o as usize / 64] |= 1 << (o % 64));
+        ordinals.clear();
+        ordinals.extend(self.by_labels.iter().filter(|&&o| wanted[o as usize / 64] >> (o % 64) & 1 == 1));
+        ordinals
+    }
+
     fn extend(&mut self, view: &RegistryView) {
         let start = self.indexed;
         if start >= view.len() {
