@@ -1,7 +1,7 @@
-//! Names of tables: `metrics`, `histograms`, `exemplars` and one per metric in the schema `public`; the metrics alone,
+//! Names of tables: `metrics`, `histograms`, `exemplars`, `logs` and one per metric in the schema `public`; the metrics alone,
 //! whatever they are called, in the schema `metric`; `system.*`; and what PostgreSQL's clients look up, `pg_catalog.*`.
 //!
-//! The first three names hide metrics of the same name, which `metric."metrics"` still reaches.
+//! The first four names hide metrics of the same name, which `metric."metrics"` still reaches.
 //!
 //! A metric's table is made when a statement names it, of the labels that its series have at that moment. Which metrics
 //! there are is asked for only where a statement wants to list tables.
@@ -21,6 +21,7 @@ use query::engine::ListRequest;
 use query::{Engine, QueryError};
 
 use crate::columns::Table;
+use crate::logs::{self, LogsTable};
 use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
 use crate::scan::{ClusterTable, Scope};
 use crate::system::SystemSchema;
@@ -121,6 +122,10 @@ impl Metrics {
         Ok(labels.map(|labels| self.provider(Table::metric(metric, &labels))))
     }
 
+    fn logs(&self) -> Arc<dyn TableProvider> {
+        Arc::new(LogsTable::new(self.scope.clone(), self.engine.clone()))
+    }
+
     fn provider(&self, table: Table) -> Arc<dyn TableProvider> {
         Arc::new(ClusterTable::new(self.scope.clone(), table))
     }
@@ -130,7 +135,7 @@ fn builtin(name: &str) -> Option<Table> {
     [Table::metrics(), Table::histograms(), Table::exemplars()].into_iter().find(|table| table.name == name)
 }
 
-const BUILTIN: [&str; 3] = ["exemplars", "histograms", "metrics"];
+const BUILTIN: [&str; 4] = ["exemplars", "histograms", logs::NAME, "metrics"];
 
 /// A schema of metrics, with the tables over all of them or without.
 #[derive(Debug)]
@@ -154,6 +159,9 @@ impl SchemaProvider for MetricSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.with_builtin && name == logs::NAME {
+            return Ok(Some(self.metrics.logs()));
+        }
         match builtin(name).filter(|_| self.with_builtin) {
             Some(table) => Ok(Some(self.metrics.provider(table))),
             None => self.metrics.table(name).await,

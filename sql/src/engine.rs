@@ -241,6 +241,7 @@ impl Session {
             .with_catalog_list(Arc::new(catalogs))
             .with_physical_optimizer_rules(rules)
             .build();
+        functions::register_rewrites(&mut state)?;
         state.mark_start_execution();
         let now = state.execution_props().query_execution_start_time.map(|now| now.timestamp_millis());
         let calls = Calls::new(now.unwrap_or_default());

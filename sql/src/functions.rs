@@ -5,15 +5,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use datafusion::error::Result;
 use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 mod bounded;
+mod concat;
 
 fn scalars() -> &'static HashMap<String, Arc<ScalarUDF>> {
     static SCALARS: OnceLock<HashMap<String, Arc<ScalarUDF>>> = OnceLock::new();
     SCALARS.get_or_init(|| {
-        let mut out = HashMap::new();
+        let mut out = HashMap::from([(concat::NAME.to_owned(), concat::function())]);
         for function in SessionStateDefaults::default_scalar_functions() {
             let function = bounded::bounded(function);
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str))
@@ -31,6 +35,11 @@ pub fn all_scalars() -> Vec<Arc<ScalarUDF>> {
     all.sort_by_key(|function| function.name());
     all.dedup_by_key(|function| function.name());
     all.into_iter().cloned().collect()
+}
+
+/// Has a session put functions in the place of operators that need a bound.
+pub fn register_rewrites(state: &mut SessionState) -> Result<()> {
+    state.register_function_rewrite(Arc::new(concat::BoundedConcat))
 }
 
 /// A scalar function by its name.

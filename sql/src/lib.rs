@@ -26,6 +26,7 @@ pub mod filters;
 pub mod format;
 pub mod functions;
 mod interrupt;
+mod logs;
 pub mod memory;
 pub mod postgres;
 pub mod promql;

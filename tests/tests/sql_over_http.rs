@@ -108,6 +108,7 @@ fn three_nodes_answer_all_cases() {
     assert!(plan.join("\n").contains("pruned 1 of 1 segments"), "{plan:?}");
 
     formats(&nodes.clients[1]);
+    logs_are_a_table(&mut nodes);
     command(&cluster);
     like_duckdb(&nodes.clients[2]);
 
@@ -170,6 +171,84 @@ fn formats(client: &Client) {
     let slow = "select count(*) from generate_series(1, 100000000000)";
     let slow = post(client, &[("query", slow), ("timeout", "200ms")]).expect("an answer");
     assert_eq!(slow.status, 503, "{}", slow.body);
+}
+
+/// Log records by time, with what they have in common with samples: joins, groups, limits.
+fn logs_are_a_table(nodes: &mut Nodes) {
+    const RECORDS: u64 = 1_200;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let begin = now.as_nanos() as u64 - 3_600_000_000_000;
+    let at = |n: u64| begin + n * 1_000_000_007;
+    let record = |n: u64| {
+        let mut attributes = vec![json!({"key": "n", "value": {"intValue": n.to_string()}})];
+        attributes.push(
+            json!({"key": "tier", "value": {"stringValue": if n % 2 == 0 { "gold" } else { "silver" }}}),
+        );
+        json!({
+            "timeUnixNano": at(n).to_string(),
+            "severityNumber": if n % 10 == 0 { 17 } else { 9 },
+            "severityText": if n % 10 == 0 { "ERROR" } else { "INFO" },
+            "body": {"stringValue": format!("order {n} took {}ms", n % 97)},
+            "attributes": attributes,
+        })
+    };
+    // Several requests, so that several shards have some.
+    for part in 0..6 {
+        let records: Vec<Value> = (0..RECORDS).filter(|n| n % 6 == part).map(record).collect();
+        let service = if part == 0 { "checkout" } else { "cart" };
+        let body = json!({"resourceLogs": [{
+            "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+            "scopeLogs": [{"scope": {"name": "shop"}, "logRecords": records}],
+        }]});
+        let sent = nodes.clients[0].post(
+            "/v1/logs",
+            &[("Content-Type", "application/json")],
+            body.to_string().as_bytes(),
+        );
+        assert_eq!(sent.expect("an answer").status, 200);
+    }
+    let mut check = |statement: &str, expected: &[&str]| {
+        let found = nodes.ask(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert_eq!(found, expected, "{statement}");
+    };
+    check(
+        "select service, severity, severity_text, scope, body, attributes['n'], resource['service.name'], trace_id \
+         from logs order by time limit 2",
+        &[
+            "checkout|17|ERROR|shop|order 0 took 0ms|0|checkout|NULL",
+            "cart|9|INFO|shop|order 1 took 1ms|1|cart|NULL",
+        ],
+    );
+    check(
+        "select body from logs order by time desc limit 2",
+        &["order 1199 took 35ms", "order 1198 took 34ms"],
+    );
+    check(
+        "select service, count(*), count(distinct body) from logs group by service order by service",
+        &["cart|1000|1000", "checkout|200|200"],
+    );
+    check("select count(*) from logs where severity >= 17 and service = 'checkout'", &["40"]);
+    check("select count(*) from logs where body like '%took 35ms'", &["13"]);
+    check("select count(*) from logs where body ~ 'order 1[0-9]{3} '", &["200"]);
+    check(
+        "select attributes['n'] from logs where attributes['n'] = '77' and severity_text = 'INFO'",
+        &["77"],
+    );
+    // Time is exact to the nanosecond.
+    let (from, to) = (at(10), at(20));
+    let between = format!("time > to_timestamp_nanos({from}) and time <= to_timestamp_nanos({to})");
+    check(&format!("select count(*), min(attributes['n']) from logs where {between}"), &["10|11"]);
+    check(
+        "select m.tier, count(*) from memory_limit_bytes m join logs l on l.attributes['tier'] = m.tier \
+         group by m.tier order by m.tier",
+        &["gold|600", "silver|600"],
+    );
+    let plan = nodes.ask("explain select body from logs where service = 'cart' order by time desc limit 5");
+    let plan = plan.expect("a plan").join("\n");
+    assert!(plan.contains("newest first") && !plan.contains("SortExec"), "{plan}");
+    assert!(plan.contains("service.name"), "{plan}");
+    let error = nodes.ask("select nothing from logs").expect_err("no such column");
+    assert!(error.contains("nothing"), "{error}");
 }
 
 fn command(cluster: &Cluster) {

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 };
 
 /// Bytes of text, or eighths of elements of lists, that one call on one batch may make.
-const MAX_BYTES: u128 = 256 << 20;
+pub const MAX_BYTES: u128 = 256 << 20;
 
 /// How the size of a result follows from the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
