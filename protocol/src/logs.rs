@@ -170,6 +170,19 @@ pub trait LogSink {
     fn record(&mut self, record: &LogRecord<'_>);
 }
 
+/// Values of a field, as a shard finds them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldValues<'a> {
+    /// Whole numbers, in no order.
+    Ints(&'a [i64]),
+    /// Floats, in no order.
+    Floats(&'a [f64]),
+    /// A text that is not empty, of so many records; may come several times.
+    Text(&'a str, u64),
+    /// So many records have none, or an empty one.
+    Missing(u64),
+}
+
 /// Which records are wanted, in which order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogScan {

@@ -21,6 +21,7 @@
 //!   bytes. A flush for which this does not hold fails and keeps the log.
 //! - Segments are a function of the log, as those of metrics.
 
+mod counting;
 pub(crate) mod filter;
 pub mod scan;
 pub mod segment;

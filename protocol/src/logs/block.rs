@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::dict::{Dict, ValueKind, level};
-use super::rows::{Origin, Rows, Values};
+use super::rows::{BodyGroups, Origin, Rows, Values};
 use super::template::{Kind, MAX_DIGITS};
 use super::text::{ASIDE, Blobs, Group, NO_TEMPLATE, RAW, Slot, TextColumn, VALUE};
 use super::{TimestampNs, codec};
@@ -43,6 +43,8 @@ pub struct Want {
     pub observed: bool,
     /// Bodies.
     pub body: bool,
+    /// Which bodies have one template; nothing where bodies are decoded.
+    pub body_groups: bool,
     /// Streams.
     pub streams: bool,
     /// Severities.
@@ -76,6 +78,7 @@ impl Want {
     pub const ALL: Self = Self {
         observed: true,
         body: true,
+        body_groups: false,
         streams: true,
         severities: true,
         flags: true,
@@ -101,6 +104,7 @@ impl Want {
         Self {
             observed: self.observed || other.observed,
             body: self.body || other.body,
+            body_groups: self.body_groups || other.body_groups,
             streams: self.streams || other.streams,
             severities: self.severities || other.severities,
             flags: self.flags || other.flags,
@@ -501,6 +505,22 @@ impl<'a> Block<'a> {
         sections.chain(self.columns.iter().map(|(column, bytes)| (Some(*column), bytes.len())))
     }
 
+    /// Attributes' columns that this block has, ascending.
+    pub fn columns(&self) -> impl Iterator<Item = u32> + '_ {
+        self.columns.iter().map(|(column, _)| *column)
+    }
+
+    /// The templates that the texts of an attribute's column have, `None` for what is kept as it is: a few bytes are read,
+    /// and no text is. Nothing for a column that this block does not have.
+    pub fn templates_of(&self, column: u32) -> Result<Vec<Option<u32>>, DecodeError> {
+        let Ok(at) = self.columns.binary_search_by_key(&column, |(column, _)| *column) else {
+            return Ok(Vec::new());
+        };
+        let mut input = self.columns[at].1;
+        varint::read_prefixed(&mut input).ok_or(DecodeError::Truncated)?;
+        Ok(read_heads(&mut input, self.rows)?.into_iter().map(|(template, _)| template).collect())
+    }
+
     /// Effective times, in order.
     pub fn times(&self, trust: Trust) -> Result<Vec<TimestampNs>, DecodeError> {
         let times = columns::decode(self.sections[TIMES], self.rows, trust)?;
@@ -544,6 +564,7 @@ impl<'a> Block<'a> {
             rows.spans = decode_ids(self.sections[SPANS], budget.take(count)?, trust, &mut budget)?;
         }
         let wants_groups = want.body
+            || want.body_groups
             || want.streams
             || want.severities
             || want.flags
@@ -556,6 +577,8 @@ impl<'a> Block<'a> {
         let grouped = grouped(&numbers);
         if want.body {
             rows.body = Some(decode_text(self.sections[BODY_TEXT], numbers, dict, trust, &mut budget)?);
+        } else if want.body_groups {
+            rows.body_groups = Some(read_groups(self.sections[BODY_TEXT], numbers, dict)?);
         }
         let scattered = |section: usize, len: usize, budget: &mut Budget| {
             let values = plain(section, budget)?;
@@ -752,6 +775,37 @@ fn decode_heap(mut input: &[u8], trust: Trust, budget: &mut Budget) -> Result<Bl
     } else {
         Err(DecodeError::Malformed("length of texts"))
     }
+}
+
+/// The groups of a text section with their lengths: of those without a template that of texts first, then that of other values.
+fn read_heads(input: &mut &[u8], entries: usize) -> Result<Vec<(Option<u32>, usize)>, DecodeError> {
+    let used = varint::read_len(input).filter(|used| *used <= entries);
+    let used = used.ok_or(DecodeError::Malformed("number of groups"))?;
+    let mut heads = Vec::with_capacity(used);
+    for _ in 0..used {
+        let code = varint::read_u64(input).ok_or(DecodeError::Truncated)?;
+        let len = varint::read_len(input).ok_or(DecodeError::Truncated)?;
+        let template = match code.checked_sub(2) {
+            Some(template) => Some(u32::try_from(template).map_err(|_| DecodeError::Malformed("template"))?),
+            None => None,
+        };
+        heads.push((template, len));
+    }
+    Ok(heads)
+}
+
+/// The groups of a text section alone; `numbers` says which one each entry belongs to.
+fn read_groups(mut input: &[u8], numbers: Vec<u32>, dict: &Dict) -> Result<BodyGroups, DecodeError> {
+    let mut templates = vec![None, None];
+    let heads = read_heads(&mut input, numbers.len())?;
+    templates
+        .extend(heads.into_iter().filter(|(template, _)| template.is_some()).map(|(template, _)| template));
+    let is_known = |template: &Option<u32>| template.is_none_or(|t| (t as usize) < dict.templates().len());
+    let is_there = |number: &u32| (*number as usize) < templates.len();
+    if !templates.iter().all(is_known) || !numbers.iter().all(is_there) {
+        return Err(DecodeError::Malformed("groups of a text"));
+    }
+    Ok(BodyGroups { of_row: numbers, templates })
 }
 
 /// The column of a text section; `numbers` says which group each entry belongs to.

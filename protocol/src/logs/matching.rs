@@ -70,6 +70,18 @@ fn regex(expression: &str) -> Result<Regex, FilterError> {
         .map_err(|error| FilterError { expression: expression.to_owned(), reason: error.to_string() })
 }
 
+/// Texts of which every match of an expression begins with one, if they are few and none is empty: where none of them can
+/// be, the expression does not match.
+pub fn beginnings(expression: &str) -> Option<Vec<Vec<u8>>> {
+    let hir = regex_syntax::parse(expression).ok()?;
+    let literals = regex_syntax::hir::literal::Extractor::new().extract(&hir);
+    let literals = literals.literals()?;
+    let all: Vec<Vec<u8>> = literals.iter().map(|literal| literal.as_bytes().to_vec()).collect();
+    (!all.is_empty() && all.len() <= MAX_BEGINNINGS && all.iter().all(|text| !text.is_empty())).then_some(all)
+}
+
+const MAX_BEGINNINGS: usize = 16;
+
 fn ignoring_case(text: &str) -> Result<Regex, FilterError> {
     regex(&format!("(?i){}", regex::escape(text)))
 }
@@ -268,6 +280,20 @@ impl LogField {
 mod tests {
     use super::super::filter::Bound;
     use super::*;
+
+    #[test]
+    fn beginnings_of_expressions() {
+        let found = |expression: &str| {
+            let all = beginnings(expression)?;
+            Some(all.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(found("took [0-9]+ rows"), Some(vec!["took ".to_owned()]));
+        assert_eq!(found("(warn|error): x"), Some(vec!["warn: x".to_owned(), "error: x".to_owned()]));
+        for unbounded in [".*x", "[a-z]+", "x*", "", "(", "\\d"] {
+            let few = found(unbounded).is_none_or(|all| unbounded == "\\d" && !all.is_empty());
+            assert!(few, "{unbounded}: {:?}", found(unbounded));
+        }
+    }
 
     fn pair<'a>(key: &'a str, value: LogValue<'a>) -> Attribute<'a> {
         (Cow::Borrowed(key), value)

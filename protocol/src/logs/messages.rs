@@ -58,7 +58,7 @@ pub struct LogRequest {
     #[prost(sfixed64, tag = "7")]
     pub end_ns: i64,
     /// What to do.
-    #[prost(oneof = "LogBody", tags = "8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "LogBody", tags = "8, 9, 10, 11, 12, 13, 14, 15, 16")]
     pub body: Option<LogBody>,
 }
 
@@ -89,6 +89,9 @@ pub enum LogBody {
     /// Sizes of streams.
     #[prost(message, tag = "15")]
     Volume(VolumeRequest),
+    /// Values of a field.
+    #[prost(message, tag = "16")]
+    Values(ValuesRequest),
 }
 
 /// Records that meet a filter, in order.
@@ -142,6 +145,17 @@ pub struct FieldsRequest {
     /// What records must meet.
     #[prost(message, required, tag = "1")]
     pub filter: FilterMessage,
+}
+
+/// The values that matching records have of a field, and their numbers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ValuesRequest {
+    /// What records must meet.
+    #[prost(message, required, tag = "1")]
+    pub filter: FilterMessage,
+    /// The field.
+    #[prost(message, required, tag = "2")]
+    pub field: FieldMessage,
 }
 
 /// Masked bodies of matching records and their numbers by bucket.
@@ -241,6 +255,35 @@ pub struct LogAnswer {
     /// Records that were left out of `groups` because there were too many of those.
     #[prost(uint64, tag = "8")]
     pub left_out: u64,
+    /// Values of a field.
+    #[prost(message, optional, tag = "9")]
+    pub values: Option<ValuesMessage>,
+}
+
+/// Values of a field, each once, with the numbers of records that have it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ValuesMessage {
+    /// Records that have none, or an empty one.
+    #[prost(uint64, tag = "1")]
+    pub missing: u64,
+    /// Whole numbers, ascending: the first, then differences, modulo 2^64.
+    #[prost(uint64, repeated, tag = "2")]
+    pub ints: Vec<u64>,
+    /// Their counts.
+    #[prost(uint64, repeated, tag = "3")]
+    pub int_counts: Vec<u64>,
+    /// Floats, in IEEE 754's total order.
+    #[prost(double, repeated, tag = "4")]
+    pub floats: Vec<f64>,
+    /// Their counts.
+    #[prost(uint64, repeated, tag = "5")]
+    pub float_counts: Vec<u64>,
+    /// Texts, sorted.
+    #[prost(string, repeated, tag = "6")]
+    pub texts: Vec<String>,
+    /// Their counts.
+    #[prost(uint64, repeated, tag = "7")]
+    pub text_counts: Vec<u64>,
 }
 
 /// A number of records by bucket.

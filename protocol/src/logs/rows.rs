@@ -91,6 +91,15 @@ impl Values {
     }
 }
 
+/// Which bodies have one template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyGroups {
+    /// Number of each row's group.
+    pub of_row: Vec<u32>,
+    /// By number: its template, `None` for what is kept as it is.
+    pub templates: Vec<Option<u32>>,
+}
+
 /// See the module. Fields that were not decoded are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -108,6 +117,7 @@ pub struct Rows {
     pub(super) traces: Vec<[u8; 16]>,
     pub(super) spans: Vec<[u8; 8]>,
     pub(super) body: Option<TextColumn>,
+    pub(super) body_groups: Option<BodyGroups>,
     /// Values by column of the dictionary.
     pub(super) columns: Vec<Values>,
     /// For each row and each column of its key set, the position of its value in that column.
@@ -216,6 +226,11 @@ impl Rows {
     /// Bodies.
     pub fn body(&self) -> Option<&TextColumn> {
         self.body.as_ref()
+    }
+
+    /// What bodies have one template, if only that was asked for.
+    pub fn body_groups(&self) -> Option<&BodyGroups> {
+        self.body_groups.as_ref()
     }
 
     /// Values of a column of the dictionary.
@@ -417,13 +432,12 @@ impl Rows {
 
     /// Bytes of texts and values that are kept as they are.
     pub fn kept_bytes(&self) -> usize {
-        let of = |column: &TextColumn| column.groups().iter().map(|group| group.kept_bytes()).sum::<usize>();
         let columns = self.columns.iter().map(|values| match values {
-            Values::Text(column) => of(column),
+            Values::Text(column) => column.kept_bytes(),
             Values::Other(blobs) => blobs.bytes.len(),
             _ => 0,
         });
-        self.body.as_ref().map_or(0, of) + columns.sum::<usize>()
+        self.body.as_ref().map_or(0, TextColumn::kept_bytes) + columns.sum::<usize>()
     }
 
     /// Visits the templates of bodies and attributes, and how many texts have each; one may come several times.

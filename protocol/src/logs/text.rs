@@ -292,7 +292,7 @@ impl Group {
     }
 
     /// Bytes of what is kept as it is.
-    pub(super) fn kept_bytes(&self) -> usize {
+    fn kept_bytes(&self) -> usize {
         self.blobs.bytes.len() + self.slots.iter().map(|slot| slot.blobs.bytes.len()).sum::<usize>()
     }
 
@@ -312,12 +312,14 @@ pub struct TextColumn {
     pub(super) at: Vec<u32>,
     /// Group by template.
     by_template: HashMap<u32, u32>,
+    /// Bytes of what is kept as it is, in all groups.
+    kept: usize,
 }
 
 impl Default for TextColumn {
     fn default() -> Self {
         let groups = vec![Group::new(NO_TEMPLATE, &[]), Group::new(NO_TEMPLATE, &[])];
-        Self { groups, group_of: Vec::new(), at: Vec::new(), by_template: HashMap::new() }
+        Self { groups, group_of: Vec::new(), at: Vec::new(), by_template: HashMap::new(), kept: 0 }
     }
 }
 
@@ -347,6 +349,16 @@ impl TextColumn {
     /// Groups, [`RAW`] and [`VALUE`] first.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// Bytes of what is kept as it is.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept
+    }
+
+    /// Whether an entry is a value that is no text.
+    pub fn is_value(&self, entry: usize) -> bool {
+        self.group_of[entry] == VALUE
     }
 
     /// An entry's group and its position in it.
@@ -391,7 +403,9 @@ impl TextColumn {
         let template = dict.intern_template(&split.template);
         let group = self.group(template, dict);
         for (slot, (start, end)) in self.groups[group as usize].slots.iter_mut().zip(&split.slots) {
+            let before = slot.blobs.bytes.len();
             slot.push(&text[*start as usize..*end as usize], dict);
+            self.kept += slot.blobs.bytes.len() - before;
         }
         self.note(group);
     }
@@ -406,6 +420,7 @@ impl TextColumn {
 
     fn push_raw(&mut self, group: u32, bytes: &[u8]) {
         self.groups[group as usize].blobs.push(bytes);
+        self.kept += bytes.len();
         self.note(group);
     }
 
@@ -454,7 +469,9 @@ impl TextColumn {
         }
         let target = self.group(*known, dict);
         for (slot, from_slot) in self.groups[target as usize].slots.iter_mut().zip(&group.slots) {
+            let before = slot.blobs.bytes.len();
             slot.push_from(from_slot, at, from_dict, dict, &mut map.words);
+            self.kept += slot.blobs.bytes.len() - before;
         }
         self.note(target);
     }
@@ -515,6 +532,7 @@ impl TextColumn {
             *next - 1
         });
         let at = at.collect();
-        Self { groups, group_of, at, by_template: HashMap::new() }
+        let kept = groups.iter().map(Group::kept_bytes).sum();
+        Self { groups, group_of, at, by_template: HashMap::new(), kept }
     }
 }

@@ -19,19 +19,20 @@ use bytes::Bytes;
 use protocol::ids::{ShardId, TenantId};
 use protocol::logs::messages::{
     CountsRequest, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody, LogRequest,
-    PatternsRequest, PlaceMessage, RowsRequest, VERSION,
+    PatternsRequest, PlaceMessage, RowsRequest, VERSION, ValuesRequest,
 };
-use protocol::logs::value::number_in;
 use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, TimestampNs};
 use protocol::scan::FragmentBody;
 
 use super::fragment::sums;
 use super::patterns::{self, Pattern};
 use super::source::LogKinds;
+use super::stats::{FieldStats, Merged};
 use crate::engine::{Engine, Reply, encode, execute};
 use crate::error::QueryError;
 use crate::exec::{Budget, CancelFlag, Control};
 use crate::source::{Consistency, ReadContext};
+use crate::value::Map;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -40,6 +41,11 @@ pub const MAX_ROWS: usize = 100_000;
 
 /// Buckets that a histogram may have.
 pub const MAX_BUCKETS: u64 = 11_000;
+
+/// What part of a page a shard is asked for first, and how many rows at least: somewhat more than it has of a page if
+/// there are as many shards as a cluster begins with.
+const SHARE: usize = 8;
+const LEAST_SHARE: usize = 32;
 
 /// Masked lines that a shard may hold; what comes behind them is counted, not mined.
 const MAX_TEMPLATES: u64 = 50_000;
@@ -150,34 +156,6 @@ pub struct FieldInfo {
     pub records: u64,
 }
 
-/// Figures of a field.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FieldStats {
-    /// Records that have the field.
-    pub count: u64,
-    /// Matching records that do not have it.
-    pub missing: u64,
-    /// Different values.
-    pub distinct: u64,
-    /// Figures of the values that are numbers, if there are any.
-    pub numbers: Option<NumberStats>,
-}
-
-/// Figures of numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NumberStats {
-    /// How many.
-    pub count: u64,
-    /// Smallest.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-    /// Sum.
-    pub sum: f64,
-    /// Quantiles that were asked for, each with its value, as Prometheus interpolates them.
-    pub quantiles: Vec<(f64, f64)>,
-}
-
 /// Patterns of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns {
@@ -207,6 +185,13 @@ impl Sending {
     pub async fn send(self, engine: &Engine) -> Result<Vec<Reply>> {
         execute(engine.cluster(), &self.context, self.fragment).await
     }
+}
+
+/// Rows that all shards have told.
+struct Page {
+    rows: Vec<Row>,
+    /// The last of them, if there may be more behind it.
+    end: Option<Place>,
 }
 
 /// A running question.
@@ -284,14 +269,41 @@ impl<'a> Asking<'a> {
         (self.query.start_ns, self.query.end_ns)
     }
 
+    /// Rows behind a place, in order. No shard knows how many of the rows are the others': each is asked for about its
+    /// share first, so that nobody reads a whole page of which a part would be taken, and only where some shard has more
+    /// than its share for what is missing.
     async fn rows(
         &mut self,
         range: (TimestampNs, TimestampNs),
         filter: &LogFilter,
         newest_first: bool,
         limit: usize,
-        after: Option<Place>,
+        mut after: Option<Place>,
     ) -> Result<Vec<Row>> {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut share = limit / SHARE + LEAST_SHARE;
+        loop {
+            let missing = limit - rows.len();
+            let page = self.page(range, filter, newest_first, share.min(missing), after).await?;
+            rows.extend(page.rows);
+            rows.truncate(limit);
+            match page.end {
+                Some(end) if rows.len() < limit => after = Some(end),
+                _ => return Ok(rows),
+            }
+            share = limit;
+        }
+    }
+
+    /// The rows behind a place as far as all shards have told them, each of which sends so many at most.
+    async fn page(
+        &mut self,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        newest_first: bool,
+        limit: usize,
+        after: Option<Place>,
+    ) -> Result<Page> {
         let place = |place: Place| PlaceMessage {
             time_ns: place.time_ns,
             shard: u32::from(place.shard.0),
@@ -303,10 +315,12 @@ impl<'a> Asking<'a> {
             limit: limit as u64,
             after: after.map(place),
         });
-        let mut rows = Vec::new();
+        let comes_first = |a: Place, b: Place| if newest_first { a.max(b) } else { a.min(b) };
+        let mut page = Page { rows: Vec::new(), end: None };
         for (shard, answer) in self.ask(range, body).await? {
             let streams: Vec<Arc<LogStream<'static>>> =
                 answer.streams.into_iter().map(|stream| Arc::new(LogStream::from(stream))).collect();
+            let is_full = limit > 0 && answer.rows.len() >= limit;
             for row in answer.rows {
                 let Some(stream) = streams.get(row.stream as usize) else {
                     return Err(QueryError::Protocol(format!(
@@ -316,31 +330,37 @@ impl<'a> Asking<'a> {
                 let ordinal = row.ordinal;
                 let record = row.record()?;
                 let place = Place { time_ns: record.effective_ns(), shard, ordinal };
-                rows.push(Row { stream: Arc::clone(stream), record, place });
+                page.rows.push(Row { stream: Arc::clone(stream), record, place });
+            }
+            // A full shard may have more behind its last row: what others have behind that is not the next.
+            if let Some(last) = page.rows.last().filter(|_| is_full).map(|row| row.place) {
+                page.end = Some(page.end.map_or(last, |end| comes_first(end, last)));
             }
         }
-        match newest_first {
-            true => rows.sort_by_key(|row| std::cmp::Reverse(row.place)),
-            false => rows.sort_by_key(|row| row.place),
+        if let Some(end) = page.end {
+            page.rows.retain(|row| comes_first(row.place, end) == row.place);
         }
-        rows.truncate(limit);
-        Ok(rows)
+        match newest_first {
+            true => page.rows.sort_by_key(|row| std::cmp::Reverse(row.place)),
+            false => page.rows.sort_by_key(|row| row.place),
+        }
+        Ok(page)
     }
 
     async fn counts(&mut self, filter: &LogFilter, bucket_ns: i64, by: &[LogField]) -> Result<Vec<Counted>> {
         if by.contains(&LogField::Any) {
-            return Err(QueryError::BadParameter("records cannot be counted by \"*\"".to_owned()));
+            return Err(any_is_no_field());
         }
         let body = LogBody::Counts(CountsRequest {
             filter: filter.into(),
             bucket_ns,
             by: by.iter().map(FieldMessage::from).collect(),
         });
-        let mut all: BTreeMap<Vec<String>, BTreeMap<u64, u64>> = BTreeMap::new();
+        let mut all: Map<Vec<String>, BTreeMap<u64, u64>> = Map::default();
         let range = self.range();
         for (_, answer) in self.ask(range, body).await? {
-            for group in answer.groups {
-                let values = group.values.clone();
+            for mut group in answer.groups {
+                let values = std::mem::take(&mut group.values);
                 add_buckets(all.entry(values).or_default(), group)?;
             }
         }
@@ -349,8 +369,14 @@ impl<'a> Asking<'a> {
             count: buckets.values().sum(),
             buckets,
         };
-        Ok(all.into_iter().map(counted).collect())
+        let mut all: Vec<Counted> = all.into_iter().map(counted).collect();
+        all.sort_unstable_by(|a, b| a.values.cmp(&b.values));
+        Ok(all)
     }
+}
+
+fn any_is_no_field() -> QueryError {
+    QueryError::BadParameter("records cannot be counted by \"*\"".to_owned())
 }
 
 fn add_buckets(buckets: &mut BTreeMap<u64, u64>, group: GroupMessage) -> Result<()> {
@@ -437,33 +463,20 @@ impl Engine {
         field: &LogField,
         quantiles: &[f64],
     ) -> Result<FieldStats> {
-        let counted = Asking::new(self, query).counts(filter, 0, std::slice::from_ref(field)).await?;
-        let mut stats = FieldStats { count: 0, missing: 0, distinct: 0, numbers: None };
-        let mut numbers: Vec<(f64, u64)> = Vec::new();
-        for group in &counted {
-            let value = group.values.first().map_or("", String::as_str);
-            if value.is_empty() {
-                stats.missing += group.count;
-                continue;
-            }
-            stats.count += group.count;
-            stats.distinct += 1;
-            numbers.extend(number_in(value).map(|number| (number, group.count)));
+        if *field == LogField::Any {
+            return Err(any_is_no_field());
         }
-        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
-        if let (Some((min, _)), Some((max, _))) = (numbers.first(), numbers.last()) {
-            let count = numbers.iter().map(|(_, count)| count).sum();
-            let mut sum = crate::kahan::Sum::default();
-            numbers.iter().for_each(|(number, count)| sum.add(number * *count as f64));
-            stats.numbers = Some(NumberStats {
-                count,
-                min: *min,
-                max: *max,
-                sum: sum.total(),
-                quantiles: quantiles.iter().map(|q| (*q, weighted_quantile(&numbers, count, *q))).collect(),
-            });
+        let mut asking = Asking::new(self, query);
+        let body = LogBody::Values(ValuesRequest { filter: filter.into(), field: FieldMessage::from(field) });
+        let mut merged = Merged::default();
+        let range = asking.range();
+        for (shard, answer) in asking.ask(range, body).await? {
+            let Some(values) = answer.values else {
+                return Err(QueryError::Protocol(format!("shard {shard} sent no values")));
+            };
+            merged.add(values, &asking.budget)?;
         }
-        Ok(stats)
+        Ok(merged.finish(quantiles))
     }
 
     /// The fields of matching records, sorted.
@@ -592,29 +605,6 @@ fn stream_filter(stream: &LogStream<'_>) -> LogFilter {
     LogFilter::And(parts)
 }
 
-/// A quantile of sorted numbers with their counts, between two where it falls between them.
-fn weighted_quantile(numbers: &[(f64, u64)], count: u64, q: f64) -> f64 {
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
-    let rank = q * (count.saturating_sub(1)) as f64;
-    let at = |rank: u64| {
-        let mut seen = 0;
-        let found = numbers.iter().find(|(_, count)| {
-            seen += count;
-            rank < seen
-        });
-        found.or(numbers.last()).map_or(f64::NAN, |(number, _)| *number)
-    };
-    let low = rank.floor();
-    let weight = rank - low;
-    let (low, high) = (at(low as u64), at((low as u64 + 1).min(count.saturating_sub(1))));
-    if weight == 0.0 { low } else { low * (1.0 - weight) + high * weight }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -626,15 +616,5 @@ mod tests {
         for text in ["", "1", "1_2", "1_2_3_4", "a_b_c", "1_2_-3", "1_99999_0"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn quantiles_of_counted_numbers() {
-        let numbers = [(1.0, 2), (2.0, 1), (10.0, 1)];
-        assert_eq!(weighted_quantile(&numbers, 4, 0.0), 1.0);
-        assert_eq!(weighted_quantile(&numbers, 4, 0.5), 1.5);
-        assert_eq!(weighted_quantile(&numbers, 4, 1.0), 10.0);
-        assert_eq!(weighted_quantile(&numbers, 4, 2.0), f64::INFINITY);
-        assert_eq!(weighted_quantile(&numbers[..1], 2, 0.99), 1.0);
     }
 }

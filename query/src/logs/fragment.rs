@@ -15,6 +15,7 @@ use protocol::ids::TenantId;
 use protocol::logs::messages::{
     CountsRequest, FieldCount, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody,
     LogRequest, MessageError, PatternsRequest, PlaceMessage, RowMessage, RowsRequest, StreamMessage, VERSION,
+    ValuesRequest,
 };
 use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream};
 use protocol::scan::{FragmentAnswer, FragmentStats};
@@ -22,6 +23,7 @@ use protocol::scan::{FragmentAnswer, FragmentStats};
 use super::logql::fragment as logql;
 use super::patterns;
 use super::source::{LogCount, LogKinds, LogRead, LogSource};
+use super::stats::Gathered;
 use crate::error::QueryError;
 use crate::exec::{Budget, Control, Limits};
 use crate::source::{ShardSource, SourceError};
@@ -75,6 +77,7 @@ pub(crate) fn run_log_fragment(
         Some(LogBody::Rows(request)) => asked.rows(request),
         Some(LogBody::Counts(request)) => asked.counts(request),
         Some(LogBody::Fields(request)) => asked.fields(request),
+        Some(LogBody::Values(request)) => asked.values(request),
         Some(LogBody::Patterns(request)) => asked.patterns(request),
         Some(LogBody::Lines(request)) => logql::lines(&asked, &request),
         Some(LogBody::Range(request)) => logql::range(&asked, &request),
@@ -182,6 +185,21 @@ impl<'a> Asked<'a> {
         });
         failure.or(walked)?;
         self.budget.check()
+    }
+
+    fn values(&self, request: ValuesRequest) -> Result<LogAnswer> {
+        let (filter, field) = (LogFilter::try_from(request.filter)?, LogField::try_from(request.field)?);
+        let mut gathered = Gathered::new(&self.budget);
+        let mut failure = Failure::none();
+        let should_stop = || self.budget.check().is_err();
+        let read = LogRead { tenant: self.tenant, should_stop: &should_stop };
+        let range = (self.start_ns, self.end_ns);
+        let walked = self.source.values(&read, range, &filter, &field, &mut |values| {
+            failure.go_on(gathered.add(values).map(ControlFlow::Continue))
+        });
+        failure.or(walked)?;
+        self.budget.check()?;
+        Ok(LogAnswer { values: Some(gathered.finish()), ..LogAnswer::default() })
     }
 
     fn fields(&self, request: FieldsRequest) -> Result<LogAnswer> {
@@ -342,6 +360,26 @@ pub(crate) fn sums(differences: &[u64]) -> Result<Vec<u64>> {
         .map(add)
         .collect::<Option<Vec<u64>>>()
         .ok_or_else(|| QueryError::Protocol("buckets of a log answer overflow".to_owned()))
+}
+
+/// Ascending numbers as the first and differences, which are exact modulo 2^64.
+pub(crate) fn differences_of(numbers: &[i64]) -> Vec<u64> {
+    let mut last = 0i64;
+    numbers.iter().map(|number| number.wrapping_sub(std::mem::replace(&mut last, *number)) as u64).collect()
+}
+
+/// The other way of [`differences_of`].
+pub(crate) fn sums_of(differences: &[u64]) -> Result<Vec<i64>> {
+    let mut sum = 0i64;
+    let add = |difference: &u64| {
+        sum = sum.wrapping_add(*difference as i64);
+        sum
+    };
+    let numbers: Vec<i64> = differences.iter().map(add).collect();
+    match numbers.is_sorted() {
+        true => Ok(numbers),
+        false => Err(QueryError::Protocol("numbers of a log answer do not ascend".to_owned())),
+    }
 }
 
 /// Rows of an answer while they are gathered.

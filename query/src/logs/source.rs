@@ -3,6 +3,7 @@
 //! ```text
 //! run_fragment ─► ShardSource::logs() ─► LogSource::scan   rows that meet a filter, to a visitor that can stop
 //!                                                  ::count  counts by time bucket and fields
+//!                                                  ::values the values of a field
 //!                                                  ::fields names and types
 //!                                                  ::streams who wrote
 //! ```
@@ -17,7 +18,9 @@
 use std::ops::ControlFlow;
 
 use protocol::ids::{ShardId, TenantId};
-use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogValue, TimestampNs};
+use protocol::logs::{
+    FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogValue, TimestampNs,
+};
 
 use crate::source::SourceError;
 
@@ -155,6 +158,18 @@ pub trait LogSource: Send + Sync {
         count_by_scan(self, read, count, visit)
     }
 
+    /// Visits the values of a field: of each matching record the first. Never of [`LogField::Any`].
+    fn values(
+        &self,
+        read: &LogRead<'_>,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        field: &LogField,
+        visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        values_by_scan(self, read, (start_ns, end_ns), filter, field, visit)
+    }
+
     /// Visits the fields that matching records and their streams have: which one, kinds of its values, records that have
     /// it with a value that is not empty. Attributes come as those of record, resource or scope; other parts only where
     /// some record has them. The same field may come several times; counts add up, kinds unite.
@@ -189,6 +204,32 @@ pub fn count_by_scan<S: LogSource + ?Sized>(
             count.by.iter().map(|field| field.first_text(stream, record).unwrap_or_default()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         visit(count.bucket(record.effective_ns()), &texts, 1)
+    })
+}
+
+/// What [`LogSource::values`] means.
+pub fn values_by_scan<S: LogSource + ?Sized>(
+    source: &S,
+    read: &LogRead<'_>,
+    (start_ns, end_ns): (TimestampNs, TimestampNs),
+    filter: &LogFilter,
+    field: &LogField,
+    visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
+) -> Result<(), SourceError> {
+    let columns = LogColumns::Fields(vec![field.clone()]);
+    let scan = LogScan { start_ns, end_ns, filter: filter.clone(), newest_first: false, columns };
+    source.scan(read, &scan, &mut |stream, record| {
+        let mut going_on = None;
+        field.any(stream, record, &mut |value| {
+            going_on = Some(match value {
+                LogValue::Int(value) => visit(FieldValues::Ints(&[*value])),
+                LogValue::Float(value) => visit(FieldValues::Floats(&[*value])),
+                value if value.text().is_empty() => visit(FieldValues::Missing(1)),
+                value => visit(FieldValues::Text(&value.text(), 1)),
+            });
+            true
+        });
+        going_on.unwrap_or_else(|| visit(FieldValues::Missing(1)))
     })
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
-use protocol::logs::{LogField, LogFilter, LogScan, LogStream, RowSignal, TimestampNs};
+use protocol::logs::{FieldValues, LogField, LogFilter, LogScan, LogStream, RowSignal, TimestampNs};
 use query::logs::source::{LogCount, LogKinds, LogRead, LogSource, VisitRecord};
 use query::source::SourceError;
 use storage::logs::scan::{LogCounting, LogReadError, LogReader};
@@ -67,6 +67,18 @@ impl LogSource for ShardView {
         self.snapshot.log_counts(reader(read), &counting, visit).map_err(|error| self.logs_failed(error))
     }
 
+    fn values(
+        &self,
+        read: &LogRead<'_>,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        field: &LogField,
+        visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let visited = self.snapshot.log_values(reader(read), range, filter, field, visit);
+        visited.map_err(|error| self.logs_failed(error))
+    }
+
     fn fields(
         &self,
         read: &LogRead<'_>,
@@ -92,7 +104,7 @@ mod tests {
     use protocol::logs::batch::{BatchKey, LogBatchBuilder};
     use protocol::logs::{LogColumns, LogRecord, LogSink, LogTest, LogValue};
     use protocol::memory::MemoryLedger;
-    use query::logs::source::{count_by_scan, fields_by_scan};
+    use query::logs::source::{count_by_scan, fields_by_scan, values_by_scan};
     use query::source::ShardSource;
     use storage::engine::{LogPosition, ShardOptions, ShardStore};
     use storage::fs::mem::MemFs;
@@ -163,6 +175,33 @@ mod tests {
         let slow = fields(&|visit| fields_by_scan(logs, &read, (3, 18), &filter, visit).unwrap());
         assert!(fast.contains_key(&LogField::ResourceAttribute("service.name".to_owned())));
         assert_eq!(fast, slow);
+        for field in ["number", "empty", "service.name", "absent"] {
+            let field = LogField::Attribute(field.to_owned());
+            type VisitValues<'v> = dyn FnMut(FieldValues<'_>) -> ControlFlow<()> + 'v;
+            let values = |list: &dyn Fn(&mut VisitValues<'_>)| {
+                let (mut found, mut missing) = (std::collections::BTreeMap::<String, u64>::new(), 0);
+                list(&mut |values| {
+                    match values {
+                        FieldValues::Ints(ints) => {
+                            ints.iter().for_each(|n| *found.entry(format!("int {n}")).or_default() += 1);
+                        }
+                        FieldValues::Floats(floats) => {
+                            floats.iter().for_each(|n| *found.entry(format!("float {n}")).or_default() += 1);
+                        }
+                        FieldValues::Text(text, count) => {
+                            *found.entry(format!("text {text}")).or_default() += count
+                        }
+                        FieldValues::Missing(count) => missing += count,
+                    }
+                    ControlFlow::Continue(())
+                });
+                (found, missing)
+            };
+            let fast = values(&|visit| logs.values(&read, (3, 18), &filter, &field, visit).unwrap());
+            let slow = values(&|visit| values_by_scan(logs, &read, (3, 18), &filter, &field, visit).unwrap());
+            assert_eq!(fast, slow, "{field:?}");
+            assert!(fast.1 > 0 || !fast.0.is_empty());
+        }
         let mut streams = 0;
         let visit = &mut |stream: &LogStream<'_>| {
             assert_eq!(stream.resource[0].1, LogValue::String("checkout".into()));

@@ -7,14 +7,15 @@
 //! ```
 //!
 //! A text is tested by its template first: what the template decides is decided for all its rows at once, and only where
-//! it does not are rows put together. Streams, severities and events are tested once per dictionary.
+//! it does not are rows put together. A block whose templates decide everything is not decoded for it. Streams, severities and events are tested once per dictionary.
 
 use std::cell::RefCell;
 
-use protocol::logs::block::{Attributes, Want};
+use protocol::encoding::DecodeError;
+use protocol::logs::block::{Attributes, Block, BodyCount, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
-use protocol::logs::matching::{CompiledTest, FilterError};
+use protocol::logs::matching::{CompiledTest, FilterError, beginnings};
 use protocol::logs::rows::{Rows, UNSPLIT_HASH, Values, id_hash};
 use protocol::logs::template::{Piece, id_of, may_contain, pieces};
 use protocol::logs::text::{RAW, TextColumn, VALUE};
@@ -226,6 +227,8 @@ pub(crate) struct TextTest<'a> {
     verdicts: RefCell<Vec<Option<Verdict>>>,
     /// Hash of the identifier that a value which passes must have.
     id: Option<u64>,
+    /// Texts of which a value that passes must have one.
+    beginnings: Option<Vec<Vec<u8>>>,
 }
 
 /// A test of identifiers.
@@ -283,8 +286,16 @@ fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest,
         LogTest::Equals(text) | LogTest::Phrase { text, ignore_case: false } => id_of(text),
         _ => None,
     };
-    let text_test =
-        || TextTest { source, test, verdicts: RefCell::new(vec![None; dict.templates().len()]), id };
+    let text_test = || TextTest {
+        source,
+        test,
+        verdicts: RefCell::new(vec![None; dict.templates().len()]),
+        id,
+        beginnings: match source {
+            LogTest::Regex(expression) => beginnings(expression),
+            _ => None,
+        },
+    };
     let streams = |passes: &dyn Fn(&LogStream<'_>) -> bool| -> Vec<bool> {
         let one = |bytes: &[u8]| decode_stream(bytes).is_ok_and(|stream| passes(&stream));
         dict.streams().iter().map(one).collect()
@@ -401,7 +412,11 @@ impl TextTest<'_> {
                     Verdict::Some
                 }
             }
-            LogTest::Regex(_) | LogTest::Range(_) => Verdict::Some,
+            LogTest::Regex(_) => {
+                let begins = |text: &Vec<u8>| may_contain(template, text, false, false);
+                possible(self.beginnings.as_ref().is_none_or(|all| all.iter().any(begins)))
+            }
+            LogTest::Range(_) => Verdict::Some,
         }
     }
 
@@ -446,6 +461,62 @@ impl TextTest<'_> {
                 Verdict::Some => self.test.passes(&column.value(entry, dict)),
             })
             .collect()
+    }
+
+    /// Which bodies pass, of which at least the groups were read where one can.
+    fn of_body(&self, rows: &Rows, dict: &Dict) -> Bits {
+        if let Some(body) = rows.body() {
+            let passing = self.of_column(body, dict);
+            return Bits::of(rows.len(), |row| passing[row]);
+        }
+        let Some(groups) = rows.body_groups() else { return Bits::all(rows.len(), false) };
+        // Groups without a template are read as bodies.
+        let passes =
+            |template: &Option<u32>| template.is_some_and(|t| self.of_template(t, dict) == Verdict::All);
+        let passing: Vec<bool> = groups.templates.iter().map(passes).collect();
+        Bits::of(rows.len(), |row| passing[groups.of_row[row] as usize])
+    }
+
+    /// Attributes' columns of a block that may have a value which passes, as far as their types and templates tell.
+    fn columns_in(&self, block: &Block<'_>, dict: &Dict) -> Result<Vec<u32>, DecodeError> {
+        let mut columns = Vec::new();
+        for column in block.columns() {
+            let may = match dict.column_kind(column) {
+                ValueKind::Empty => self.test.passes(&LogValue::Empty),
+                ValueKind::Int | ValueKind::Float | ValueKind::Bool => self.may_be_number(),
+                ValueKind::Other => true,
+                ValueKind::Text => block.templates_of(column)?.into_iter().any(|template| match template {
+                    Some(template) if (template as usize) < dict.templates().len() => {
+                        self.of_template(template, dict) != Verdict::None
+                    }
+                    _ => true,
+                }),
+            };
+            if may {
+                columns.push(column);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// Whether the text of a number or a truth value can pass.
+    fn may_be_number(&self) -> bool {
+        let may = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.e".contains(&byte))
+                || ["true", "false", "nan", "-infinity"].iter().any(|word| word.contains(text.as_str()))
+        };
+        match self.source {
+            LogTest::Contains { text, ignore_case: true } | LogTest::Phrase { text, ignore_case: true } => {
+                !text.is_ascii() || may(text)
+            }
+            LogTest::Equals(text)
+            | LogTest::Prefix(text)
+            | LogTest::Contains { text, .. }
+            | LogTest::Phrase { text, .. } => may(text),
+            LogTest::OneOf(texts) => texts.iter().any(|text| may(text)),
+            LogTest::Exists | LogTest::Regex(_) | LogTest::Range(_) => true,
+        }
     }
 
     fn of_values(&self, values: &Values, dict: &Dict) -> Vec<bool> {
@@ -503,6 +574,37 @@ impl Bound<'_> {
             }
             Self::Any(_) => Want { body: true, attributes: Attributes::All, ..Want::default() },
         }
+    }
+
+    /// Columns that [`Self::of_rows`] looks at in a block: what templates decide is not read.
+    pub fn want_in(&self, entry: &BlockEntry, block: &Block<'_>, dict: &Dict) -> Result<Want, DecodeError> {
+        let text = |test: &TextTest<'_>| {
+            let is_decided = |(template, _): &BodyCount| {
+                template.is_some_and(|t| test.of_template(t, dict) != Verdict::Some)
+            };
+            match entry.bodies.iter().all(is_decided) {
+                true => Want { body_groups: true, ..Want::default() },
+                false => Want { body: true, ..Want::default() },
+            }
+        };
+        Ok(match self {
+            Self::And(parts) | Self::Or(parts) => {
+                let mut want = Want::default();
+                for part in parts {
+                    want = want.and(part.want_in(entry, block, dict)?);
+                }
+                want
+            }
+            Self::Not(part) => part.want_in(entry, block, dict)?,
+            Self::Body(test) => text(test),
+            Self::Any(test) => {
+                let columns = test.columns_in(block, dict)?;
+                let attributes =
+                    if columns.is_empty() { Attributes::None } else { Attributes::Some(columns) };
+                Want { attributes, ..text(test) }
+            }
+            _ => self.want(),
+        })
     }
 
     /// What the directory and the fuse filter say of a block.
@@ -570,20 +672,33 @@ impl Bound<'_> {
         })
     }
 
-    /// How many rows of a whole block pass, if the directory says it.
-    pub fn count_of(&self, entry: &BlockEntry, dict: &Dict) -> Option<u64> {
-        match self {
-            Self::All => Some(entry.rows as u64),
-            Self::Not(part) => Some(entry.rows as u64 - part.count_of(entry, dict)?),
-            Self::Body(test) => entry.bodies.iter().try_fold(0, |sum, (template, count)| {
+    /// How many rows of a whole block pass, if its directory and templates say it.
+    pub fn count_of(
+        &self,
+        entry: &BlockEntry,
+        block: &Block<'_>,
+        dict: &Dict,
+    ) -> Result<Option<u64>, DecodeError> {
+        let bodies = |test: &TextTest<'_>| {
+            entry.bodies.iter().try_fold(0, |sum, (template, count)| {
                 match test.of_template((*template)?, dict) {
                     Verdict::All => Some(sum + u64::from(*count)),
                     Verdict::None => Some(sum),
                     Verdict::Some => None,
                 }
-            }),
+            })
+        };
+        let rows = entry.rows as u64;
+        Ok(match self {
+            Self::All => Some(rows),
+            Self::Not(part) => part.count_of(entry, block, dict)?.map(|count| rows - count),
+            Self::Body(test) => bodies(test),
+            Self::Any(test) => match bodies(test) {
+                Some(count) if count == rows || test.columns_in(block, dict)?.is_empty() => Some(count),
+                _ => None,
+            },
             _ => None,
-        }
+        })
     }
 
     /// Which rows pass.
@@ -600,13 +715,7 @@ impl Bound<'_> {
                 parts.iter().fold(Bits::all(len, false), |bits, part| bits.or(&part.of_rows(rows, dict)))
             }
             Self::Not(part) => part.of_rows(rows, dict).not(),
-            Self::Body(test) => match rows.body() {
-                Some(body) => {
-                    let passing = test.of_column(body, dict);
-                    Bits::of(len, |row| passing[row])
-                }
-                None => Bits::all(len, false),
-            },
+            Self::Body(test) => test.of_body(rows, dict),
             Self::Streams(passing) => by_number(rows.streams(), passing),
             Self::Severities(passing) => by_number(rows.severities(), passing),
             Self::Events(passing) => by_number(rows.events(), passing),
@@ -652,15 +761,19 @@ impl Bound<'_> {
                 })
             }
             Self::Any(test) => {
+                let body = test.of_body(rows, dict);
+                // Columns that were not read have no value that passes.
+                if rows.key_sets().is_empty() {
+                    return body;
+                }
                 let passing = self.of_columns(rows, dict, test, &|_| true);
-                let cells = self.cells_of(rows, dict, &|_| true);
-                let body = rows.body().map(|body| test.of_column(body, dict));
-                Bits::of(len, |row| {
+                let cells = self.cells_of(rows, dict, &|column| passing[column as usize].contains(&true));
+                let attributes = Bits::of(len, |row| {
                     let all = rows.cells(row);
                     let own = &cells[rows.key_sets()[row] as usize];
-                    body.as_ref().is_some_and(|body| body[row])
-                        || own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
-                })
+                    own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
+                });
+                body.or(&attributes)
             }
         }
     }

@@ -27,13 +27,15 @@ use protocol::logs::block::{Attributes, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::FilterError;
-use protocol::logs::rows::{Rows, Values};
+use protocol::logs::rows::Rows;
 use protocol::logs::value::id_text;
 use protocol::logs::{
-    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogTest, RowSignal, TimestampNs,
+    FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogTest, RowSignal,
+    TimestampNs,
 };
 use protocol::spans::{Span, row};
 
+use super::counting::{Counter, Gatherer};
 use super::filter::{Bits, Bound, Compiled, Verdict, columns_named, may_be_empty};
 use super::ms;
 use super::segment::LogSegmentReader;
@@ -86,7 +88,7 @@ pub struct LogCounting<'a> {
 }
 
 impl LogCounting<'_> {
-    fn bucket(&self, time_ns: TimestampNs) -> u64 {
+    pub(super) fn bucket(&self, time_ns: TimestampNs) -> u64 {
         if self.bucket_ns <= 0 {
             return 0;
         }
@@ -337,7 +339,7 @@ impl StoreSnapshot {
         Ok(())
     }
 
-    /// Visits counts of records by bucket and fields; the same bucket and values come once.
+    /// Visits counts of records by bucket and fields; the same bucket and values come once, in no order.
     pub fn log_counts(
         &self,
         reader: LogReader<'_>,
@@ -351,14 +353,10 @@ impl StoreSnapshot {
             by = counting.by.iter().map(row::row_field).collect();
             counting.by = &by;
         }
-        let counting = &counting;
-        let counted = self.count(reader, counting, &filter).inspect_err(|error| self.note_damage(error))?;
-        for ((bucket, labels), count) in counted {
-            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-            if visit(bucket, &labels, count).is_break() {
-                break;
-            }
-        }
+        let mut counter = Counter::new(counting);
+        let counted = self.count(reader, &counting, &filter, &mut counter);
+        counted.inspect_err(|error| self.note_damage(error))?;
+        counter.finish(visit);
         Ok(())
     }
 
@@ -367,11 +365,12 @@ impl StoreSnapshot {
         reader: LogReader<'_>,
         counting: &LogCounting<'_>,
         filter: &Compiled,
-    ) -> Result<BTreeMap<(u64, Vec<String>), u64>, LogReadError> {
-        let mut counted = BTreeMap::new();
+        counter: &mut Counter<'_>,
+    ) -> Result<(), LogReadError> {
         let range = (counting.start_ns, counting.end_ns);
         let hidden = self.hidden(reader)?;
         let mut opener = Opener::new(filter, range, &hidden);
+        let want = |dict: &Dict| want_of_all(counting.by, dict);
         for piece in self.log_pieces(reader, range)? {
             if (reader.should_stop)() {
                 break;
@@ -384,18 +383,51 @@ impl StoreSnapshot {
                 && counting.by.is_empty()
                 && let Some(count) = opener.count_of(&piece)?
             {
-                if count > 0 {
-                    *counted.entry((counting.bucket(piece.span.0), Vec::new())).or_default() += count;
-                }
+                counter.add_all(counting.bucket(piece.span.0), count);
                 continue;
             }
-            let want = |dict: &Dict| {
-                counting.by.iter().fold(Want::default(), |want, field| want.and(want_of(field, dict)))
-            };
-            let Some((rows, dict, bits)) = opener.select(&piece, &want)? else { continue };
-            count_rows(&rows, &dict, &bits, counting, &mut counted);
+            if let Some((rows, dict, bits)) = opener.select(&piece, &want)? {
+                counter.add(&rows, &dict, &bits);
+            }
         }
-        Ok(counted)
+        Ok(())
+    }
+
+    /// Visits the first value of a field in each record that meets a filter, see [`FieldValues`].
+    pub fn log_values(
+        &self,
+        reader: LogReader<'_>,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        field: &LogField,
+        visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
+    ) -> Result<(), LogReadError> {
+        let filter = Compiled::of(reader.signal, filter)?;
+        let field = match reader.signal {
+            RowSignal::Logs => field.clone(),
+            RowSignal::Spans => row::row_field(field),
+        };
+        let mut gatherer = Gatherer::new(&field);
+        let mut read = || -> Result<bool, LogReadError> {
+            let hidden = self.hidden(reader)?;
+            let mut opener = Opener::new(&filter, range, &hidden);
+            let want = |dict: &Dict| want_of_all(std::slice::from_ref(&field), dict);
+            for piece in self.log_pieces(reader, range)? {
+                if (reader.should_stop)() {
+                    return Ok(false);
+                }
+                if let Some((rows, dict, bits)) = opener.select(&piece, &want)?
+                    && gatherer.add(&rows, &dict, &bits, visit).is_break()
+                {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        if read().inspect_err(|error| self.note_damage(error))? {
+            gatherer.finish(visit);
+        }
+        Ok(())
     }
 
     /// Fields of the records that meet a filter, and of their streams; the same field may come several times.
@@ -545,7 +577,9 @@ impl<'f> Opener<'f> {
         }
         let dict = reader.dict()?;
         let bound = self.bound(dict);
-        if let Some(count) = bound.count_of(&reader.blocks()[number], dict) {
+        let block = reader.block(number)?;
+        let count = bound.count_of(&reader.blocks()[number], &block, dict);
+        if let Some(count) = count.map_err(|source| reader.fault(number, source))? {
             return Ok(Some(count));
         }
         Ok(match bound.of_block(reader, number, dict)? {
@@ -580,9 +614,14 @@ impl<'f> Opener<'f> {
                     return self.select_around(piece, &concerning, want);
                 }
                 let bound = self.bound(dict);
-                let own = if verdict == Verdict::All { Want::default() } else { bound.want() };
-                let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
                 let block = reader.block(number)?;
+                let own = match verdict {
+                    Verdict::All => Want::default(),
+                    _ => bound
+                        .want_in(&reader.blocks()[number], &block, dict)
+                        .map_err(|source| reader.fault(number, source))?,
+                };
+                let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
                 let decode = |want: &Want| {
                     use protocol::encoding::columns::Trust;
                     let rows = block.decode(dict, want, Trust::Own, super::segment::LIMITS);
@@ -655,6 +694,11 @@ pub(super) fn within(rows: &Rows, range: (TimestampNs, TimestampNs)) -> Range<us
     times.partition_point(|time| *time < range.0)..times.partition_point(|time| *time <= range.1)
 }
 
+/// Columns that the values of some fields are in.
+fn want_of_all(fields: &[LogField], dict: &Dict) -> Want {
+    fields.iter().fold(Want::default(), |want, field| want.and(want_of(field, dict)))
+}
+
 /// Columns that a field's values are in.
 fn want_of(field: &LogField, dict: &Dict) -> Want {
     let none = Want::default();
@@ -682,125 +726,6 @@ fn want_of(field: &LogField, dict: &Dict) -> Want {
         LogField::Attribute(name) => Want { streams: true, attributes: of_record(name), ..none },
         LogField::RecordAttribute(name) => Want { attributes: of_record(name), ..none },
         LogField::Any => Want { body: true, attributes: Attributes::All, ..none },
-    }
-}
-
-/// A field's texts, each with a number, and the number of each row.
-struct Labels {
-    texts: Vec<String>,
-    of_row: Vec<u32>,
-}
-
-fn labels_of(field: &LogField, rows: &Rows, dict: &Dict, bits: &Bits) -> Labels {
-    let mut texts: Vec<String> = Vec::new();
-    let mut numbers: HashMap<String, u32> = HashMap::new();
-    let mut number_of = |text: String| {
-        *numbers.entry(text).or_insert_with_key(|text| {
-            texts.push(text.clone());
-            texts.len() as u32 - 1
-        })
-    };
-    // What depends on a number of the dictionary alone is made once for each.
-    let mut known: HashMap<(u32, u32), u32> = HashMap::new();
-    let columns: Vec<u32> = match field {
-        LogField::Attribute(name) | LogField::RecordAttribute(name) => columns_named(dict, name),
-        _ => Vec::new(),
-    };
-    let no_stream = LogStream::default();
-    let mut of_row = vec![0; rows.len()];
-    for row in bits.iter() {
-        let token = match field {
-            LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
-                Some((0, rows.severities()[row]))
-            }
-            LogField::EventName => Some((0, rows.events()[row])),
-            LogField::ScopeName
-            | LogField::ScopeVersion
-            | LogField::ResourceAttribute(_)
-            | LogField::ScopeAttribute(_) => Some((0, rows.streams()[row])),
-            LogField::Body => rows.body().and_then(|body| constant(body, row)).map(|group| (0, group)),
-            LogField::Attribute(_) | LogField::RecordAttribute(_) => {
-                let own = match rows.key_sets().get(row) {
-                    Some(key_set) => dict.key_columns(*key_set),
-                    None => &[],
-                };
-                match own.iter().position(|column| columns.contains(column)) {
-                    // Of the stream, or nothing.
-                    None if matches!(field, LogField::RecordAttribute(_)) => Some((u32::MAX, 0)),
-                    None => Some((u32::MAX, rows.streams()[row])),
-                    Some(at) => match rows.column(own[at]) {
-                        Some(Values::Text(column)) => {
-                            constant(column, rows.cells(row)[at] as usize).map(|group| (1 + own[at], group))
-                        }
-                        _ => None,
-                    },
-                }
-            }
-            _ => None,
-        };
-        if let Some(number) = token.and_then(|token| known.get(&token)) {
-            of_row[row] = *number;
-            continue;
-        }
-        let stream = rows.streams().get(row).map(|number| decode_stream(dict.streams().get(*number)));
-        let stream = stream.and_then(Result::ok);
-        let record = rows.record(row, dict);
-        let text = field.first_text(stream.as_ref().unwrap_or(&no_stream), &record).unwrap_or_default();
-        of_row[row] = number_of(text);
-        if let Some(token) = token {
-            known.insert(token, of_row[row]);
-        }
-    }
-    Labels { texts, of_row }
-}
-
-/// The group of an entry whose text is that of its template.
-fn constant(column: &protocol::logs::text::TextColumn, entry: usize) -> Option<u32> {
-    let (number, _) = column.entry(entry);
-    let group = &column.groups()[number as usize];
-    (group.template().is_some() && group.slots().is_empty()).then_some(number)
-}
-
-fn count_rows(
-    rows: &Rows,
-    dict: &Dict,
-    bits: &Bits,
-    counting: &LogCounting<'_>,
-    counted: &mut BTreeMap<(u64, Vec<String>), u64>,
-) {
-    let labels: Vec<Labels> = counting.by.iter().map(|field| labels_of(field, rows, dict, bits)).collect();
-    let mut counts: HashMap<(u64, Vec<u32>), u64> = HashMap::new();
-    let mut last: Option<((u64, Vec<u32>), u64)> = None;
-    // Times ascend: the bucket is looked for only when it ends.
-    let (mut bucket, mut bucket_end) = (0, i128::MIN);
-    let mut numbers = vec![0; labels.len()];
-    for row in bits.iter() {
-        let time = rows.times()[row];
-        if i128::from(time) >= bucket_end {
-            bucket = counting.bucket(time);
-            let width = i128::from(counting.bucket_ns.max(0));
-            bucket_end = match width {
-                0 => i128::MAX,
-                width => i128::from(counting.start_ns) + (i128::from(bucket) + 1) * width,
-            };
-        }
-        numbers.iter_mut().zip(&labels).for_each(|(number, labels)| *number = labels.of_row[row]);
-        match &mut last {
-            Some(((same, of), count)) if *same == bucket && *of == numbers => *count += 1,
-            _ => {
-                if let Some((key, count)) = last.replace(((bucket, numbers.clone()), 1)) {
-                    *counts.entry(key).or_default() += count;
-                }
-            }
-        }
-    }
-    if let Some((key, count)) = last {
-        *counts.entry(key).or_default() += count;
-    }
-    for ((bucket, numbers), count) in counts {
-        let texts =
-            numbers.iter().zip(&labels).map(|(number, labels)| labels.texts[*number as usize].clone());
-        *counted.entry((bucket, texts.collect())).or_default() += count;
     }
 }
 

@@ -1,0 +1,344 @@
+//! Figures of a field: how many values, and of those that are numbers the extremes, sum and quantiles.
+//!
+//! ```text
+//! shard: values ─► numbers sorted and counted, texts counted ─ValuesMessage─► merged over shards ─► FieldStats
+//! ```
+//!
+//! Exact: each distinct value travels with its count. Numbers travel as numbers, since a field such as a duration may have
+//! as many values as there are records; a value counts once however it was written: 7, 7.0 and "7" are one, their text.
+
+use std::collections::BTreeMap;
+
+use protocol::logs::messages::ValuesMessage;
+use protocol::logs::value::number_in;
+use protocol::logs::{FieldValues, LogValue};
+
+use super::fragment::{Result, differences_of, sums_of};
+use crate::error::QueryError;
+use crate::exec::Budget;
+use crate::value::Map;
+
+/// Figures of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldStats {
+    /// Records that have the field.
+    pub count: u64,
+    /// Matching records that do not have it.
+    pub missing: u64,
+    /// Different values.
+    pub distinct: u64,
+    /// Figures of the values that are numbers, if there are any.
+    pub numbers: Option<NumberStats>,
+}
+
+/// Figures of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NumberStats {
+    /// How many.
+    pub count: u64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+    /// Sum.
+    pub sum: f64,
+    /// Quantiles that were asked for, each with its value, as Prometheus interpolates them.
+    pub quantiles: Vec<(f64, f64)>,
+}
+
+/// Values of a field, while they are gathered at a shard.
+pub(crate) struct Gathered<'b> {
+    budget: &'b Budget,
+    ints: Vec<i64>,
+    floats: Vec<f64>,
+    texts: Map<String, u64>,
+    missing: u64,
+}
+
+impl<'b> Gathered<'b> {
+    pub fn new(budget: &'b Budget) -> Self {
+        Self { budget, ints: Vec::new(), floats: Vec::new(), texts: Map::default(), missing: 0 }
+    }
+
+    /// Takes values.
+    pub fn add(&mut self, values: FieldValues<'_>) -> Result<()> {
+        match values {
+            FieldValues::Ints(values) => {
+                self.budget.charge_samples(values.len() as u64)?;
+                self.budget.hold(8 * values.len() as u64)?;
+                self.ints.extend_from_slice(values);
+            }
+            FieldValues::Floats(values) => {
+                self.budget.charge_samples(values.len() as u64)?;
+                self.budget.hold(8 * values.len() as u64)?;
+                self.floats.extend_from_slice(values);
+            }
+            FieldValues::Text(text, count) => {
+                self.budget.charge_samples(1)?;
+                if let Some(known) = self.texts.get_mut(text) {
+                    *known += count;
+                } else {
+                    self.budget.hold(text.len() as u64 + 64)?;
+                    self.texts.insert(text.to_owned(), count);
+                }
+            }
+            FieldValues::Missing(count) => self.missing += count,
+        }
+        Ok(())
+    }
+
+    /// The values sorted and counted.
+    pub fn finish(mut self) -> ValuesMessage {
+        self.ints.sort_unstable();
+        let (ints, int_counts) = counted(&self.ints, |a, b| a == b);
+        self.floats.sort_unstable_by(f64::total_cmp);
+        let (floats, float_counts) = counted(&self.floats, |a, b| a.to_bits() == b.to_bits());
+        let mut texts: Vec<(String, u64)> = self.texts.into_iter().collect();
+        texts.sort_unstable();
+        let (texts, text_counts) = texts.into_iter().unzip();
+        ValuesMessage {
+            missing: self.missing,
+            ints: differences_of(&ints),
+            int_counts,
+            floats,
+            float_counts,
+            texts,
+            text_counts,
+        }
+    }
+}
+
+/// Sorted values, each once, with their counts.
+fn counted<T: Copy>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> (Vec<T>, Vec<u64>) {
+    sorted.chunk_by(same).map(|run| (run[0], run.len() as u64)).unzip()
+}
+
+/// Values of all shards.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    missing: u64,
+    ints: Vec<(i64, u64)>,
+    floats: Vec<(f64, u64)>,
+    texts: Map<String, u64>,
+}
+
+impl Merged {
+    /// Takes a shard's values.
+    pub fn add(&mut self, values: ValuesMessage, budget: &Budget) -> Result<()> {
+        let lens = [
+            (values.ints.len(), values.int_counts.len()),
+            (values.floats.len(), values.float_counts.len()),
+            (values.texts.len(), values.text_counts.len()),
+        ];
+        if lens.iter().any(|(values, counts)| values != counts) {
+            return Err(QueryError::Protocol("a log answer has more values than counts".to_owned()));
+        }
+        budget.hold(16 * (lens[0].0 + lens[1].0) as u64)?;
+        self.missing = self.missing.saturating_add(values.missing);
+        self.ints.extend(sums_of(&values.ints)?.into_iter().zip(values.int_counts));
+        self.floats.extend(values.floats.into_iter().zip(values.float_counts));
+        for (text, count) in values.texts.into_iter().zip(values.text_counts) {
+            budget.hold(text.len() as u64 + 64)?;
+            let known = self.texts.entry(text).or_default();
+            *known = known.saturating_add(count);
+        }
+        Ok(())
+    }
+
+    /// The figures.
+    pub fn finish(self, quantiles: &[f64]) -> FieldStats {
+        let Self { missing, mut ints, mut floats, texts } = self;
+        // Shards send sorted runs, which a stable sort merges.
+        ints.sort_by_key(|(value, _)| *value);
+        floats.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ints = unite(ints, |a, b| a == b);
+        let floats = unite(floats, |a, b| a.to_bits() == b.to_bits());
+        let written: Vec<(f64, u64)> =
+            texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count))).collect();
+        let kinds = [!ints.is_empty(), !floats.is_empty(), !written.is_empty()];
+        let is_finite = |(value, _): &&(f64, u64)| value.is_finite();
+        let is_plain = kinds.into_iter().filter(|there| *there).count() <= 1
+            && (texts.is_empty() || floats.iter().all(|float| is_finite(&float)));
+        if !is_plain {
+            // The same value may have come in several forms.
+            let mut all: BTreeMap<String, u64> = texts.into_iter().collect();
+            let mut add = |value: LogValue<'_>, count: u64| {
+                *all.entry(value.text().into_owned()).or_default() += count;
+            };
+            ints.iter().for_each(|(value, count)| add(LogValue::Int(*value), *count));
+            floats.iter().for_each(|(value, count)| add(LogValue::Float(*value), *count));
+            return of_texts(missing, &all, quantiles);
+        }
+        let sum = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
+        let count = sum(&mut ints.iter().map(|(_, count)| *count))
+            + sum(&mut floats.iter().map(|(_, count)| *count))
+            + sum(&mut texts.values().copied());
+        let distinct = ints.len() + floats.len() + texts.len();
+        let mut numbers: Vec<(f64, u64)> =
+            ints.iter().map(|(value, count)| (*value as f64, *count)).collect();
+        numbers.extend(floats.iter().filter(is_finite));
+        numbers.extend(written);
+        FieldStats { count, missing, distinct: distinct as u64, numbers: NumberStats::of(numbers, quantiles) }
+    }
+}
+
+/// The figures of values that are told apart by their texts.
+fn of_texts(missing: u64, texts: &BTreeMap<String, u64>, quantiles: &[f64]) -> FieldStats {
+    let numbers = texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count)));
+    FieldStats {
+        count: texts.values().sum(),
+        missing,
+        distinct: texts.len() as u64,
+        numbers: NumberStats::of(numbers.collect(), quantiles),
+    }
+}
+
+impl NumberStats {
+    fn of(mut numbers: Vec<(f64, u64)>, quantiles: &[f64]) -> Option<Self> {
+        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (min, max) = (numbers.first()?.0, numbers.last()?.0);
+        let count = numbers.iter().map(|(_, count)| count).sum();
+        let mut sum = crate::kahan::Sum::default();
+        numbers.iter().for_each(|(number, count)| sum.add(number * *count as f64));
+        Some(Self {
+            count,
+            min,
+            max,
+            sum: sum.total(),
+            quantiles: quantiles.iter().map(|q| (*q, weighted_quantile(&numbers, count, *q))).collect(),
+        })
+    }
+}
+
+/// Adds up the counts of equal values that stand together.
+fn unite<T: Copy>(sorted: Vec<(T, u64)>, same: impl Fn(&T, &T) -> bool) -> Vec<(T, u64)> {
+    let mut out: Vec<(T, u64)> = Vec::with_capacity(sorted.len());
+    for (value, count) in sorted {
+        match out.last_mut() {
+            Some((last, sum)) if same(last, &value) => *sum = sum.saturating_add(count),
+            _ => out.push((value, count)),
+        }
+    }
+    out
+}
+
+/// A quantile of sorted numbers with their counts, between two where it falls between them.
+fn weighted_quantile(numbers: &[(f64, u64)], count: u64, q: f64) -> f64 {
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    let rank = q * (count.saturating_sub(1)) as f64;
+    let at = |rank: u64| {
+        let mut seen = 0;
+        let found = numbers.iter().find(|(_, count)| {
+            seen += count;
+            rank < seen
+        });
+        found.or(numbers.last()).map_or(f64::NAN, |(number, _)| *number)
+    };
+    let low = rank.floor();
+    let weight = rank - low;
+    let (low, high) = (at(low as u64), at((low as u64 + 1).min(count.saturating_sub(1))));
+    if weight == 0.0 { low } else { low * (1.0 - weight) + high * weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::exec::{Control, Limits};
+
+    fn value() -> impl Strategy<Value = LogValue<'static>> {
+        prop_oneof![
+            3 => (-3..4i64).prop_map(LogValue::Int),
+            1 => any::<i64>().prop_map(LogValue::Int),
+            3 => (-3..4i32).prop_map(|n| LogValue::Float(f64::from(n) / 2.0)),
+            1 => any::<f64>().prop_map(LogValue::Float),
+            2 => prop_oneof![Just("1"), Just("1.0"), Just("x"), Just("NaN"), Just("-2"), Just("")]
+                .prop_map(|text| LogValue::String(text.into())),
+        ]
+    }
+
+    /// The figures as texts of values give them.
+    fn naive(values: &[(u8, LogValue<'static>)], quantiles: &[f64]) -> FieldStats {
+        let (mut missing, mut texts) = (0, BTreeMap::new());
+        for (_, value) in values {
+            match value.text() {
+                text if text.is_empty() => missing += 1,
+                text => *texts.entry(text.into_owned()).or_default() += 1,
+            }
+        }
+        of_texts(missing, &texts, quantiles)
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_travel_as_their_texts_would(
+            values in proptest::collection::vec((0..3u8, value()), 0..40), only in 0..4u8,
+        ) {
+            // Also each kind alone, which goes the short way.
+            let values: Vec<_> = values.into_iter().filter(|(_, value)| match only {
+                1 => matches!(value, LogValue::Int(_)),
+                2 => matches!(value, LogValue::Float(_)),
+                3 => matches!(value, LogValue::String(_)),
+                _ => true,
+            }).collect();
+            let budget = Budget::new(Limits::default(), Control::default());
+            let mut merged = Merged::default();
+            for shard in 0..3 {
+                let mut gathered = Gathered::new(&budget);
+                for (_, value) in values.iter().filter(|(own, _)| *own == shard) {
+                    let taken = match value {
+                        LogValue::Int(value) => FieldValues::Ints(&[*value]),
+                        LogValue::Float(value) => FieldValues::Floats(&[*value]),
+                        value if value.is_empty() => FieldValues::Missing(1),
+                        value => FieldValues::Text(&value.text(), 1),
+                    };
+                    gathered.add(taken).expect("within the budget");
+                }
+                merged.add(gathered.finish(), &budget).expect("well formed");
+            }
+            let quantiles = [0.0, 0.5, 0.99, 1.0];
+            let (mut found, mut expected) = (merged.finish(&quantiles), naive(&values, &quantiles));
+            // Added up in another order.
+            for stats in [&mut found, &mut expected] {
+                if let Some(numbers) = &mut stats.numbers {
+                    numbers.sum = (numbers.sum as f32).into();
+                }
+            }
+            let same = format!("{found:?}") == format!("{expected:?}");
+            prop_assert!(same, "{:?} for {:?}", found, expected);
+        }
+    }
+
+    #[test]
+    fn answers_that_do_not_fit_are_refused() {
+        let budget = Budget::new(Limits::default(), Control::default());
+        let short = ValuesMessage { ints: vec![1, 2], int_counts: vec![1], ..ValuesMessage::default() };
+        assert!(Merged::default().add(short, &budget).is_err());
+        let falling = ValuesMessage {
+            ints: vec![5, 3u64.wrapping_neg()],
+            int_counts: vec![1, 1],
+            ..ValuesMessage::default()
+        };
+        assert!(Merged::default().add(falling, &budget).is_err());
+        assert_eq!(
+            sums_of(&differences_of(&[i64::MIN, -1, i64::MAX])).expect("ascending"),
+            [i64::MIN, -1, i64::MAX]
+        );
+    }
+
+    #[test]
+    fn quantiles_of_counted_numbers() {
+        let numbers = [(1.0, 2), (2.0, 1), (10.0, 1)];
+        assert_eq!(weighted_quantile(&numbers, 4, 0.0), 1.0);
+        assert_eq!(weighted_quantile(&numbers, 4, 0.5), 1.5);
+        assert_eq!(weighted_quantile(&numbers, 4, 1.0), 10.0);
+        assert_eq!(weighted_quantile(&numbers, 4, 2.0), f64::INFINITY);
+        assert_eq!(weighted_quantile(&numbers[..1], 2, 0.99), 1.0);
+    }
+}
