@@ -173,6 +173,12 @@ async fn serve(
             stop.clone(),
         );
     }
+    telemetry::span_metrics::start(
+        runtimes.io.handle(),
+        Arc::clone(&node),
+        Arc::clone(backend.ingest.writer()),
+        stop.clone(),
+    );
     let syslog = syslog.serve(&backend.ingest, &syslog_options(&config)?);
     app.connect(backend);
 

@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod node;
 pub mod process;
+pub mod span_metrics;
 
 pub use metrics::Metrics;
 

@@ -138,6 +138,7 @@ impl FragmentHandler for Fragments {
                 let account = (query != 0).then(|| accounts.of(query));
                 let control = Control { cancel, turn: Some(turn), account };
                 Ok(match work {
+                    Work::SpanMetrics => view.snapshot.span_metrics(),
                     Work::Query(fragment) => fragment.run(&view, limits, control),
                     Work::Sql(fragment) => fragment.run(&view, limits, control),
                 })
@@ -159,14 +160,21 @@ impl FragmentHandler for Fragments {
     }
 }
 
+/// The fragment that asks for the metrics of a shard's spans: no query.
+pub const SPAN_METRICS: &[u8] = b"metrics of spans, version 1";
+
 /// What a fragment asks for.
 enum Work {
+    SpanMetrics,
     Query(Fragment),
     Sql(sql::Fragment),
 }
 
 impl Work {
     fn decode(fragment: &[u8]) -> Result<Self, QueryError> {
+        if fragment == SPAN_METRICS {
+            return Ok(Self::SpanMetrics);
+        }
         match sql::Fragment::decode(fragment) {
             Some(fragment) => Ok(Self::Sql(fragment)),
             None => Fragment::decode(fragment).map(Self::Query),
@@ -176,6 +184,7 @@ impl Work {
     /// Number of the query that it is a part of.
     fn query(&self) -> u64 {
         match self {
+            Self::SpanMetrics => 0,
             Self::Query(fragment) => fragment.query(),
             Self::Sql(fragment) => fragment.query(),
         }
@@ -184,6 +193,7 @@ impl Work {
     /// Tenant and text of what is evaluated.
     fn text(&self) -> Option<(&str, &str)> {
         match self {
+            Self::SpanMetrics => None,
             Self::Query(fragment) => fragment.evaluated(),
             Self::Sql(fragment) => Some((fragment.tenant(), fragment.statement())),
         }

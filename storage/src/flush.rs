@@ -26,6 +26,7 @@ use crate::metadata::{MetadataMap, encode_metadata_file};
 use crate::segment::Exemplar;
 use crate::segment_file::{SegmentFile, SegmentsWriter, WriteOptions};
 use crate::series_index::{RegistryView, encode_registry_file};
+use crate::span_metrics::SpanMetrics;
 
 /// All that a flush depends on.
 pub(crate) struct FlushInput {
@@ -47,6 +48,8 @@ pub(crate) struct FlushInput {
     pub rows: PerSignal<LogTableView>,
     /// Keys of their batches in the window at the cut.
     pub window: Arc<Vec<(i64, BatchKey)>>,
+    /// Metrics of all spans up to the cut, if there are spans in it.
+    pub span_metrics: Option<Arc<SpanMetrics>>,
     /// For the columns that the samples are gathered into.
     pub _charge: Charge,
 }
@@ -76,6 +79,9 @@ pub(crate) fn run(
     if !input.window.is_empty() {
         let bytes = encode_window_file(&input.window);
         output.window = Some(write_file(fs, dir, aside, &bytes, FileKind::Window)?);
+    }
+    if let Some(metrics) = &input.span_metrics {
+        output.span_metrics = Some(write_file(fs, dir, aside, &metrics.encode(), FileKind::SpanMetrics)?);
     }
     if let Some(first) = input.registry_from {
         let bytes = encode_registry_file(&input.registry, first as usize);

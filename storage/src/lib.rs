@@ -28,6 +28,7 @@ pub mod scan;
 pub mod segment;
 mod segment_file;
 pub mod series_index;
+pub mod span_metrics;
 mod sys;
 pub mod tombstone;
 pub mod verify;

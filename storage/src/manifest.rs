@@ -26,8 +26,9 @@ const VERSION_WITHOUT_LOG_DELETES: u8 = 2;
 const VERSION_WITHOUT_LOGS: u8 = 1;
 /// Longest manifest that is read: 64 MiB are half a million segments.
 const MAX_BYTES: u64 = 64 << 20;
-/// Version of a job's output with a window, and the one before.
-const OUTPUT_VERSION: u8 = 3;
+/// Version of a job's output with metrics of spans, of one with a window, and of the first.
+const OUTPUT_VERSION: u8 = 4;
+const OUTPUT_VERSION_WITHOUT_SPANS: u8 = 3;
 const OUTPUT_VERSION_WITHOUT_WINDOW: u8 = 1;
 
 /// Width of a time partition of metrics.
@@ -131,6 +132,8 @@ pub enum FileKind {
     Metadata,
     /// Keys of batches of logs and spans that were applied lately.
     Window,
+    /// Metrics that follow from spans.
+    SpanMetrics,
 }
 
 impl FileKind {
@@ -140,6 +143,7 @@ impl FileKind {
             Self::Registry => 1,
             Self::Metadata => 2,
             Self::Window => 3,
+            Self::SpanMetrics => 4,
         }
     }
 
@@ -149,10 +153,11 @@ impl FileKind {
             Self::Registry => "reg",
             Self::Metadata => "meta",
             Self::Window => "win",
+            Self::SpanMetrics => "spm",
         }
     }
 
-    const ALL: [Self; 4] = [Self::Segment, Self::Registry, Self::Metadata, Self::Window];
+    const ALL: [Self; 5] = [Self::Segment, Self::Registry, Self::Metadata, Self::Window, Self::SpanMetrics];
 
     fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
@@ -286,6 +291,8 @@ pub struct JobOutput {
     pub duplicates: u64,
     /// Flush only: keys of log batches that were applied within the window before the cut, if there are any.
     pub window: Option<FileRef>,
+    /// Flush only: metrics of all spans up to the cut, if there are spans in it. Only beside a window.
+    pub span_metrics: Option<FileRef>,
 }
 
 /// A file of the registry.
@@ -316,7 +323,11 @@ impl RegistryFile {
 impl JobOutput {
     /// The bytes that an install command carries.
     pub fn encode(&self) -> Vec<u8> {
-        let version = if self.window.is_some() { OUTPUT_VERSION } else { OUTPUT_VERSION_WITHOUT_WINDOW };
+        let version = match (self.window, self.span_metrics) {
+            (Some(_), Some(_)) => OUTPUT_VERSION,
+            (Some(_), None) => OUTPUT_VERSION_WITHOUT_SPANS,
+            _ => OUTPUT_VERSION_WITHOUT_WINDOW,
+        };
         let mut out = vec![version];
         write_list(&mut out, &self.segments, SegmentMeta::encode);
         write_list(&mut out, self.registry.as_slice(), RegistryFile::encode);
@@ -324,6 +335,7 @@ impl JobOutput {
         varint::write_u64(&mut out, self.duplicates);
         if let Some(window) = &self.window {
             window.encode(&mut out);
+            self.span_metrics.iter().for_each(|file| file.encode(&mut out));
         }
         out
     }
@@ -340,7 +352,13 @@ impl JobOutput {
         let metadata = read_list(input, FileRef::decode)?;
         let duplicates = varint::read_u64(input)?;
         let window = match version {
-            OUTPUT_VERSION => Some(FileRef::decode(input).filter(|file| file.kind == FileKind::Window)?),
+            OUTPUT_VERSION_WITHOUT_SPANS | OUTPUT_VERSION => {
+                Some(FileRef::decode(input).filter(|file| file.kind == FileKind::Window)?)
+            }
+            _ => None,
+        };
+        let span_metrics = match version {
+            OUTPUT_VERSION => Some(FileRef::decode(input).filter(|file| file.kind == FileKind::SpanMetrics)?),
             _ => None,
         };
         let whole = input.is_empty() && registry.len() <= 1 && metadata.len() <= 1;
@@ -351,13 +369,15 @@ impl JobOutput {
             metadata,
             duplicates,
             window,
+            span_metrics,
         })
     }
 
     /// All files of the output.
     pub fn files(&self) -> impl Iterator<Item = FileRef> {
         let segments = self.segments.iter().map(|s| s.file);
-        segments.chain(self.registry.map(|r| r.file)).chain(self.metadata).chain(self.window)
+        let small = self.metadata.into_iter().chain(self.window).chain(self.span_metrics);
+        segments.chain(self.registry.map(|r| r.file)).chain(small)
     }
 }
 
@@ -405,6 +425,8 @@ pub struct Manifest {
     pub merged_bytes: u64,
     /// Keys of log batches that were applied within the window before `flushed`.
     pub window: Option<FileRef>,
+    /// Metrics of all spans up to `flushed`.
+    pub span_metrics: Option<FileRef>,
 }
 
 impl Manifest {
@@ -426,6 +448,7 @@ impl Manifest {
             flushed_bytes: 0,
             merged_bytes: 0,
             window: None,
+            span_metrics: None,
         }
     }
 
@@ -438,8 +461,12 @@ impl Manifest {
     pub fn files(&self) -> Vec<FileRef> {
         let segments = self.segments.iter().map(|s| s.file);
         let registry = self.registry.iter().map(|r| r.file);
-        let mut files: Vec<FileRef> =
-            segments.chain(registry).chain(self.metadata).chain(self.window).collect();
+        let mut files: Vec<FileRef> = segments
+            .chain(registry)
+            .chain(self.metadata)
+            .chain(self.window)
+            .chain(self.span_metrics)
+            .collect();
         files.sort_unstable();
         files.dedup();
         files
@@ -457,7 +484,7 @@ impl Manifest {
         let has = |signal| self.segments.iter().any(|s| s.partition.rows() == Some(signal));
         let has_logs = self.window.is_some() || has(RowSignal::Logs);
         let version = match (self.log_tombstones.is_empty(), has_logs) {
-            _ if has(RowSignal::Spans) => VERSION,
+            _ if has(RowSignal::Spans) || self.span_metrics.is_some() => VERSION,
             (false, _) => VERSION_WITHOUT_SPANS,
             (true, true) => VERSION_WITHOUT_LOG_DELETES,
             (true, false) => VERSION_WITHOUT_LOGS,
@@ -501,6 +528,9 @@ impl Manifest {
                 varint::write_u64(out, varint::zigzag(tombstone.end_ns));
                 varint::write_prefixed(out, &encode_filter(&tombstone.filter));
             });
+        }
+        if version > VERSION_WITHOUT_SPANS {
+            write_list(&mut out, self.span_metrics.as_slice(), FileRef::encode);
         }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out
@@ -580,9 +610,16 @@ impl Manifest {
             })?,
             _ => Vec::new(),
         };
+        let span_metrics = match version {
+            VERSION => read_list(input, FileRef::decode)?,
+            _ => Vec::new(),
+        };
         let is_window = |file: &FileRef| file.kind == FileKind::Window;
+        let is_metrics = |file: &FileRef| file.kind == FileKind::SpanMetrics;
         (window.len() <= 1
             && window.iter().all(is_window)
+            && span_metrics.len() <= 1
+            && span_metrics.iter().all(is_metrics)
             && input.is_empty()
             && flushed.len() <= 1
             && metadata.len() <= 1)
@@ -602,6 +639,7 @@ impl Manifest {
                 flushed_bytes,
                 merged_bytes,
                 window: window.first().copied(),
+                span_metrics: span_metrics.first().copied(),
             })
     }
 

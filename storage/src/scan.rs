@@ -16,7 +16,7 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use protocol::ids::{LogIndex, TenantId};
@@ -37,6 +37,7 @@ use crate::metadata::{FamilyMetadata, MetadataMap};
 use crate::segment::{Exemplar, SegmentReader, TimeSlice};
 use crate::segment_file::{Content, SegmentFile};
 use crate::series_index::{RegistryView, Symbol};
+use crate::span_metrics::SpanMetrics;
 use crate::tombstone::Tombstone;
 
 use sources::{SeriesWalk, Source};
@@ -104,6 +105,7 @@ pub struct View {
     pub(crate) metadata: Arc<MetadataMap>,
     pub(crate) damage: Arc<Damage>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) span_metrics: Arc<Mutex<SpanMetrics>>,
     pub(crate) awaits_drop: bool,
 }
 
@@ -183,6 +185,12 @@ impl StoreSnapshot {
     /// replica has come by now: `i64::MAX` for none, `i64::MIN` where that is not known.
     pub fn changed_since(&self, tenant: &TenantId, index: LogIndex) -> i64 {
         self.view.changes.since(tenant, index.0)
+    }
+
+    /// Metrics of all spans that this replica has applied by now, those that the view shows among them. As bytes: see
+    /// [`SpanMetrics::decode`].
+    pub fn span_metrics(&self) -> Vec<u8> {
+        self.view.span_metrics.lock().unwrap_or_else(PoisonError::into_inner).encode_counters()
     }
 
     /// Visits each series of a tenant that meets all matchers and has a sample in the closed time range, in the

@@ -1,7 +1,7 @@
 //! Looking through a shard's directory for damage without changing a byte of it, while no node runs on it.
 //!
 //! ```text
-//! manifest ─► registry files, in order ─► metadata ─► window ─► segments: every byte by pread against the name's hash
+//! manifest ─► registry files, in order ─► metadata ─► window ─► metrics of spans ─► segments: every byte by pread against the name's hash
 //!                                                       └─► every checksum, block by block, and what the blocks decode to
 //! ```
 //!
@@ -25,6 +25,7 @@ use crate::metadata::decode_metadata_file;
 use crate::segment::{SegmentError, SegmentHeader};
 use crate::segment_file::{Content, SegmentFile};
 use crate::series_index::{Registry, decode_registry_file};
+use crate::span_metrics::SpanMetrics;
 
 /// Read at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -135,6 +136,9 @@ fn check_small_files(fs: &impl Fs, dir: &Path, manifest: &Manifest, found: &mut 
     }
     if let Some(file) = &manifest.window {
         check_small(fs, dir, file, found, |bytes| decode_window_file(bytes).map(drop));
+    }
+    if let Some(file) = &manifest.span_metrics {
+        check_small(fs, dir, file, found, |bytes| SpanMetrics::decode(bytes).map(drop));
     }
 }
 

@@ -21,8 +21,9 @@ use protocol::matcher::Matcher;
 use protocol::spans::Span;
 use storage::engine::FlushPolicy;
 use storage::fs::mem::CrashMode;
-use storage::logs::scan::LogReader;
+use storage::logs::scan::{LogCounting, LogReader};
 use storage::scan::StoreSnapshot;
+use storage::span_metrics::SpanMetrics;
 use storage::wal::WalOptions;
 
 use crate::sim::disk_log::DiskLogs;
@@ -476,6 +477,26 @@ impl SampleRead {
         Ok(())
     }
 
+    /// What is wrong with the metrics of the shard's spans, if they show no later entry than the snapshot.
+    fn compare_counts(self, snapshot: &StoreSnapshot) -> Result<Option<String>, String> {
+        let metrics = SpanMetrics::decode(&snapshot.span_metrics()).map_err(|error| format!("{error:?}"))?;
+        if snapshot.position().is_none_or(|index| metrics.applied() > index.0) {
+            return Ok(None);
+        }
+        let tenant = TenantId::default();
+        let reader = LogReader { signal: RowSignal::Spans, tenant: &tenant, should_stop: &|| false };
+        let (start_ns, end_ns, filter) = (i64::MIN, i64::MAX, &LogFilter::All);
+        let counting = LogCounting { start_ns, end_ns, filter, bucket_ns: 0, by: &[] };
+        let mut spans = 0;
+        let read = snapshot.log_counts(reader, &counting, &mut |_, _, count| {
+            spans += count;
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| error.to_string())?;
+        let counted: u64 = metrics.series().map(|(_, durations)| durations.count()).sum();
+        Ok((counted != spans).then(|| format!("{counted} spans are counted, there are {spans}")))
+    }
+
     /// The client's spans, and whether each of their traces is found whole by its id.
     fn run_spans(self, snapshot: &StoreSnapshot, out: &mut Vec<u8>) -> Result<(), String> {
         let tenant = TenantId::default();
@@ -518,6 +539,7 @@ impl SampleRead {
                 ));
             }
         }
+        error = error.or(self.compare_counts(snapshot)?);
         put_rows(SPAN_SERIES + self.client, &rows, out);
         error.map_or(Ok(()), Err)
     }

@@ -56,7 +56,8 @@ pub fn start(
     });
 }
 
-async fn write(writer: &dyn MetricWriter, tenant: &TenantId, body: Vec<u8>) -> Result<(), String> {
+/// Writes a message that is not compressed.
+pub(super) async fn write(writer: &dyn MetricWriter, tenant: &TenantId, body: Vec<u8>) -> Result<(), String> {
     let batch =
         decode(Version::V1, body, writer.fingerprint_key(), &Limits::default()).map_err(|e| e.to_string())?;
     let prepared = writer.prepare(tenant, batch).map_err(|e| e.to_string())?;
@@ -108,7 +109,7 @@ pub fn encode(families: &[MetricFamily], instance: &str, now_ms: i64) -> Vec<u8>
 }
 
 /// A `TimeSeries` (field 1): labels sorted by name, then one sample.
-fn series(
+pub(super) fn series(
     message: &mut Vec<u8>,
     name: &str,
     labels: &BTreeMap<&str, &str>,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
 use protocol::command::{Command, CommandBody, CommandOutcome};
 use protocol::ids::Ordinal;
+use protocol::logs::RowSignal;
 use protocol::logs::batch::{LogBatch, LogBatchOutcome, signal_of};
 use protocol::logs::matching::CompiledFilter;
 
@@ -33,7 +34,7 @@ impl State {
                 let outcomes = sub_batches.into_iter().map(|bytes| {
                     let mut out = Vec::new();
                     if signal_of(bytes).is_some() {
-                        self.apply_rows(bytes).encode(&mut out);
+                        self.apply_rows(index, bytes).encode(&mut out);
                     } else {
                         self.apply_sub_batch(index, bytes).encode(&mut out);
                     }
@@ -152,7 +153,7 @@ impl State {
         SubBatchOutcome::Applied { generation, new_ordinals, series_limit, samples, histograms, exemplars }
     }
 
-    fn apply_rows(&mut self, bytes: &[u8]) -> LogBatchOutcome {
+    fn apply_rows(&mut self, index: u64, bytes: &[u8]) -> LogBatchOutcome {
         let batch = match LogBatch::decode(bytes) {
             Ok(batch) => batch,
             Err(error) => return LogBatchOutcome::Rejected { reason: error.to_string() },
@@ -163,6 +164,9 @@ impl State {
             Admission::Full => LogBatchOutcome::WindowFull { keys: self.window.len() as u64 },
             Admission::New => {
                 self.rows[batch.signal].push(bytes, &batch);
+                if batch.signal == RowSignal::Spans && records > 0 {
+                    self.lock_span_metrics().take(index, self.cluster_time_ms, &batch);
+                }
                 if self.active_since_ms.is_none() && records > 0 {
                     self.active_since_ms = Some(self.cluster_time_ms);
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use protocol::command::ContentHash;
 use protocol::ids::{LogIndex, ShardId};
@@ -22,6 +22,7 @@ use crate::metadata::{MetadataMap, decode_metadata_file};
 use crate::scan::View;
 use crate::segment_file::SegmentFile;
 use crate::series_index::{Registry, decode_registry_file};
+use crate::span_metrics::SpanMetrics;
 
 /// Longest registry or metadata file that is read.
 const MAX_SMALL_FILE_BYTES: u64 = 4 << 30;
@@ -199,6 +200,7 @@ pub(super) struct Loaded {
     pub registry: Registry,
     pub metadata: MetadataMap,
     pub window: KeyWindow,
+    pub span_metrics: SpanMetrics,
     pub segments: BTreeMap<ContentHash, Arc<SegmentFile>>,
     /// Segments that could not be opened.
     pub damage: Damage,
@@ -207,7 +209,7 @@ pub(super) struct Loaded {
 /// Opens all files of a manifest. `opened` are segments that are open already.
 ///
 /// A damaged segment is noted: a peer has its bytes, and nothing of the state depends on them. A damaged registry,
-/// metadata or window file is an error, because what is replayed would be applied wrongly.
+/// metadata, window or span metrics file is an error, because what is replayed would be applied wrongly.
 pub(super) fn load(
     fs: &impl Fs,
     dir: &Path,
@@ -230,6 +232,11 @@ pub(super) fn load(
         Some(file) => decode_window_file(&read_small(fs, dir, file)?)
             .map_err(|error| error.of_file(file_path(dir, file)))?,
     };
+    let span_metrics = match &manifest.span_metrics {
+        None => SpanMetrics::default(),
+        Some(file) => SpanMetrics::decode(&read_small(fs, dir, file)?)
+            .map_err(|error| error.of_file(file_path(dir, file)))?,
+    };
     let (mut segments, damage) = (BTreeMap::new(), Damage::default());
     for meta in &manifest.segments {
         let open = match opened.get(&meta.file.hash) {
@@ -247,7 +254,7 @@ pub(super) fn load(
             Err(error) => return Err(error),
         }
     }
-    Ok(Loaded { registry, metadata, window, segments, damage })
+    Ok(Loaded { registry, metadata, window, span_metrics, segments, damage })
 }
 
 impl State {
@@ -275,6 +282,7 @@ impl State {
             active: Memtable::new(ledger.clone()),
             rows: PerSignal::default(),
             window: loaded.window,
+            span_metrics: Arc::new(Mutex::new(loaded.span_metrics)),
             active_after: manifest.flushed_index(),
             active_since_ms: None,
             frozen: VecDeque::new(),
@@ -317,6 +325,7 @@ pub(crate) fn archived_view(
         registry: Registry::new(manifest.generation),
         metadata: load_metadata(fs, dir, &manifest)?,
         window: KeyWindow::default(),
+        span_metrics: SpanMetrics::default(),
         segments: opened.iter().map(|segment| (segment.file.hash, Arc::clone(segment))).collect(),
         damage: Damage::default(),
     };

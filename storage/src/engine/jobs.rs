@@ -90,7 +90,7 @@ pub struct JobResult {
 #[derive(Debug)]
 enum Outcome {
     /// A flush or merge.
-    Made(u64, Result<JobDone, StorageError>),
+    Made(u64, Result<Box<JobDone>, StorageError>),
     Persisted(Arc<Manifest>, Result<(), StorageError>),
     Removed(Result<(), StorageError>),
 }
@@ -119,11 +119,11 @@ impl<F: Fs> Job<F> {
         let outcome = match self.work {
             Work::Flush(input) => {
                 let aside = format!("{incarnation}-flush-{}", input.job);
-                Outcome::Made(input.job, flush::run(fs, dir, &aside, &input))
+                Outcome::Made(input.job, flush::run(fs, dir, &aside, &input).map(Box::new))
             }
             Work::Merge(input) => {
                 let aside = format!("{incarnation}-merge-{}", input.job);
-                Outcome::Made(input.job, merge::run(fs, dir, &aside, &input))
+                Outcome::Made(input.job, merge::run(fs, dir, &aside, &input).map(Box::new))
             }
             Work::Persist(manifest) => {
                 let stored = persist(&self.shared, incarnation, &manifest);
@@ -298,7 +298,9 @@ impl State {
     fn missing_of<'a>(&'a self, foreign: &'a Foreign) -> impl Iterator<Item = FileRef> + 'a {
         let is_here = |file: &FileRef| match file.kind {
             FileKind::Segment => self.open_segment(foreign, file).is_some(),
-            FileKind::Registry | FileKind::Metadata | FileKind::Window => self.files.contains(&file.hash),
+            FileKind::Registry | FileKind::Metadata | FileKind::Window | FileKind::SpanMetrics => {
+                self.files.contains(&file.hash)
+            }
         };
         foreign.files.iter().filter(move |file| !is_here(file)).copied()
     }
@@ -339,6 +341,7 @@ fn flush_input(frozen: &Frozen, table: &FrozenTable, ledger: &MemoryLedger) -> F
         metadata: table.metadata.clone(),
         rows: table.rows.clone(),
         window: Arc::clone(&table.window),
+        span_metrics: table.span_metrics.clone(),
     }
 }
 
@@ -358,7 +361,7 @@ pub(super) fn finish<F: Fs>(
             match registered {
                 Ok(Some(done)) if awaited => {
                     state.note_activity(&done);
-                    state.jobs.insert(job, JobSlot::Done(Box::new(done)));
+                    state.jobs.insert(job, JobSlot::Done(done));
                     state.release_flushed();
                     Ok(())
                 }
@@ -405,8 +408,8 @@ pub(super) fn finish<F: Fs>(
 fn register_files<F: Fs>(
     shared: &Shared<F>,
     state: &mut State,
-    done: JobDone,
-) -> Result<Option<JobDone>, StorageError> {
+    done: Box<JobDone>,
+) -> Result<Option<Box<JobDone>>, StorageError> {
     for file in done.output.files() {
         let path = file_path(&shared.dir, &file);
         if !shared.fs.exists(&path).map_err(StorageError::io("look-up", path))? {

@@ -142,6 +142,9 @@ impl State {
             manifest.metadata = output.metadata;
         }
         manifest.window = output.window;
+        if output.span_metrics.is_some() {
+            manifest.span_metrics = output.span_metrics;
+        }
         manifest.duplicates += output.duplicates;
         manifest.flushed_bytes += bytes_of(&output.segments);
         insert_segments(manifest, output.segments);

@@ -1,7 +1,7 @@
 //! What a shard's store holds in memory, behind one lock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::command::ContentHash;
 use protocol::logs::RowSignal;
@@ -25,6 +25,7 @@ use crate::metadata::MetadataMap;
 use crate::scan::{SegmentView, TableView, View};
 use crate::segment_file::SegmentFile;
 use crate::series_index::{Registry, RegistryView};
+use crate::span_metrics::SpanMetrics;
 use crate::tombstone::Tombstone;
 
 /// A memtable that a log entry cut off, until its flush is installed. Which there are, and what is in each, is a
@@ -71,6 +72,8 @@ pub(super) struct FrozenTable {
     pub rows: PerSignal<LogTableView>,
     /// Keys of their batches in the window at the cut.
     pub window: Arc<Vec<(i64, BatchKey)>>,
+    /// Metrics of all spans up to the cut, if there are spans in it.
+    pub span_metrics: Option<Arc<SpanMetrics>>,
 }
 
 impl Frozen {
@@ -127,6 +130,8 @@ pub(super) struct State {
     pub rows: PerSignal<LogTable>,
     /// Keys of their batches that were applied lately.
     pub window: KeyWindow,
+    /// Metrics of all spans. Readers look at them while entries are applied.
+    pub span_metrics: Arc<Mutex<SpanMetrics>>,
     /// The last cut.
     pub active_after: u64,
     /// Cluster time of the first write into the active memtable.
@@ -226,6 +231,8 @@ impl State {
         let rows = std::mem::take(&mut self.rows);
         let row_bytes: usize = rows.iter().map(LogTable::bytes).sum();
         self.window.expire(self.cluster_time_ms);
+        let has_spans = !rows[RowSignal::Spans].is_empty();
+        let span_metrics = has_spans.then(|| Arc::new(self.lock_span_metrics().clone()));
         let job = self.applied.index.0;
         self.frozen.push_back(Frozen {
             position: self.applied.clone(),
@@ -240,6 +247,7 @@ impl State {
                 side_bytes: active.side_bytes() + row_bytes,
                 rows: PerSignal::of(|signal| rows[signal].view()),
                 window: Arc::new(self.window.entries()),
+                span_metrics,
                 registry,
                 registry_from,
                 metadata,
@@ -285,6 +293,11 @@ impl State {
         }
     }
 
+    /// Nothing that could panic runs under the lock but allocation.
+    pub fn lock_span_metrics(&self) -> MutexGuard<'_, SpanMetrics> {
+        self.span_metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Bytes of the sub-batches of logs and spans.
     fn row_bytes(&self) -> usize {
         self.rows.iter().map(LogTable::bytes).sum()
@@ -298,7 +311,7 @@ impl State {
     /// Tells the ledger what the store holds, but for what tells it by itself.
     pub fn account(&mut self) {
         let frozen = self.frozen.iter().filter_map(Frozen::table).map(|table| table.side_bytes);
-        let rows = self.row_bytes() + self.window.memory_bytes();
+        let rows = self.row_bytes() + self.window.memory_bytes() + self.lock_span_metrics().memory_bytes();
         let side = self.active.side_bytes() + rows + frozen.sum::<usize>();
         self.memory.memtables.set(side as u64);
         let series = self.registry.bytes() + self.registry.live().bytes();
@@ -322,6 +335,7 @@ impl State {
             metadata: Arc::clone(&self.metadata),
             damage: Arc::clone(&self.damage),
             changes: Arc::clone(&self.changes),
+            span_metrics: Arc::clone(&self.span_metrics),
             awaits_drop: self.view_parts.awaits_drop,
         }
     }

@@ -229,7 +229,7 @@ impl<F: Fs> ShardStore<F> {
         seal().map_err(StorageError::io("sealing", aside))?;
         let segment = match file.kind {
             FileKind::Segment => Some(SegmentFile::open(fs, &files_dir(dir), *file)?),
-            FileKind::Registry | FileKind::Metadata | FileKind::Window => None,
+            FileKind::Registry | FileKind::Metadata | FileKind::Window | FileKind::SpanMetrics => None,
         };
         let mut state = self.shared.lock();
         state.files.add(*file);

@@ -51,6 +51,7 @@ fn sample() -> Manifest {
         flushed_bytes: 2,
         merged_bytes: 3,
         window: None,
+        span_metrics: None,
     }
 }
 
@@ -69,6 +70,7 @@ fn round_trips() {
     let mut spans = segment(8);
     spans.partition = Partition::of_row(RowSignal::Spans, PARTITION_MS);
     with_spans.segments.push(spans);
+    with_spans.span_metrics = Some(file(9, FileKind::SpanMetrics));
     assert_eq!(with_spans.encode()[7], VERSION, "builds that know nothing of spans refuse it");
     assert!(sample_with_logs().encode()[7] < VERSION);
     for manifest in [sample(), sample_with_logs(), with_spans, only_window, Manifest::empty(ShardId(1))] {
@@ -85,13 +87,15 @@ fn reads_what_earlier_builds_wrote() {
 
 #[test]
 fn a_job_output_round_trips_and_no_prefix_passes() {
-    for window in [None, sample_with_logs().window] {
+    let (window, metrics) = (sample_with_logs().window, Some(file(9, FileKind::SpanMetrics)));
+    for (window, span_metrics) in [(None, None), (window, None), (window, metrics)] {
         let output = JobOutput {
             segments: vec![segment(1)],
             registry: sample().registry.first().copied(),
             metadata: sample().metadata,
             duplicates: 300,
             window,
+            span_metrics,
         };
         let bytes = output.encode();
         assert_eq!(JobOutput::decode(&bytes), Some(output));

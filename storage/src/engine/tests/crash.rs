@@ -46,6 +46,8 @@ fn recover(fs: &MemFs, reference: &Replica, what: &str) {
         kept.filter(|(_, samples)| !samples.is_empty()).collect::<Series>()
     };
     assert_eq!(kept(read(&store.snapshot())), kept(reference.read()), "{what}, before jobs");
+    let metrics = |store: &ShardStore<MemFs>| store.snapshot().span_metrics();
+    assert!(metrics(&store) == metrics(&reference.store), "{what}, metrics of spans");
     let logs = |store: &ShardStore<MemFs>| read_rows(&store.snapshot(), PARTITION_MS);
     assert_eq!(logs(&store), logs(&reference.store), "{what}, logs before jobs");
     run_jobs(&store);

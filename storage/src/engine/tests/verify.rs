@@ -22,7 +22,7 @@ fn look(fs: &MemFs) -> Findings {
 fn kinds(replica: &Replica) -> Vec<PathBuf> {
     let state = replica.store.shared.lock();
     let files = state.manifest.files();
-    let small = [FileKind::Registry, FileKind::Metadata, FileKind::Window]
+    let small = [FileKind::Registry, FileKind::Metadata, FileKind::Window, FileKind::SpanMetrics]
         .map(|kind| *files.iter().find(|file| file.kind == kind).expect("a file of each kind"));
     let segments = [0, 1, 2].map(|signal| {
         let of_signal = state.manifest.segments.iter().find(|meta| meta.partition.signal == signal);
@@ -131,6 +131,6 @@ fn an_archive_reads_as_the_shard_did_and_changes_nothing() {
     assert_eq!(archive.tenants().iter().collect::<Vec<_>>(), [&tenant]);
     assert_eq!(archive.snapshot().metadata(&tenant, None), replica.store.snapshot().metadata(&tenant, None));
     assert_eq!(replica.fs.op_count(), operations);
-    replica.fs.delete(&kinds(&replica)[4]).expect("there");
+    replica.fs.delete(&kinds(&replica)[5]).expect("there");
     assert!(crate::archive::Archive::open(&replica.fs, Path::new(DIR), manifest).is_err());
 }
