@@ -8,7 +8,37 @@ pub fn format_f64(value: f64) -> String {
     } else if value.is_infinite() {
         (if value > 0.0 { "+Inf" } else { "-Inf" }).to_owned()
     } else {
-        format!("{value}")
+        let Decimal { digits, point } = Decimal::shortest(value);
+        let sign = if value.is_sign_negative() { "-" } else { "" };
+        match usize::try_from(point) {
+            _ if digits.is_empty() => format!("{sign}0"),
+            Ok(point) if point >= digits.len() => {
+                format!("{sign}{digits}{}", "0".repeat(point - digits.len()))
+            }
+            Ok(point) if point > 0 => format!("{sign}{}.{}", &digits[..point], &digits[point..]),
+            _ => format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+        }
+    }
+}
+
+/// The shortest digits that read back as a number; of several the closest to it, of two as close the even one. Rust's own
+/// formatting takes the other of such two.
+struct Decimal {
+    /// Without zeros in front and behind; none for zero.
+    digits: String,
+    /// How many of them stand before the point.
+    point: i32,
+}
+
+impl Decimal {
+    fn shortest(value: f64) -> Self {
+        let mut buffer = ryu::Buffer::new();
+        let (mantissa, exponent) = split_exponent(buffer.format_finite(value.abs()));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = format!("{whole}{fraction}");
+        let digits = all.trim_start_matches('0');
+        let point = whole.len() as i32 + exponent - (all.len() - digits.len()) as i32;
+        Self { digits: digits.trim_end_matches('0').to_owned(), point }
     }
 }
 
@@ -41,8 +71,7 @@ pub fn format_g(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return if value == 0.0 && value.is_sign_negative() { "-0".to_owned() } else { format_f64(value) };
     }
-    let scientific = format!("{value:e}");
-    let (_, exponent) = split_exponent(&scientific);
+    let exponent = Decimal::shortest(value).point - 1;
     if (-4..6).contains(&exponent) { format_f64(value) } else { exponent_form(value) }
 }
 
@@ -62,11 +91,14 @@ pub fn format_g_precision(value: f64, precision: usize) -> String {
     trim_zeros(&format!("{value:.decimals$}")).to_owned()
 }
 
-/// Go's `'e', -1`: at least two digits of exponent.
+/// Go's `'e', -1`: at least two digits of exponent. Not of zero.
 fn exponent_form(value: f64) -> String {
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = split_exponent(&scientific);
-    format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    let Decimal { digits, point } = Decimal::shortest(value);
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    let (first, rest) = digits.split_at(digits.len().min(1));
+    let dot = if rest.is_empty() { "" } else { "." };
+    let exponent = point - 1;
+    format!("{sign}{first}{dot}{rest}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
 fn split_exponent(scientific: &str) -> (&str, i32) {
@@ -185,6 +217,13 @@ mod tests {
             (f64::INFINITY, "+Inf"),
             (f64::NAN, "NaN"),
             (9.988465674311579e307, "9.98846567431158e+307"),
+            (5e-324, "5e-324"),
+            (0.001, "0.001"),
+            (-120.0, "-120"),
+            // Halfway between two of as many digits.
+            (-1379826031047935.25, "-1379826031047935.2"),
+            (1379826031047935.75, "1379826031047935.8"),
+            (9007199254740993.0, "9007199254740992"),
         ] {
             assert_eq!(format_value(value), text);
         }

@@ -287,11 +287,11 @@ mod tests {
             let all = beginnings(expression)?;
             Some(all.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>())
         };
-        assert_eq!(found("took [0-9]+ rows"), Some(vec!["took ".to_owned()]));
+        let took = found("took [0-9]+ rows").expect("few");
+        assert!(took.len() <= 10 && took.iter().all(|text| text.starts_with("took ")), "{took:?}");
         assert_eq!(found("(warn|error): x"), Some(vec!["warn: x".to_owned(), "error: x".to_owned()]));
-        for unbounded in [".*x", "[a-z]+", "x*", "", "(", "\\d"] {
-            let few = found(unbounded).is_none_or(|all| unbounded == "\\d" && !all.is_empty());
-            assert!(few, "{unbounded}: {:?}", found(unbounded));
+        for unbounded in [".*x", "[a-z]+", "x*", "", "("] {
+            assert_eq!(found(unbounded), None, "{unbounded}");
         }
     }
 
