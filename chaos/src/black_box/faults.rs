@@ -74,6 +74,8 @@ pub struct Stage {
     open: Vec<Option<Open>>,
     due: Vec<Due>,
     paused: BTreeSet<usize>,
+    /// Nodes whose log or manifest was damaged: they may refuse to start, and are replaced then.
+    damaged: BTreeSet<usize>,
     bursts: Vec<Writer>,
 }
 
@@ -91,6 +93,7 @@ impl Stage {
             open: Vec::new(),
             due: Vec::new(),
             paused: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             bursts: Vec::new(),
         }
     }
@@ -173,7 +176,7 @@ impl Stage {
                 }
             }
         }
-        self.note_ended_processes();
+        self.note_ended_processes()?;
         for fault in 0..self.open.len() {
             let is_over = match &self.open[fault] {
                 None => continue,
@@ -198,18 +201,40 @@ impl Stage {
     }
 
     /// Notes nodes that ended although nothing here ended them, and starts them again, as supervisors do.
-    fn note_ended_processes(&mut self) {
+    fn note_ended_processes(&mut self) -> anyhow::Result<()> {
         for index in 0..self.cluster.nodes.len() {
             let Some(how) = self.cluster.nodes[index].ended() else { continue };
             let t = self.recorder().now();
-            // A port that somebody took since: starting again will do, and says nothing of the node.
-            let lost_its_port = self.cluster.nodes[index].log_tail().contains("cannot listen on");
-            if !lost_its_port {
-                self.recorder().note(&Line::Ended { node: index, t, how });
+            let said = self.cluster.nodes[index].log_tail();
+            let refusal = said.lines().rev().find(|line| line.contains("is damaged")).map(str::to_owned);
+            match refusal {
+                Some(refusal) if self.damaged.remove(&index) => self.replace(index, &refusal, t)?,
+                // A port that somebody took since: starting again will do, and says nothing of the node.
+                _ if said.contains("cannot listen on") => {}
+                _ => self.recorder().note(&Line::Ended { node: index, t, how }),
             }
-            // A failure to start shows as a node that does not get ready.
-            let _ = self.start(index);
+            self.start(index)?;
         }
+        Ok(())
+    }
+
+    /// What an operator does about a node that refuses to start from damaged files: an empty disk, and it joins anew.
+    fn replace(&mut self, index: usize, refusal: &str, t0: Micros) -> anyhow::Result<()> {
+        self.empty(index)?;
+        let refusal = refusal.chars().take(300).collect::<String>();
+        let detail =
+            format!("node {}: refused to start, and joins anew with an empty disk: {refusal}", index + 1);
+        self.open.push(Some(Open { name: "replace".to_owned(), detail, nodes: vec![index], t0, ends: true }));
+        Ok(())
+    }
+
+    /// Empties the disk of a node that does not run, and makes it join through another one.
+    fn empty(&mut self, index: usize) -> anyhow::Result<()> {
+        let door = (0..self.cluster.nodes.len()).find(|other| *other != index);
+        let port = self.cluster.nodes[door.context("some node has to keep its disk")?].peer;
+        self.cluster.nodes[index].wipe()?;
+        self.cluster.nodes[index].join_through(port);
+        Ok(())
     }
 
     fn publish_pids(&self) {
@@ -352,13 +377,10 @@ impl Stage {
             Fault::Wipe(wipe) => {
                 let nodes = self.resolve(wipe.target)?;
                 t0 = self.recorder().now();
+                ensure!(nodes.len() < self.cluster.nodes.len(), "some node has to keep its disk");
                 for &node in &nodes {
-                    let door = (0..self.cluster.nodes.len()).find(|other| !nodes.contains(other));
-                    let door = door.context("some node has to keep its disk")?;
-                    let port = self.cluster.nodes[door].peer;
                     self.kill(node)?;
-                    self.cluster.nodes[node].wipe()?;
-                    self.cluster.nodes[node].join_through(port);
+                    self.empty(node)?;
                     undo.push((after(wipe.restart_after.0), Undo::Start(node)));
                 }
                 (nodes, "killed, its disk emptied".to_owned())
@@ -509,6 +531,9 @@ impl Stage {
             let inside = path.strip_prefix(&dir).unwrap_or(path);
             named.push(format!("{} at {offset}", inside.display()));
         }
+        if corrupt.what != Damaged::Segment {
+            self.damaged.insert(node);
+        }
         if corrupt.stopped {
             self.start(node)?;
         }
@@ -555,8 +580,13 @@ fn flip(path: &Path, what: Damaged, random: &mut SmallRng) -> anyhow::Result<u64
     let offset = match what {
         // Data is at the front of a segment, the index behind it.
         Damaged::Segment => random.random_range(len / 8..(len / 2).max(len / 8 + 1)),
-        // A log's file is mostly empty yet; its first batch is old enough to have been promised.
-        Damaged::Log => 60,
+        // Its file is mostly empty yet. What is far from the end of what was written was promised long ago.
+        Damaged::Log => {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default() as u64;
+            random.random_range(written / 4..written / 2 + 1)
+        }
         Damaged::Manifest => len / 2,
     };
     ensure!(offset < len, "{} has {len} bytes only", path.display());

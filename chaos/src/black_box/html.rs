@@ -220,7 +220,7 @@ fn timeline(out: &mut String, report: &Report<'_>, history: &History) {
         led(out, report, node, y, &scale);
     }
     out.push_str("</svg>\n<p class=\"soft\">Bars: attempts to write that ended in the second, acknowledged (green) or not \
-                  (red). Line: 99th percentile of the acknowledged ones, logarithmic from 1 ms to 10 s. Rows: a node is ready \
+                  (red; what a dead node refuses is among these). Line: 99th percentile of the acknowledged ones, logarithmic from 1 ms to 10 s. Rows: a node is ready \
                   (green), runs (yellow), or does not (red); the number says how many shards it leads.</p>\n");
 }
 
