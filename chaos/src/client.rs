@@ -117,8 +117,16 @@ impl Client {
 
     /// Sends a GET.
     pub fn get(&self, path_and_query: &str) -> anyhow::Result<Answer> {
-        let response = self.agent.get(format!("{}{path_and_query}", self.base)).call()?;
-        answer(response)
+        self.get_with(path_and_query, &[])
+    }
+
+    /// Sends a GET with headers.
+    pub fn get_with(&self, path_and_query: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let mut request = self.agent.get(format!("{}{path_and_query}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call()?)
     }
 
     /// Sends a POST with a body and headers.
@@ -206,7 +214,7 @@ fn answer(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> 
         .iter()
         .map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
         .collect();
-    let body = body.with_config().limit(1 << 30).read_to_string()?;
+    let body = body.with_config().limit(1 << 30).lossy_utf8(true).read_to_string()?;
     Ok(Answer { status: parts.status.as_u16(), headers, body })
 }
 

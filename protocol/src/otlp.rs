@@ -1,8 +1,9 @@
-//! OTLP, OpenTelemetry's protocol: export requests for metrics and logs, in protobuf and in JSON.
+//! OTLP, OpenTelemetry's protocol: export requests for metrics, logs and traces, in protobuf and in JSON.
 //!
 //! ```text
 //! JSON --json::to_protobuf()--> protobuf --metrics::decode()--> WriteBatch      samples
 //!                                        --logs::decode()-----> LogSink         records
+//!                                        --traces::decode()---> SpanSink        spans
 //! ```
 //!
 //! There is one way in for each signal, over protobuf bytes: JSON is rewritten into them first, with the messages'
@@ -17,6 +18,8 @@ pub mod logs;
 pub mod metrics;
 pub mod naming;
 pub mod response;
+mod streams;
+pub mod traces;
 mod value;
 
 use crate::error::ErrorKind;

@@ -12,6 +12,7 @@
 //! Everything here is decoded from peers, so lengths are checked by the readers (`query::fragment`).
 
 use crate::logs::messages::{LogAnswer, LogRequest};
+use crate::spans::messages::{TraceAnswer, TraceRequest};
 
 /// Version of the fragment protocol.
 pub const VERSION: u32 = 1;
@@ -26,7 +27,7 @@ pub struct FragmentRequest {
     #[prost(string, tag = "2")]
     pub tenant: String,
     /// What to do.
-    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 24")]
+    #[prost(oneof = "FragmentBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 13, 16, 17, 24")]
     pub body: Option<FragmentBody>,
     /// Number of the query that the fragment is a part of, the same for all of them: by it a node shares its threads
     /// out and counts what the parts use together. 0 for none.
@@ -71,6 +72,9 @@ pub enum FragmentBody {
     /// Ask the logs.
     #[prost(message, tag = "16")]
     Logs(LogRequest),
+    /// Ask the traces.
+    #[prost(message, tag = "17")]
+    Traces(TraceRequest),
     /// Walk over rows for SQL.
     #[prost(message, tag = "24")]
     Sql(crate::sql::SqlRequest),
@@ -398,6 +402,9 @@ pub struct FragmentAnswer {
     /// What logs answered.
     #[prost(message, optional, tag = "16")]
     pub logs: Option<LogAnswer>,
+    /// What traces answered.
+    #[prost(message, optional, tag = "17")]
+    pub traces: Option<TraceAnswer>,
     /// Rows of SQL.
     #[prost(message, optional, tag = "24")]
     pub sql: Option<crate::sql::SqlAnswer>,

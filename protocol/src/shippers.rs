@@ -1,11 +1,12 @@
-//! What log shippers send that is not OTLP: Loki's push, Elasticsearch's bulk requests, JSON lines and syslog, each
-//! decoded into a [`LogSink`](crate::logs::LogSink).
+//! What shippers send that is not OTLP. Logs: Loki's push, Elasticsearch's bulk requests, JSON lines and syslog, each
+//! decoded into a [`LogSink`](crate::logs::LogSink). Spans: Zipkin's, into a [`SpanSink`](crate::spans::SpanSink).
 //!
 //! ```text
 //! loki     streams with labels and lines           -> a stream for each label set, its labels the resource
 //! elastic  action and document, line by line       -> a record for each document, with an outcome for each
 //! lines    a JSON object a line                    -> a record a line
 //! syslog   RFC 5424 and RFC 3164, framed or not    -> a record a message
+//! zipkin   lists of spans, in JSON or protobuf     -> a span a span, a stream a service
 //! ```
 //!
 //! Fields that mean something everywhere (when, how bad, what, which trace) are found under the names that shippers
@@ -19,13 +20,14 @@ pub mod loki;
 pub mod syslog;
 #[cfg(test)]
 mod testing;
+pub mod zipkin;
 
 /// What was taken of a request, and what was not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Records that the sink got.
+    /// Records or spans that the sink got.
     pub records: u64,
-    /// Records that were left out.
+    /// Those that were left out.
     pub rejected: u64,
     /// Why, of the first.
     pub offence: Option<String>,

@@ -11,6 +11,8 @@
 
 pub mod row;
 
+pub mod messages;
+
 use std::borrow::Cow;
 
 use crate::logs::{Attribute, LogStream, TimestampNs};

@@ -33,6 +33,7 @@ use crate::promql::functions::FunctionId;
 use crate::promql::parser::parse_span;
 use crate::promql::span::Span;
 use crate::source::{SeriesColumns, ShardSource, TimeRange};
+use crate::traces::fragment::run_trace_fragment;
 use crate::value::{Grid, Series};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -61,6 +62,7 @@ impl Fragment {
         match &self.0.body {
             Some(FragmentBody::Evaluate(evaluate)) => Some((&self.0.tenant, &evaluate.query)),
             Some(FragmentBody::Logs(logs)) => Some((&self.0.tenant, &logs.text)),
+            Some(FragmentBody::Traces(traces)) => Some((&self.0.tenant, &traces.text)),
             _ => None,
         }
     }
@@ -135,6 +137,9 @@ fn run(
         Some(FragmentBody::Cardinality(request)) => cardinality::cardinality(source, &tenant, request),
         Some(FragmentBody::Logs(request)) => {
             run_log_fragment(source, &tenant, request, limits, control.clone(), round)
+        }
+        Some(FragmentBody::Traces(request)) => {
+            run_trace_fragment(source, &tenant, request, limits, control.clone(), round)
         }
         Some(FragmentBody::Sql(_)) => Err(QueryError::Protocol("this is a fragment of SQL".to_owned())),
         Some(FragmentBody::Changes(request)) => Ok(changes(source, &tenant, &request)),

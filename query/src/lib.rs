@@ -1,7 +1,7 @@
 //! From query text to answers: PromQL parser, planner and evaluator, fragments for the shards, limits; and the same for
-//! logs.
+//! logs and traces.
 //!
-//! What lives here: everything that knows PromQL, LogQL and the language in which logs are searched, and the data model
+//! What lives here: everything that knows PromQL, LogQL, TraceQL and the language in which logs are searched, and the data model
 //! of their results. What does not: storage, network, HTTP. The engine asks for data through the traits of [`source`], which `server` implements.
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //! Invariants: the same evaluator runs at the shards and at the coordinator; answers do not depend on the number of
 //! shards (bit for bit but for sums, which agree to 1e-12); a query that misses a shard fails.
 //!
-//! Read first: [`source`], then [`promql::ast`], [`value`]; for logs, [`logs`].
+//! Read first: [`source`], then [`promql::ast`], [`value`]; for logs, [`logs`]; for traces, [`traces`].
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod promql;
 pub mod result;
 pub mod source;
+pub mod traces;
 pub mod value;
 mod xxh64;
 

@@ -25,6 +25,7 @@ use protocol::memory::MemoryLedger;
 use protocol::sample::TimestampMs;
 
 use crate::logs::source::LogSource;
+use crate::traces::source::SpanSource;
 
 /// A failure below the query engine: storage, network, a missing shard. The message is for the client.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -164,6 +165,11 @@ pub trait ShardSource: Send + Sync {
 
     /// The shard's logs; none where there are no logs.
     fn logs(&self) -> Option<&dyn LogSource> {
+        None
+    }
+
+    /// The shard's spans; none where there are no traces.
+    fn spans(&self) -> Option<&dyn SpanSource> {
         None
     }
 

@@ -39,6 +39,7 @@ mod sql;
 mod status;
 mod tail;
 pub mod time;
+mod traces;
 mod unread;
 mod write;
 

@@ -19,12 +19,14 @@ pub mod otlp;
 pub mod remote_write;
 mod request;
 pub mod syslog;
+pub mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::router::logs::{LogReceipt, PreparedLogs};
 use cluster::router::shard_writer::ShardWriter;
+use cluster::router::spans::SpanBatchBuilder;
 use cluster::router::{Prepared, RouteError, Router, RouterStats, WriteReceipt};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -81,6 +83,33 @@ pub trait LogWriter: Send + Sync + 'static {
 
     /// Gets them to the shards.
     fn deliver_logs(&self, prepared: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>>;
+}
+
+/// Where spans are packed: the router of this node, which sends them as it sends logs.
+pub trait SpanWriter: Send + Sync + 'static {
+    /// Takes the spans of a request that have ids and are neither too old nor too far in the future.
+    fn span_batch(&self, tenant: &TenantId) -> Result<SpanBatchBuilder, RouteError>;
+
+    /// Packs a request's spans; computes only.
+    fn prepare_spans(
+        &self,
+        batch: SpanBatchBuilder,
+        key: Option<BatchKey>,
+    ) -> Result<PreparedLogs, RouteError>;
+}
+
+impl<W: ShardWriter> SpanWriter for Router<W> {
+    fn span_batch(&self, tenant: &TenantId) -> Result<SpanBatchBuilder, RouteError> {
+        Router::span_batch(self, tenant)
+    }
+
+    fn prepare_spans(
+        &self,
+        batch: SpanBatchBuilder,
+        key: Option<BatchKey>,
+    ) -> Result<PreparedLogs, RouteError> {
+        Router::prepare_spans(self, batch, key)
+    }
 }
 
 impl<W: ShardWriter> LogWriter for Router<W> {
@@ -169,6 +198,7 @@ impl IngestSettings {
 pub struct Ingest {
     writer: Arc<dyn MetricWriter>,
     logs: Arc<dyn LogWriter>,
+    spans: Arc<dyn SpanWriter>,
     settings: IngestSettings,
     budget: Budget,
     /// Decodes and splits requests that would hold a reactor thread for too long.
@@ -179,13 +209,14 @@ pub struct Ingest {
 
 impl Ingest {
     /// The ways in to a node's router.
-    pub fn new<R: MetricWriter + LogWriter>(
+    pub fn new<R: MetricWriter + LogWriter + SpanWriter>(
         router: Arc<R>,
         settings: IngestSettings,
         metrics: &Metrics,
     ) -> Arc<Self> {
         let writer: Arc<dyn MetricWriter> = Arc::clone(&router) as Arc<dyn MetricWriter>;
-        let logs: Arc<dyn LogWriter> = router;
+        let logs: Arc<dyn LogWriter> = Arc::clone(&router) as Arc<dyn LogWriter>;
+        let spans: Arc<dyn SpanWriter> = router;
         let ingest = IngestMetrics::new(metrics.registry());
         let budget = Budget::new(settings.max_in_flight_bytes, settings.memory.clone());
         let (gauge, source) = (ingest.in_flight_bytes.clone(), budget.clone());
@@ -196,7 +227,7 @@ impl Ingest {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let pool = Pool::bounded("pharos-ingest", threads, 1024);
         let syslog = SyslogMetrics::new(metrics.registry());
-        Arc::new(Self { writer, logs, settings, budget, pool, metrics: ingest, syslog })
+        Arc::new(Self { writer, logs, spans, settings, budget, pool, metrics: ingest, syslog })
     }
 
     /// Requests that wait for a thread to decode them.

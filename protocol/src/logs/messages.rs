@@ -706,7 +706,8 @@ fn to_value(value: &LogValue<'_>) -> Option<ValueMessage> {
     Some(ValueMessage { kind: Some(kind) })
 }
 
-fn to_attributes(attributes: &[Attribute<'_>]) -> Vec<AttributeMessage> {
+/// Attributes as they travel.
+pub fn to_attributes(attributes: &[Attribute<'_>]) -> Vec<AttributeMessage> {
     let message =
         |(key, value): &Attribute<'_>| AttributeMessage { key: key.to_string(), value: to_value(value) };
     attributes.iter().map(message).collect()
@@ -727,7 +728,8 @@ fn from_value(message: Option<ValueMessage>) -> LogValue<'static> {
     }
 }
 
-fn from_attributes(messages: Vec<AttributeMessage>) -> Vec<Attribute<'static>> {
+/// The other way of [`to_attributes`].
+pub fn from_attributes(messages: Vec<AttributeMessage>) -> Vec<Attribute<'static>> {
     messages.into_iter().map(|message| (message.key.into(), from_value(message.value))).collect()
 }
 

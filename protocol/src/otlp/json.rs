@@ -3,7 +3,8 @@
 //! The shapes of the messages are a table; one visitor walks text and table together and writes each field as it comes.
 //! No tree of values is made: memory is the text and the protobuf, which is shorter.
 //!
-//! OTLP's JSON differs from protobuf's usual one: trace and span ids are hexadecimal, enumerations are numbers. 64-bit
+//! OTLP's JSON differs from protobuf's usual one: trace and span ids are hexadecimal, enumerations are numbers (their
+//! names, which some writers send, are taken too where they occur in spans). 64-bit
 //! integers come as text or as numbers, floats may be the texts `NaN`, `Infinity` and `-Infinity`, keys are camel case
 //! (the original spelling is taken too), unknown keys and nulls mean nothing.
 //!
@@ -34,6 +35,8 @@ pub enum Request {
     Metrics,
     /// `ExportLogsServiceRequest`
     Logs,
+    /// `ExportTraceServiceRequest`
+    Traces,
 }
 
 /// Rewrites a request's JSON into protobuf.
@@ -41,6 +44,7 @@ pub fn to_protobuf(request: Request, text: &[u8]) -> Result<Vec<u8>, JsonError> 
     let shape = match request {
         Request::Metrics => &EXPORT_METRICS,
         Request::Logs => &EXPORT_LOGS,
+        Request::Traces => &EXPORT_TRACES,
     };
     let mut out = Vec::with_capacity(text.len() / 2);
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -79,6 +83,8 @@ enum Kind {
     Fixed64,
     SignedFixed64,
     Fixed32,
+    /// A number, or one of these names, which are numbered from 0 on.
+    Enum(&'static [&'static str]),
     Message(&'static Shape),
 }
 
@@ -94,7 +100,9 @@ const fn shape(name: &'static str, fields: &'static [Field]) -> Shape {
     Shape { name, fields }
 }
 
-use Kind::{Base64, Bool, Fixed32, Fixed64, Float, Hex, Int, Message, SignedFixed64, Text, Unsigned, Zigzag};
+use Kind::{
+    Base64, Bool, Enum, Fixed32, Fixed64, Float, Hex, Int, Message, SignedFixed64, Text, Unsigned, Zigzag,
+};
 
 static ANY_VALUE: Shape = shape(
     "AnyValue",
@@ -279,6 +287,72 @@ static LOG_RECORD: Shape = shape(
     ],
 );
 
+static EXPORT_TRACES: Shape =
+    shape("ExportTraceServiceRequest", &[many("resourceSpans", 1, Message(&RESOURCE_SPANS))]);
+static RESOURCE_SPANS: Shape = shape(
+    "ResourceSpans",
+    &[
+        one("resource", 1, Message(&RESOURCE)),
+        many("scopeSpans", 2, Message(&SCOPE_SPANS)),
+        one("schemaUrl", 3, Text),
+    ],
+);
+static SCOPE_SPANS: Shape = shape(
+    "ScopeSpans",
+    &[one("scope", 1, Message(&SCOPE)), many("spans", 2, Message(&SPAN)), one("schemaUrl", 3, Text)],
+);
+static SPAN: Shape = shape(
+    "Span",
+    &[
+        one("traceId", 1, Hex),
+        one("spanId", 2, Hex),
+        one("traceState", 3, Text),
+        one("parentSpanId", 4, Hex),
+        one("name", 5, Text),
+        one("kind", 6, Enum(&SPAN_KINDS)),
+        one("startTimeUnixNano", 7, Fixed64),
+        one("endTimeUnixNano", 8, Fixed64),
+        many("attributes", 9, Message(&KEY_VALUE)),
+        one("droppedAttributesCount", 10, Unsigned),
+        many("events", 11, Message(&SPAN_EVENT)),
+        one("droppedEventsCount", 12, Unsigned),
+        many("links", 13, Message(&SPAN_LINK)),
+        one("droppedLinksCount", 14, Unsigned),
+        one("status", 15, Message(&STATUS)),
+        one("flags", 16, Fixed32),
+    ],
+);
+static SPAN_EVENT: Shape = shape(
+    "Event",
+    &[
+        one("timeUnixNano", 1, Fixed64),
+        one("name", 2, Text),
+        many("attributes", 3, Message(&KEY_VALUE)),
+        one("droppedAttributesCount", 4, Unsigned),
+    ],
+);
+static SPAN_LINK: Shape = shape(
+    "Link",
+    &[
+        one("traceId", 1, Hex),
+        one("spanId", 2, Hex),
+        one("traceState", 3, Text),
+        many("attributes", 4, Message(&KEY_VALUE)),
+        one("droppedAttributesCount", 5, Unsigned),
+        one("flags", 6, Fixed32),
+    ],
+);
+static STATUS: Shape = shape("Status", &[one("message", 2, Text), one("code", 3, Enum(&STATUS_CODES))]);
+static SPAN_KINDS: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
+static STATUS_CODES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+
 impl Shape {
     fn field(&self, key: &str) -> Option<&Field> {
         if let Some(field) = self.fields.iter().find(|field| field.name == key) {
@@ -396,7 +470,7 @@ impl FieldSeed<'_> {
         let range = move || E::custom(format_args!("{value} is out of range for {name}"));
         match self.field.kind {
             Float => self.fixed64((value as f64).to_bits()),
-            Int => self.varint(i64::try_from(value).map_err(|_| range())? as u64),
+            Int | Enum(_) => self.varint(i64::try_from(value).map_err(|_| range())? as u64),
             Unsigned => self.varint(u64::try_from(value).map_err(|_| range())?),
             Zigzag => self.varint(zigzag(i64::from(i32::try_from(value).map_err(|_| range())?))),
             Fixed64 => self.fixed64(u64::try_from(value).map_err(|_| range())?),
@@ -500,6 +574,10 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
                     },
                 };
                 self.fixed64(value.to_bits())
+            }
+            Enum(names) if names.contains(&text) => {
+                let number = names.iter().position(|name| *name == text).unwrap_or(0);
+                self.whole(number as i128)
             }
             _ if self.is_number() => match text.parse::<i128>() {
                 Ok(value) => self.whole(value),

@@ -13,7 +13,8 @@
 use std::borrow::Cow;
 
 use super::DecodeError;
-use super::value::{MAX_VALUES, check_any, check_key_value, read_any, read_key_value};
+use super::streams::{Messages, Walk, id, read_attribute, walk};
+use super::value::{MAX_VALUES, check_any, read_any};
 use crate::logs::{Attribute, LogRecord, LogSink, LogStream, LogValue, TimestampNs};
 use crate::remote_write::Fault;
 use crate::remote_write::wire::Reader;
@@ -35,7 +36,7 @@ pub struct Decoded {
 /// `now_ns` as its observed one.
 pub fn decode(body: &[u8], now_ns: TimestampNs, sink: &mut impl LogSink) -> Result<Decoded, DecodeError> {
     let mut walker = Walker { now_ns, sink, decoded: Decoded::default() };
-    match walker.walk(Reader::new(body)) {
+    match walk(&mut walker, Reader::new(body)) {
         Ok(()) => Ok(walker.decoded),
         Err(fault) => Err((*fault).into()),
     }
@@ -47,87 +48,20 @@ struct Walker<'s, S> {
     decoded: Decoded,
 }
 
+impl<S: LogSink> Walk for Walker<'_, S> {
+    const MESSAGES: Messages =
+        Messages { request: "ExportLogsServiceRequest", resource: "ResourceLogs", entry: "LogRecord" };
+
+    fn stream(&mut self, stream: &LogStream<'_>) {
+        self.sink.stream(stream);
+    }
+
+    fn entry(&mut self, record: Reader<'_>) -> Result<(), Fault> {
+        self.walk_record(record)
+    }
+}
+
 impl<S: LogSink> Walker<'_, S> {
-    fn walk(&mut self, mut request: Reader<'_>) -> Result<(), Fault> {
-        let named = |error: Fault| error.within(|| "ExportLogsServiceRequest".into());
-        while !request.is_empty() {
-            let (field, wire) = request.tag().map_err(named)?;
-            match field {
-                1 => {
-                    let logs = request.message(wire).map_err(named)?;
-                    self.walk_resource(logs).map_err(|error| error.within(|| "ResourceLogs".into()))?;
-                }
-                _ => request.skip(wire).map_err(named)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn walk_resource(&mut self, message: Reader<'_>) -> Result<(), Fault> {
-        let mut resource = Reader::new(&[]);
-        let mut fields = message;
-        while !fields.is_empty() {
-            match fields.tag()? {
-                (1, wire) => resource = fields.message(wire)?,
-                (_, wire) => fields.skip(wire)?,
-            }
-        }
-        let resource = read_attributes(resource, 1)?;
-        let mut fields = message;
-        while !fields.is_empty() {
-            match fields.tag()? {
-                (2, wire) => self.walk_scope(fields.message(wire)?, &resource)?,
-                (_, wire) => fields.skip(wire)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn walk_scope(&mut self, message: Reader<'_>, resource: &[Attribute<'_>]) -> Result<(), Fault> {
-        let mut scope = Reader::new(&[]);
-        let mut has_records = false;
-        let mut fields = message;
-        while !fields.is_empty() {
-            let (field, wire) = fields.tag()?;
-            match field {
-                1 => scope = fields.message(wire)?,
-                2 => {
-                    fields.message(wire)?;
-                    has_records = true;
-                }
-                _ => fields.skip(wire)?,
-            }
-        }
-        if !has_records {
-            return Ok(());
-        }
-        let mut stream = LogStream {
-            resource: resource.to_vec(),
-            scope_attributes: read_attributes(scope, 3)?,
-            ..LogStream::default()
-        };
-        while !scope.is_empty() {
-            let (field, wire) = scope.tag()?;
-            match field {
-                1 => stream.scope_name = String::from_utf8_lossy(scope.bytes(wire)?),
-                2 => stream.scope_version = String::from_utf8_lossy(scope.bytes(wire)?),
-                _ => scope.skip(wire)?,
-            }
-        }
-        self.sink.stream(&stream);
-        let mut fields = message;
-        while !fields.is_empty() {
-            match fields.tag()? {
-                (2, wire) => {
-                    let record = fields.message(wire)?;
-                    self.walk_record(record).map_err(|error| error.within(|| "LogRecord".into()))?;
-                }
-                (_, wire) => fields.skip(wire)?,
-            }
-        }
-        Ok(())
-    }
-
     fn walk_record(&mut self, mut message: Reader<'_>) -> Result<(), Fault> {
         let mut record = LogRecord::default();
         let (mut time, mut observed) = (0, 0);
@@ -148,10 +82,7 @@ impl<S: LogSink> Walker<'_, S> {
                     record.body = read_any(body)?;
                 }
                 6 => {
-                    let attribute = message.message(wire)?;
-                    check_key_value(attribute, &mut left)?;
-                    let (key, value) = read_key_value(attribute)?;
-                    flatten(String::from_utf8_lossy(key), value, &mut record.attributes);
+                    read_attribute(message.message(wire)?, &mut left, &mut record.attributes)?;
                 }
                 8 => record.flags = message.fixed32(wire)?,
                 9 => record.trace_id = id(message.bytes(wire)?),
@@ -178,28 +109,6 @@ impl<S: LogSink> Walker<'_, S> {
         self.decoded.records += 1;
         Ok(())
     }
-}
-
-fn id<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().unwrap_or([0; N])
-}
-
-/// The attributes of a resource or a scope, flattened.
-fn read_attributes(mut message: Reader<'_>, field: u32) -> Result<Vec<Attribute<'_>>, Fault> {
-    let mut attributes = Vec::new();
-    let mut left = MAX_VALUES;
-    while !message.is_empty() {
-        let (found, wire) = message.tag()?;
-        if found != field {
-            message.skip(wire)?;
-            continue;
-        }
-        let attribute = message.message(wire)?;
-        check_key_value(attribute, &mut left)?;
-        let (key, value) = read_key_value(attribute)?;
-        flatten(String::from_utf8_lossy(key), value, &mut attributes);
-    }
-    Ok(attributes)
 }
 
 /// Longest path that flattening makes. What would be longer stays a map: paths repeat the names above them.

@@ -9,7 +9,7 @@ use crate::varint::{write_prefixed, write_u64};
 /// What of a request was not taken. Nothing to say is success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialSuccess {
-    /// Points or records that were refused.
+    /// Points, records or spans that were refused.
     pub rejected: u64,
     /// Why; with nothing refused, a warning.
     pub message: String,
@@ -22,6 +22,8 @@ pub enum Signal {
     Metrics,
     /// Logs.
     Logs,
+    /// Traces.
+    Traces,
 }
 
 impl Signal {
@@ -29,6 +31,7 @@ impl Signal {
         match self {
             Self::Metrics => "rejectedDataPoints",
             Self::Logs => "rejectedLogRecords",
+            Self::Traces => "rejectedSpans",
         }
     }
 }

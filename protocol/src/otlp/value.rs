@@ -37,7 +37,7 @@ fn check_entry(mut message: Reader<'_>, depth: usize, left: &mut usize) -> Resul
 }
 
 #[cold]
-fn too_many() -> Fault {
+pub(super) fn too_many() -> Fault {
     Box::new(DecodeError::TooMany {
         what: "values in one point, record, resource or scope",
         limit: MAX_VALUES,

@@ -22,7 +22,7 @@ pub fn read(text: &[u8], max_values: usize) -> Result<LogValue<'_>, String> {
 }
 
 /// Reads a value, and counts it.
-struct Json<'l>(&'l mut usize);
+pub(super) struct Json<'l>(pub &'l mut usize);
 
 impl<'de> DeserializeSeed<'de> for Json<'_> {
     type Value = LogValue<'de>;

@@ -18,11 +18,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::ids::{ShardId, TenantId};
 use protocol::logs::messages::{
-    CountsRequest, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody, LogRequest,
-    PatternsRequest, PlaceMessage, RowsRequest, VERSION, ValuesRequest,
+    CountsRequest, FieldCount, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody,
+    LogRequest, PatternsRequest, PlaceMessage, RowsRequest, VERSION, ValuesRequest,
 };
 use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, TimestampNs};
 use protocol::scan::FragmentBody;
+use protocol::spans;
+use protocol::spans::messages::{TraceBody, TraceRequest};
 
 use super::fragment::sums;
 use super::patterns::{self, Pattern};
@@ -217,34 +219,66 @@ impl<'a> Asking<'a> {
 
     /// A question, ready to be sent.
     pub fn prepare(&self, (start_ns, end_ns): (TimestampNs, TimestampNs), body: LogBody) -> Result<Sending> {
-        self.budget.check()?;
         let limits = self.budget.limits();
-        let timeout = self.budget.remaining();
-        let request = LogRequest {
+        self.sending(FragmentBody::Logs(LogRequest {
             version: VERSION,
             text: self.query.text.clone(),
             max_samples: limits.max_samples.saturating_sub(self.budget.samples()),
             max_bytes: limits.max_bytes,
-            timeout_ms: timeout.as_millis() as u64,
+            timeout_ms: self.budget.remaining().as_millis() as u64,
             start_ns,
             end_ns,
             body: Some(body),
-        };
-        let max_answer_bytes = self.budget.free_bytes();
+        }))
+    }
+
+    /// A question about traces, ready to be sent.
+    pub fn prepare_traces(
+        &self,
+        (start_ns, end_ns): (TimestampNs, TimestampNs),
+        body: TraceBody,
+    ) -> Result<Sending> {
+        let limits = self.budget.limits();
+        self.sending(FragmentBody::Traces(TraceRequest {
+            version: spans::messages::VERSION,
+            text: self.query.text.clone(),
+            max_samples: limits.max_samples.saturating_sub(self.budget.samples()),
+            max_bytes: limits.max_bytes,
+            timeout_ms: self.budget.remaining().as_millis() as u64,
+            start_ns,
+            end_ns,
+            body: Some(body),
+        }))
+    }
+
+    fn sending(&self, body: FragmentBody) -> Result<Sending> {
+        self.budget.check()?;
+        let (timeout, max_answer_bytes) = (self.budget.remaining(), self.budget.free_bytes());
         let context = ReadContext { timeout, max_answer_bytes, ..self.context.clone() };
         self.rounds.set(self.rounds.get() + 1);
-        let fragment = encode(&context, self.rounds.get(), FragmentBody::Logs(request));
+        let fragment = encode(&context, self.rounds.get(), body);
         Ok(Sending { context, fragment })
+    }
+
+    /// The engine that asks.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// Counts what an answer holds, and what was read for it.
+    pub fn charge(&self, reply: &Reply) -> Result<()> {
+        self.budget.hold(reply.bytes)?;
+        match &reply.answer.stats {
+            Some(stats) => self.budget.charge_samples(stats.samples),
+            None => Ok(()),
+        }
     }
 
     /// What shards answered, in shard order.
     pub fn take_in(&self, replies: Vec<Reply>) -> Result<Vec<(ShardId, LogAnswer)>> {
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
-            self.budget.hold(reply.bytes)?;
-            if let Some(stats) = &reply.answer.stats {
-                self.budget.charge_samples(stats.samples)?;
-            }
+            self.charge(&reply)?;
             let Some(answer) = reply.answer.logs else {
                 let message = format!("shard {} gave no answer about logs", reply.shard);
                 return Err(QueryError::Protocol(message));
@@ -265,7 +299,8 @@ impl<'a> Asking<'a> {
         self.take_in(replies)
     }
 
-    fn range(&self) -> (TimestampNs, TimestampNs) {
+    /// The time that the question is about.
+    pub fn range(&self) -> (TimestampNs, TimestampNs) {
         (self.query.start_ns, self.query.end_ns)
     }
 
@@ -356,27 +391,48 @@ impl<'a> Asking<'a> {
             bucket_ns,
             by: by.iter().map(FieldMessage::from).collect(),
         });
-        let mut all: Map<Vec<String>, BTreeMap<u64, u64>> = Map::default();
         let range = self.range();
-        for (_, answer) in self.ask(range, body).await? {
-            for mut group in answer.groups {
-                let values = std::mem::take(&mut group.values);
-                add_buckets(all.entry(values).or_default(), group)?;
-            }
-        }
-        let counted = |(values, buckets): (Vec<String>, BTreeMap<u64, u64>)| Counted {
-            values,
-            count: buckets.values().sum(),
-            buckets,
-        };
-        let mut all: Vec<Counted> = all.into_iter().map(counted).collect();
-        all.sort_unstable_by(|a, b| a.values.cmp(&b.values));
-        Ok(all)
+        let answers = self.ask(range, body).await?;
+        merge_groups(answers.into_iter().flat_map(|(_, answer)| answer.groups))
     }
+}
+
+/// Adds up counts of all shards: a line a group, sorted by its values.
+pub(crate) fn merge_groups(groups: impl Iterator<Item = GroupMessage>) -> Result<Vec<Counted>> {
+    let mut all: Map<Vec<String>, BTreeMap<u64, u64>> = Map::default();
+    for mut group in groups {
+        let values = std::mem::take(&mut group.values);
+        add_buckets(all.entry(values).or_default(), group)?;
+    }
+    let counted = |(values, buckets): (Vec<String>, BTreeMap<u64, u64>)| Counted {
+        values,
+        count: buckets.values().sum(),
+        buckets,
+    };
+    let mut all: Vec<Counted> = all.into_iter().map(counted).collect();
+    all.sort_unstable_by(|a, b| a.values.cmp(&b.values));
+    Ok(all)
 }
 
 fn any_is_no_field() -> QueryError {
     QueryError::BadParameter("records cannot be counted by \"*\"".to_owned())
+}
+
+/// Adds up fields of all shards, sorted.
+pub(crate) fn merge_fields(
+    answers: impl Iterator<Item = (ShardId, Vec<FieldCount>)>,
+) -> Result<Vec<FieldInfo>> {
+    let mut all: BTreeMap<LogField, (LogKinds, u64)> = BTreeMap::new();
+    for (shard, fields) in answers {
+        for field in fields {
+            let kinds = u8::try_from(field.kinds).map_err(|_| {
+                QueryError::Protocol(format!("shard {shard} names kinds of values that are none"))
+            })?;
+            let known = all.entry(LogField::try_from(field.field)?).or_default();
+            *known = (known.0.and(LogKinds(kinds)), known.1.saturating_add(field.records));
+        }
+    }
+    Ok(all.into_iter().map(|(field, (kinds, records))| FieldInfo { field, kinds, records }).collect())
 }
 
 fn add_buckets(buckets: &mut BTreeMap<u64, u64>, group: GroupMessage) -> Result<()> {
@@ -483,18 +539,9 @@ impl Engine {
     pub async fn log_fields(&self, query: &LogQuery, filter: &LogFilter) -> Result<Vec<FieldInfo>> {
         let mut asking = Asking::new(self, query);
         let body = LogBody::Fields(FieldsRequest { filter: filter.into() });
-        let mut all: BTreeMap<LogField, (LogKinds, u64)> = BTreeMap::new();
         let range = asking.range();
-        for (shard, answer) in asking.ask(range, body).await? {
-            for field in answer.fields {
-                let kinds = u8::try_from(field.kinds).map_err(|_| {
-                    QueryError::Protocol(format!("shard {shard} names kinds of values that are none"))
-                })?;
-                let known = all.entry(LogField::try_from(field.field)?).or_default();
-                *known = (known.0.and(LogKinds(kinds)), known.1.saturating_add(field.records));
-            }
-        }
-        Ok(all.into_iter().map(|(field, (kinds, records))| FieldInfo { field, kinds, records }).collect())
+        let answers = asking.ask(range, body).await?;
+        merge_fields(answers.into_iter().map(|(shard, answer)| (shard, answer.fields)))
     }
 
     /// Templates of the bodies of matching records, the commonest first, counted by bucket.

@@ -18,7 +18,7 @@ pub mod engine;
 pub mod eval;
 pub(crate) mod fragment;
 pub mod labels;
-mod lexer;
+pub(crate) mod lexer;
 mod lineparse;
 pub mod parser;
 mod pipeline;

@@ -1,4 +1,4 @@
-//! Logs in memory: shards that answer by looking at every record, and a cluster of them.
+//! Logs and spans in memory: shards that answer by looking at every record, and a cluster of them.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -11,13 +11,16 @@ use protocol::error::ErrorKind;
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::logs::matching::CompiledFilter;
-use protocol::logs::{LogColumns, LogField, LogRecord, LogScan, LogStream, LogValue};
+use protocol::logs::value::id_text;
+use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogTest, LogValue};
 use protocol::matcher::Matcher;
-use query::logs::source::{LogRead, LogSource, VisitRecord};
+use protocol::spans::{Span, row};
+use query::logs::source::{LogCount, LogKinds, LogRead, LogSource, VisitRecord, fields_by_scan};
 use query::source::{
     Cluster, Exemplar, MetricMetadata, ReadContext, SeriesColumns, ShardAnswer, ShardSource, SourceError,
     TimeRange,
 };
+use query::traces::source::{SpanSource, VisitSpan};
 use query::{CancelFlag, Limits, run_fragment};
 
 pub type Record = (LogStream<'static>, LogRecord<'static>);
@@ -118,8 +121,83 @@ impl LogSource for LogShard {
     }
 }
 
+/// Spans are records of their own shards, as they are rows of the store.
+impl SpanSource for LogShard {
+    fn spans(
+        &self,
+        read: &LogRead<'_>,
+        scan: &LogScan,
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), SourceError> {
+        let scan = LogScan { filter: row::row_filter(&scan.filter), ..scan.clone() };
+        self.scan(read, &scan, &mut |stream, record| {
+            visit(stream, &row::span_of(record.clone()).expect("rows of spans"))
+        })
+    }
+
+    fn trace(
+        &self,
+        read: &LogRead<'_>,
+        trace_id: &[u8; 16],
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), SourceError> {
+        let filter = LogFilter::Field(LogField::TraceId, LogTest::Equals(id_text(trace_id)));
+        let (start_ns, end_ns) = (i64::MIN, i64::MAX);
+        let scan = LogScan { start_ns, end_ns, filter, newest_first: false, columns: LogColumns::All };
+        SpanSource::spans(self, read, &scan, visit)
+    }
+
+    fn span_counts(
+        &self,
+        read: &LogRead<'_>,
+        count: &LogCount,
+        visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let scan = LogScan {
+            start_ns: count.start_ns,
+            end_ns: count.end_ns,
+            filter: row::row_filter(&count.filter),
+            newest_first: false,
+            columns: LogColumns::All,
+        };
+        let by: Vec<LogField> = count.by.iter().map(row::row_field).collect();
+        self.scan(read, &scan, &mut |stream, record| {
+            let texts: Vec<String> =
+                by.iter().map(|field| field.first_text(stream, record).unwrap_or_default()).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            visit(count.bucket(record.effective_ns()), &texts, 1)
+        })
+    }
+
+    fn span_fields(
+        &self,
+        read: &LogRead<'_>,
+        range: (i64, i64),
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        fields_by_scan(
+            self,
+            read,
+            range,
+            &row::row_filter(filter),
+            &mut |field, kinds, records| match field {
+                LogField::RecordAttribute(name) => match row::span_name(name) {
+                    Some(name) => visit(&LogField::RecordAttribute(name.to_owned()), kinds, records),
+                    None => ControlFlow::Continue(()),
+                },
+                field => visit(field, kinds, records),
+            },
+        )
+    }
+}
+
 impl ShardSource for LogShard {
     fn logs(&self) -> Option<&dyn LogSource> {
+        Some(self)
+    }
+
+    fn spans(&self) -> Option<&dyn SpanSource> {
         Some(self)
     }
 
@@ -181,6 +259,7 @@ pub struct LogCluster {
     pub missing: Mutex<Option<u16>>,
 }
 
+#[allow(dead_code, reason = "tests put logs or spans")]
 impl LogCluster {
     pub fn new(shards: u16) -> Arc<Self> {
         let shards = (1..=shards).map(|shard| LogShard { shard, records: Vec::new() }).collect();
@@ -198,6 +277,13 @@ impl LogCluster {
         let at = *next % shards.len();
         shards[at].records.push(record.clone());
         *next += 7;
+    }
+
+    /// Puts a span where its trace is.
+    pub fn put_span(&self, stream: &LogStream<'static>, span: &Span<'_>) {
+        let mut shards = self.shards.lock().expect("nobody panicked");
+        let at = usize::from(span.trace_id[15]) % shards.len();
+        shards[at].records.push((stream.clone(), row::row_of(span).into_owned()));
     }
 }
 

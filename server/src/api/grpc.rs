@@ -12,13 +12,14 @@ use protocol::otlp::response::Signal;
 
 use super::App;
 use crate::auth::{self, Permission};
-use crate::ingest::grpc::{EXPORT_LOGS, EXPORT_METRICS, failed, unimplemented};
+use crate::ingest::grpc::{EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, failed, unimplemented};
 
 /// Method by path.
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route(EXPORT_METRICS, post(export_metrics))
         .route(EXPORT_LOGS, post(export_logs))
+        .route(EXPORT_TRACES, post(export_traces))
         .fallback(|uri: Uri| async move { unimplemented(uri.path()) })
 }
 
@@ -28,6 +29,10 @@ async fn export_metrics(State(app): State<Arc<App>>, headers: HeaderMap, body: B
 
 async fn export_logs(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     export(Signal::Logs, &app, &headers, body).await
+}
+
+async fn export_traces(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    export(Signal::Traces, &app, &headers, body).await
 }
 
 async fn export(signal: Signal, app: &App, headers: &HeaderMap, body: Body) -> Response {

@@ -158,7 +158,7 @@ fn limit(params: &Params) -> Result<usize, ApiError> {
 }
 
 /// A value as JSON: bytes as base64, what is no number in JSON as text.
-fn value_json(value: &LogValue<'_>) -> Value {
+pub(super) fn value_json(value: &LogValue<'_>) -> Value {
     match value {
         LogValue::Empty => Value::Null,
         LogValue::String(text) => json!(text),
@@ -173,7 +173,7 @@ fn value_json(value: &LogValue<'_>) -> Value {
 }
 
 /// Attributes as an object; a key that stands several times has all its values in an array.
-fn attributes_json(attributes: &[Attribute<'_>]) -> Map<String, Value> {
+pub(super) fn attributes_json(attributes: &[Attribute<'_>]) -> Map<String, Value> {
     let mut out: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for (key, value) in attributes {
         out.entry(key).or_default().push(value_json(value));

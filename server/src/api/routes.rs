@@ -15,6 +15,8 @@ use super::{
 };
 use crate::auth::{self, Permission};
 
+mod traces;
+
 /// Methods that a route answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -151,6 +153,13 @@ const NAMES: [Param; 11] = [
 
 /// All routes.
 pub fn table() -> Vec<Route> {
+    let mut routes = untraced_table();
+    routes.extend(traces::table());
+    routes
+}
+
+/// All routes but those of traces.
+fn untraced_table() -> Vec<Route> {
     use Permission::{Administer, Observe, Public, Read, Write};
     use Verb::{Delete, Get, GetOrPost, Post, PostOrPut, Put};
     vec![

@@ -31,8 +31,9 @@ use super::read::Queries;
 use super::serve::{HttpServer, HttpVersion, ServeOptions};
 use super::*;
 use crate::config::units::Span;
-use crate::ingest::{Ingest, IngestSettings, LogWriter, MetricWriter};
+use crate::ingest::{Ingest, IngestSettings, LogWriter, MetricWriter, SpanWriter};
 use ::cluster::router::logs::{LogReceipt, PreparedLogs};
+use ::cluster::router::spans::SpanBatchBuilder;
 use protocol::logs::batch::{BatchKey, LogBatchBuilder};
 
 /// A node that can do nothing but say what it was asked.
@@ -206,6 +207,16 @@ impl LogWriter for ImitatedRouter {
 
     fn deliver_logs(&self, _: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>> {
         Box::pin(async { Err(RouteError::NoClusterTime) })
+    }
+}
+
+impl SpanWriter for ImitatedRouter {
+    fn span_batch(&self, _: &TenantId) -> Result<SpanBatchBuilder, RouteError> {
+        Err(RouteError::NoClusterTime)
+    }
+
+    fn prepare_spans(&self, _: SpanBatchBuilder, _: Option<BatchKey>) -> Result<PreparedLogs, RouteError> {
+        Err(RouteError::NoClusterTime)
     }
 }
 

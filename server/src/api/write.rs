@@ -35,6 +35,26 @@ pub async fn otlp_logs(
     Ok(app.backend()?.ingest.otlp(Signal::Logs, &auth.tenant, &headers, body).await)
 }
 
+/// `/v1/traces`, `/api/v1/otlp/v1/traces`, `/otlp/v1/traces`
+pub async fn otlp_traces(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.otlp(Signal::Traces, &auth.tenant, &headers, body).await)
+}
+
+/// `/api/v2/spans`
+pub async fn zipkin_spans(
+    State(app): State<Arc<App>>,
+    auth: AuthContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    Ok(app.backend()?.ingest.zipkin_spans(&auth.tenant, &headers, body).await)
+}
+
 /// `/loki/api/v1/push`
 pub async fn loki_push(
     State(app): State<Arc<App>>,

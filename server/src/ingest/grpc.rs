@@ -34,6 +34,8 @@ use super::request::{Failure, code};
 pub const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 /// The method that exports logs.
 pub const EXPORT_LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// The method that exports traces.
+pub const EXPORT_TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -88,6 +90,9 @@ impl Ingest {
             Signal::Metrics => self.export_metrics(tenant, Encoding::Protobuf, coding, message, share).await,
             Signal::Logs => {
                 self.export_logs(tenant, headers, Encoding::Protobuf, coding, message, share).await
+            }
+            Signal::Traces => {
+                self.export_traces(tenant, headers, Encoding::Protobuf, coding, message, share).await
             }
         }
     }

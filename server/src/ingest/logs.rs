@@ -100,12 +100,12 @@ pub(super) fn now_ns() -> TimestampNs {
     now_ms().saturating_mul(1_000_000)
 }
 
-fn invalid(message: impl Into<String>) -> Failure {
+pub(super) fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(ErrorKind::InvalidInput, message.into())
 }
 
 /// The key that a request declares.
-fn declared_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+pub(super) fn declared_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get(KEY_HEADER) else { return Ok(None) };
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= MAX_KEY_BYTES => Ok(Some(key.to_owned())),
@@ -113,7 +113,7 @@ fn declared_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     }
 }
 
-fn coding_of(headers: &HeaderMap) -> Result<Coding, Failure> {
+pub(super) fn coding_of(headers: &HeaderMap) -> Result<Coding, Failure> {
     Coding::of_headers(headers).map_err(|name| {
         Failure::unsupported(format!(
             "content encoding {name} is not supported; send gzip, zstd, deflate, snappy or none"
@@ -121,7 +121,7 @@ fn coding_of(headers: &HeaderMap) -> Result<Coding, Failure> {
     })
 }
 
-fn media_type(headers: &HeaderMap) -> String {
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
@@ -479,26 +479,26 @@ pub fn elastic_handshake(path: &str) -> Response {
     response
 }
 
-fn token(receipt: &LogReceipt) -> Option<HeaderValue> {
+pub(super) fn token(receipt: &LogReceipt) -> Option<HeaderValue> {
     if receipt.token.is_empty() {
         return None;
     }
     HeaderValue::from_str(&receipt.token.to_string()).ok()
 }
 
-fn add_token(response: &mut Response, receipt: &LogReceipt) {
+pub(super) fn add_token(response: &mut Response, receipt: &LogReceipt) {
     if let Some(token) = token(receipt) {
         response.headers_mut().insert(HeaderName::from_static(COMMIT_TOKEN_HEADER), token);
     }
 }
 
-fn with_token(status: StatusCode, receipt: &LogReceipt) -> Response {
+pub(super) fn with_token(status: StatusCode, receipt: &LogReceipt) -> Response {
     let mut response = status.into_response();
     add_token(&mut response, receipt);
     response
 }
 
-fn failed_with(failure: &Failure, body: String, content_type: &'static str) -> Response {
+pub(super) fn failed_with(failure: &Failure, body: String, content_type: &'static str) -> Response {
     let mut response = (failure.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
     if matches!(failure.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

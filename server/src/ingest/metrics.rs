@@ -53,6 +53,12 @@ impl IngestMetrics {
         count(&self.rejected, protocol, [(rejected, "logs")].into_iter());
     }
 
+    /// Spans of a request that are written, and that are not.
+    pub(super) fn spans(&self, protocol: &str, written: u64, rejected: u64) {
+        count(&self.rows, protocol, [(written, "spans")].into_iter());
+        count(&self.rejected, protocol, [(rejected, "spans")].into_iter());
+    }
+
     pub(super) fn rejected(&self, protocol: &str, rejections: &Rejections) {
         let rows = [
             (rejections.samples, "samples"),

@@ -1,4 +1,5 @@
-//! OTLP: export requests over HTTP (`POST /v1/metrics` and `/v1/logs`, and under Prometheus' and Loki's paths) and over gRPC.
+//! OTLP: export requests over HTTP (`POST /v1/metrics`, `/v1/logs` and `/v1/traces`, the
+//! first two under Prometheus' and Loki's paths, too) and over gRPC.
 //!
 //! | HTTP | gRPC | when |
 //! |---|---|---|
@@ -96,6 +97,7 @@ impl Ingest {
             match signal {
                 Signal::Metrics => self.export_metrics(tenant, encoding, coding, body, share).await,
                 Signal::Logs => self.export_logs(tenant, headers, encoding, coding, body, share).await,
+                Signal::Traces => self.export_traces(tenant, headers, encoding, coding, body, share).await,
             }
         };
         match exported.await {

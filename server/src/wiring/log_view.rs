@@ -1,4 +1,4 @@
-//! A shard's logs as log queries see them: `query`'s source over `storage`'s snapshot.
+//! A shard's logs and spans as queries see them: `query`'s sources over `storage`'s snapshot.
 //!
 //! The two say the same in their own types; nothing is copied on the way.
 
@@ -9,12 +9,13 @@ use protocol::ids::ShardId;
 use protocol::logs::{FieldValues, LogField, LogFilter, LogScan, LogStream, RowSignal, TimestampNs};
 use query::logs::source::{LogCount, LogKinds, LogRead, LogSource, VisitRecord};
 use query::source::SourceError;
+use query::traces::source::{SpanSource, VisitSpan};
 use storage::logs::scan::{LogCounting, LogReadError, LogReader};
 
 use super::view::ShardView;
 
-fn reader<'a>(read: &LogRead<'a>) -> LogReader<'a> {
-    LogReader { signal: RowSignal::Logs, tenant: read.tenant, should_stop: read.should_stop }
+fn reader<'a>(read: &LogRead<'a>, signal: RowSignal) -> LogReader<'a> {
+    LogReader { signal, tenant: read.tenant, should_stop: read.should_stop }
 }
 
 impl ShardView {
@@ -23,6 +24,39 @@ impl ShardView {
             LogReadError::Filter(error) => SourceError::new(ErrorKind::InvalidInput, error.to_string()),
             LogReadError::Storage(error) => self.failed(&error),
         }
+    }
+
+    fn counts(
+        &self,
+        signal: RowSignal,
+        read: &LogRead<'_>,
+        count: &LogCount,
+        visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let counting = LogCounting {
+            start_ns: count.start_ns,
+            end_ns: count.end_ns,
+            filter: &count.filter,
+            bucket_ns: count.bucket_ns,
+            by: &count.by,
+        };
+        let visited = self.snapshot.log_counts(reader(read, signal), &counting, visit);
+        visited.map_err(|error| self.logs_failed(error))
+    }
+
+    fn row_fields(
+        &self,
+        signal: RowSignal,
+        read: &LogRead<'_>,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let each = &mut |found: &storage::logs::scan::FieldCount| {
+            visit(&found.field, LogKinds(found.kinds), found.records)
+        };
+        let visited = self.snapshot.log_fields(reader(read, signal), range, filter, each);
+        visited.map_err(|error| self.logs_failed(error))
     }
 }
 
@@ -37,7 +71,9 @@ impl LogSource for ShardView {
         scan: &LogScan,
         visit: &mut VisitRecord<'_>,
     ) -> Result<(), SourceError> {
-        self.snapshot.log_records(reader(read), scan, visit).map_err(|error| self.logs_failed(error))
+        self.snapshot
+            .log_records(reader(read, RowSignal::Logs), scan, visit)
+            .map_err(|error| self.logs_failed(error))
     }
 
     fn streams(
@@ -47,7 +83,7 @@ impl LogSource for ShardView {
         end_ns: TimestampNs,
         visit: &mut dyn FnMut(&LogStream<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let visited = self.snapshot.log_streams(reader(read), (start_ns, end_ns), visit);
+        let visited = self.snapshot.log_streams(reader(read, RowSignal::Logs), (start_ns, end_ns), visit);
         visited.map_err(|error| self.logs_failed(error))
     }
 
@@ -57,14 +93,7 @@ impl LogSource for ShardView {
         count: &LogCount,
         visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let counting = LogCounting {
-            start_ns: count.start_ns,
-            end_ns: count.end_ns,
-            filter: &count.filter,
-            bucket_ns: count.bucket_ns,
-            by: &count.by,
-        };
-        self.snapshot.log_counts(reader(read), &counting, visit).map_err(|error| self.logs_failed(error))
+        self.counts(RowSignal::Logs, read, count, visit)
     }
 
     fn values(
@@ -87,11 +116,48 @@ impl LogSource for ShardView {
         filter: &LogFilter,
         visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let each = &mut |found: &storage::logs::scan::FieldCount| {
-            visit(&found.field, LogKinds(found.kinds), found.records)
-        };
-        let visited = self.snapshot.log_fields(reader(read), (start_ns, end_ns), filter, each);
-        visited.map_err(|error| self.logs_failed(error))
+        self.row_fields(RowSignal::Logs, read, (start_ns, end_ns), filter, visit)
+    }
+}
+
+impl SpanSource for ShardView {
+    fn spans(
+        &self,
+        read: &LogRead<'_>,
+        scan: &LogScan,
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), SourceError> {
+        let reader = reader(read, RowSignal::Spans);
+        self.snapshot.spans(reader, scan, visit).map_err(|error| self.logs_failed(error))
+    }
+
+    fn trace(
+        &self,
+        read: &LogRead<'_>,
+        trace_id: &[u8; 16],
+        visit: &mut VisitSpan<'_>,
+    ) -> Result<(), SourceError> {
+        let reader = reader(read, RowSignal::Spans);
+        self.snapshot.trace(reader, trace_id, visit).map_err(|error| self.logs_failed(error))
+    }
+
+    fn span_counts(
+        &self,
+        read: &LogRead<'_>,
+        count: &LogCount,
+        visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.counts(RowSignal::Spans, read, count, visit)
+    }
+
+    fn span_fields(
+        &self,
+        read: &LogRead<'_>,
+        range: (TimestampNs, TimestampNs),
+        filter: &LogFilter,
+        visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.row_fields(RowSignal::Spans, read, range, filter, visit)
     }
 }
 

@@ -16,6 +16,7 @@ use query::logs::source::LogSource;
 use query::source::{
     Exemplar, HeadStats, MetricMetadata, SegmentInfo, SeriesColumns, ShardSource, SourceError, TimeRange,
 };
+use query::traces::source::SpanSource;
 use storage::error::StorageError;
 use storage::scan::StoreSnapshot;
 use storage::segment::TimeSlice;
@@ -55,6 +56,10 @@ impl ShardSource for ShardView {
     }
 
     fn logs(&self) -> Option<&dyn LogSource> {
+        Some(self)
+    }
+
+    fn spans(&self) -> Option<&dyn SpanSource> {
         Some(self)
     }
 

@@ -1,13 +1,13 @@
-//! The characters of LogQL: a cursor that takes words, strings and symbols, and knows where it is.
+//! The characters of LogQL, and of TraceQL: a cursor that takes words, strings and symbols, and knows where it is.
 //!
 //! The language has no single set of tokens: what `5KB` or `-1` is depends on where it stands, so the parser asks for what
 //! is due. Comments run from `#` to the end of their line. Any text is taken; none makes it panic.
 
 use super::parser::LogqlError;
 
-pub(super) type Result<T> = std::result::Result<T, LogqlError>;
+pub(crate) type Result<T> = std::result::Result<T, LogqlError>;
 
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     text: &'a str,
     at: usize,
 }
@@ -182,6 +182,51 @@ impl<'a> Cursor<'a> {
         self.at += sign + end;
         self.skip();
         Some(&rest[..sign + end])
+    }
+
+    /// Whether a number begins here with its point.
+    pub fn sees_digit_after_point(&self) -> bool {
+        let mut chars = self.rest().chars();
+        chars.next() == Some('.') && chars.next().is_some_and(|c| c.is_ascii_digit())
+    }
+
+    /// A run of characters of a kind, which stays.
+    pub fn peek_run(&self, is_part: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())]
+    }
+
+    /// Takes so many bytes, and blanks behind them.
+    pub fn take_run(&mut self, bytes: usize) {
+        self.skip_bytes(bytes);
+        self.skip();
+    }
+
+    /// Takes so many bytes, and no blanks behind them.
+    pub fn skip_bytes(&mut self, bytes: usize) {
+        self.at = (self.at + bytes).min(self.text.len());
+    }
+
+    /// A name of such characters, parts of which may be quoted.
+    pub fn quotable(&mut self, is_part: impl Fn(char) -> bool) -> Result<String> {
+        let mut name = String::new();
+        loop {
+            if self.sees("\"") {
+                name.push_str(&self.string()?);
+                // Behind the quote's end something else follows: the name has ended.
+                if !self.text[..self.at].ends_with('"') {
+                    return Ok(name);
+                }
+                continue;
+            }
+            let run = self.peek_run(&is_part);
+            if run.is_empty() {
+                self.skip();
+                return Ok(name);
+            }
+            name.push_str(run);
+            self.skip_bytes(run.len());
+        }
     }
 
     /// What stands between here and a symbol, which is taken as well.
