@@ -82,6 +82,15 @@ fn spans_of(message: &Value) -> BTreeSet<String> {
     spans
 }
 
+/// Ids of the traces of an OTLP message.
+fn ids_of(message: &Value) -> BTreeSet<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let scopes =
+        list(&message["resourceSpans"]).into_iter().flat_map(|resource| list(&resource["scopeSpans"]));
+    let spans = scopes.flat_map(|scope| list(&scope["spans"]));
+    spans.filter_map(|span| Some(span["traceId"].as_str()?.to_owned())).collect()
+}
+
 /// A trace as Jaeger's version 3 gives it, which is OTLP.
 fn otlp(client: &Client, id: &str) -> anyhow::Result<BTreeSet<String>> {
     Ok(spans_of(&plain(client, &format!("/api/v3/traces/{id}"))?["result"]))
@@ -353,12 +362,8 @@ fn fixtures_of_others_over_http_and_grpc() {
         let (status, answer) = post(&clients[0], "/v1/traces", &[JSON], &body);
         assert_eq!((status, answer.as_str()), (200, "{}"), "{name}");
         let sent: Value = serde_json::from_slice(&body).expect("JSON");
+        let ids = ids_of(&sent);
         let sent = spans_of(&sent);
-        let mut ids = BTreeSet::new();
-        for span in &sent {
-            let id = span.split("\"traceId\":\"").nth(1).and_then(|rest| rest.get(..32)).expect("an id");
-            ids.insert(id.to_owned());
-        }
         let mut read = BTreeSet::new();
         for id in &ids {
             read.extend(otlp(&clients[1], id).expect("the trace on another node"));

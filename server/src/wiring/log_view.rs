@@ -104,7 +104,7 @@ impl LogSource for ShardView {
         field: &LogField,
         visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let visited = self.snapshot.log_values(reader(read), range, filter, field, visit);
+        let visited = self.snapshot.log_values(reader(read, RowSignal::Logs), range, filter, field, visit);
         visited.map_err(|error| self.logs_failed(error))
     }
 

@@ -213,7 +213,7 @@ fn what_is_wrong_is_told_with_its_place() {
     check("{ duration > 5xs }", 14, "neither a number nor a duration");
     check("{ } with(foo=true)", 10, "\"foo\" is not supported");
     let deep = format!("{{ {}.a{} }}", "(".repeat(40), ")".repeat(40));
-    check(&deep, 35, "nested deeper than 32");
+    check(&deep, 36, "nested deeper than 32");
     assert!(parse(&"{ } && ".repeat(40)).is_err());
 }
 
