@@ -182,12 +182,12 @@ fn logs_are_a_table(nodes: &mut Nodes) {
     let record = |n: u64| {
         let mut attributes = vec![json!({"key": "n", "value": {"intValue": n.to_string()}})];
         attributes.push(
-            json!({"key": "tier", "value": {"stringValue": if n % 2 == 0 { "gold" } else { "silver" }}}),
+            json!({"key": "tier", "value": {"stringValue": if n.is_multiple_of(2) { "gold" } else { "silver" }}}),
         );
         json!({
             "timeUnixNano": at(n).to_string(),
-            "severityNumber": if n % 10 == 0 { 17 } else { 9 },
-            "severityText": if n % 10 == 0 { "ERROR" } else { "INFO" },
+            "severityNumber": if n.is_multiple_of(10) { 17 } else { 9 },
+            "severityText": if n.is_multiple_of(10) { "ERROR" } else { "INFO" },
             "body": {"stringValue": format!("order {n} took {}ms", n % 97)},
             "attributes": attributes,
         })
