@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft_rt::{AsyncRuntime, Instant};
+use openraft_rt::{AsyncRuntime, Instant, Select2, WatchReceiver};
 use protocol::batch::SubBatchOutcome;
 use protocol::ids::{ClusterSecret, LogIndex, NodeId, ShardId};
 use protocol::logs::batch::LogBatchOutcome;
@@ -47,7 +47,13 @@ impl<E: Env> Node<E> {
         }
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Propose { shard, timeout_ms, sub_batch };
-        let answer = self.context.peers.call(node, &request, timeout).await;
+        let call = Box::pin(self.context.peers.call(node, &request, timeout));
+        let answer = match E::Runtime::select2(call, Box::pin(self.succeeded(node, shard))).await {
+            Select2::First(answer) => answer,
+            Select2::Second(leader) => {
+                return Err(ProposeError::Unknown(format!("{leader} leads before {node} answered")));
+            }
+        };
         answer.map_err(|e| match e.refusal() {
             Some(Refusal::NotLeader { leader }) => ProposeError::NotLeader(*leader),
             Some(Refusal::Overloaded { queued_bytes }) => ProposeError::Overloaded(*queued_bytes as usize),
@@ -56,6 +62,24 @@ impl<E: Env> Node<E> {
             _ if e.is_certainly_unsent() => ProposeError::NotLeader(None),
             _ => ProposeError::Unknown(e.to_string()),
         })
+    }
+
+    /// Returns once another node leads a shard in a later term than is known now. Whoever still waits for an answer of `node`
+    /// then waits for one that fell silent: it was cut off, or its process stands still.
+    async fn succeeded(&self, node: NodeId, shard: ShardId) -> NodeId {
+        let mut news = self.context.leader_news.listen();
+        let term = self.leadership(shard).map_or(0, |(term, _)| term);
+        loop {
+            if let Some((later, leader)) = self.leadership(shard)
+                && later > term
+                && leader != node
+            {
+                return leader;
+            }
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Gets a sub-batch committed and applied by the shard's leader: follows hints to it, and while there is none waits for
