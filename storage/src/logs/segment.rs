@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use protocol::encoding::columns::{self, Pack, Trust};
@@ -243,8 +242,6 @@ struct Inner {
     dict_at: Range<usize>,
     dict_crc: u32,
     dict: OnceLock<Arc<Dict>>,
-    /// Blocks and filters whose checksum was verified.
-    verified: Vec<[AtomicBool; 2]>,
 }
 
 /// An offset in the file and what is wrong there.
@@ -272,7 +269,6 @@ impl LogSegmentReader {
             if blocks.iter().map(|block| block.rows as u64).sum::<u64>() != summary.rows {
                 return Err(located(DecodeError::Malformed("number of rows")));
             }
-            let verified = blocks.iter().map(|_| Default::default()).collect();
             let (dict_at, dict_crc) = sections[DICT].clone();
             Ok(Inner {
                 path: path.to_owned(),
@@ -285,7 +281,6 @@ impl LogSegmentReader {
                 dict_at,
                 dict_crc,
                 dict: OnceLock::new(),
-                verified,
             })
         };
         let inner = open().map_err(|(offset, reason)| corrupt(path, offset, reason))?;
@@ -363,7 +358,7 @@ impl LogSegmentReader {
     /// A block.
     pub fn block(&self, number: usize) -> Result<Block<'_>, SegmentError> {
         let entry = &self.0.blocks[number];
-        let bytes = self.bytes(number, 0, entry.offset, entry.len, entry.crc, "block")?;
+        let bytes = self.bytes(entry.offset, entry.len, entry.crc, "block")?;
         let block = Block::parse(bytes, LIMITS).map_err(|source| self.fault(number, source))?;
         if block.rows() == entry.rows {
             Ok(block)
@@ -385,30 +380,19 @@ impl LogSegmentReader {
             return Ok(true);
         }
         let offset = entry.offset + entry.len as u64;
-        let bytes = self.bytes(number, 1, offset, entry.filter_len, entry.filter_crc, "filter")?;
+        let bytes = self.bytes(offset, entry.filter_len, entry.filter_crc, "filter")?;
         let parts = bytes.split_at_checked(BinaryFuse8::DESCRIPTOR_LEN);
         let (descriptor, fingerprints) =
             parts.ok_or_else(|| corrupt(&self.0.path, offset, Corruption::Bounds("filter")))?;
         Ok(BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&hash))
     }
 
-    fn bytes(
-        &self,
-        number: usize,
-        part: usize,
-        offset: u64,
-        len: usize,
-        crc: u32,
-        what: &'static str,
-    ) -> Result<&[u8], SegmentError> {
+    fn bytes(&self, offset: u64, len: usize, crc: u32, what: &'static str) -> Result<&[u8], SegmentError> {
         // The directory was checked: the range lies in the file.
         let bytes = &self.0.file[offset as usize..offset as usize + len];
-        let verified = &self.0.verified[number][part];
-        if !verified.load(Relaxed) {
-            if crc32c::crc32c(bytes) != crc {
-                return Err(corrupt(&self.0.path, offset, Corruption::Checksum(what)));
-            }
-            verified.store(true, Relaxed);
+        // Each time: a page that was right once may come back from a failing disk as something else.
+        if crc32c::crc32c(bytes) != crc {
+            return Err(corrupt(&self.0.path, offset, Corruption::Checksum(what)));
         }
         Ok(bytes)
     }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use protocol::command::{CommandBody, CommandHeader, CommandOutcome, encode_write};
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
+use protocol::logs::block::Want;
 use protocol::logs::codec::{decode_record, decode_stream, encode_record, encode_stream};
 use protocol::logs::filter::{Bound, LogRange};
 use protocol::logs::matching::CompiledFilter;
@@ -475,6 +476,45 @@ fn a_damaged_segment_is_named_and_a_copy_repairs_it() {
             Ok(()) => assert_eq!(seen, 300),
         }
     }
+}
+
+#[test]
+fn damage_under_an_open_reader_is_noticed() {
+    use super::segment::LogSegmentReader;
+    let mut replica = Replica::new();
+    let records: Vec<_> = (0..300).map(|i| (stream("a"), line(i, format!("n {i}")))).collect();
+    replica.write(1, &records);
+    replica.flush();
+    replica.settle(&idle());
+    let snapshot = replica.store.manifest_for_snapshot();
+    let sealed = snapshot.files().into_iter().find(|f| f.name().ends_with(".seg")).expect("a segment");
+    let bytes = replica.store.read_file_chunk(&sealed, 0, usize::MAX).expect("a file");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.seg");
+    std::fs::write(&path, &bytes).expect("writable");
+    let map = crate::fs::Fs::map(&crate::fs::real::RealFs, &path).expect("a file");
+    let reader = LogSegmentReader::open(map, &path).expect("it is whole");
+    let read = || -> Result<String, crate::segment::SegmentError> {
+        let rows = (0..reader.blocks().len()).map(|block| reader.rows(block, &Want::ALL));
+        Ok(format!("{:?}", rows.collect::<Result<Vec<_>, _>>()?))
+    };
+    let whole = read().expect("it is whole");
+    let file = std::fs::File::options().write(true).open(&path).expect("writable");
+    let put = |at: usize, byte: u8| {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[byte], at as u64).expect("writable");
+    };
+    let mut noticed = 0;
+    for at in (0..bytes.len()).step_by(7) {
+        put(at, bytes[at] ^ 0x10);
+        match read() {
+            // What was read when the file was opened is in memory.
+            Ok(text) => assert!(text == whole, "byte {at}"),
+            Err(_) => noticed += 1,
+        }
+        put(at, bytes[at]);
+    }
+    assert!(noticed > 0);
+    assert!(read().expect("it is whole again") == whole);
 }
 
 /// Texts that no template fits, or hardly any.

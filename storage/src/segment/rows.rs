@@ -2,7 +2,8 @@
 //!
 //! A row is `(key, reference, blob)`: for floats and histograms the series' number, the timestamp vector's number
 //! plus one, and the encoded values; for timestamp vectors their own number. Rows come with ascending keys and are
-//! gathered to blocks of about 64 KiB, whole rows only. A block has a checksum, verified at its first read.
+//! gathered to blocks of about 64 KiB, whole rows only. A block has a checksum, verified at every read: a page
+//! that was right once may come back from a failing disk as something else, and reading it costs more than the checksum.
 //!
 //! ```text
 //! block:      row count varint, keys, references, blob lengths (ints each), blobs
@@ -12,7 +13,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use protocol::varint;
 
@@ -144,8 +144,6 @@ impl RowsWriter {
 pub(super) struct RowsReader {
     what: &'static str,
     entries: Vec<BlockEntry>,
-    /// A bit for each block whose checksum was found right. Relaxed: a lost race verifies twice.
-    verified: Vec<AtomicU64>,
 }
 
 /// A block in decoded form; its blobs stay in the file.
@@ -188,8 +186,7 @@ impl RowsReader {
         if !input.is_empty() {
             return Err(column(DecodeError::Malformed("bytes after the directory")));
         }
-        let verified = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { what, entries, verified })
+        Ok(Self { what, entries })
     }
 
     /// Number of blocks.
@@ -232,26 +229,16 @@ impl RowsReader {
     pub(super) fn load(&self, file: &[u8], index: usize, block: &mut RowBlock) -> Located<()> {
         let entry = self.entries[index];
         block.index = None;
-        self.load_entry(file, index, entry, block).map_err(|reason| (entry.offset, reason))?;
+        self.load_entry(file, entry, block).map_err(|reason| (entry.offset, reason))?;
         block.index = Some(index);
         Ok(())
     }
 
-    fn load_entry(
-        &self,
-        file: &[u8],
-        index: usize,
-        entry: BlockEntry,
-        block: &mut RowBlock,
-    ) -> Result<(), Corruption> {
+    fn load_entry(&self, file: &[u8], entry: BlockEntry, block: &mut RowBlock) -> Result<(), Corruption> {
         let start = entry.offset as usize;
         let bytes = file.get(start..start + entry.len as usize).ok_or(Corruption::Bounds(self.what))?;
-        let (word, bit) = (&self.verified[index / 64], 1u64 << (index % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            if crc32c::crc32c(bytes) != entry.crc {
-                return Err(Corruption::Checksum(self.what));
-            }
-            word.fetch_or(bit, Ordering::Relaxed);
+        if crc32c::crc32c(bytes) != entry.crc {
+            return Err(Corruption::Checksum(self.what));
         }
         let column = |source| Corruption::Column { what: self.what, source };
         let mut input = bytes;

@@ -537,3 +537,30 @@ fn names_are_hashes_in_hexadecimal() {
     assert_eq!(SegmentName::parse(&text[1..]), None);
     assert_eq!(SegmentName::parse(&format!("+{}", &text[1..])), None);
 }
+
+#[test]
+fn damage_under_an_open_reader_is_noticed() {
+    let bytes = sample_model().build(some_header(), Effort::Fast).sink;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("x.seg");
+    std::fs::write(&path, &bytes).expect("writable");
+    let map = crate::fs::Fs::map(&crate::fs::real::RealFs, &path).expect("a file");
+    let reader = SegmentReader::open(map, &path).expect("it is whole");
+    let whole = dump(&reader, i64::MIN, i64::MAX).expect("it is whole");
+    let file = std::fs::File::options().write(true).open(&path).expect("writable");
+    let put = |at: usize, byte: u8| {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[byte], at as u64).expect("writable");
+    };
+    let mut noticed = 0;
+    for at in (0..bytes.len()).step_by(61) {
+        put(at, bytes[at] ^ 0x10);
+        match dump(&reader, i64::MIN, i64::MAX) {
+            // What was read when the file was opened is in memory.
+            Ok(text) => assert_eq!(text, whole, "byte {at}"),
+            Err(_) => noticed += 1,
+        }
+        put(at, bytes[at]);
+    }
+    assert!(noticed > 0);
+    assert_eq!(dump(&reader, i64::MIN, i64::MAX).expect("it is whole again"), whole);
+}
