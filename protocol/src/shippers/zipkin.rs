@@ -253,7 +253,7 @@ fn parts_of_message(mut message: Reader<'_>) -> Result<Result<Parts<'_>, String>
     while !message.is_empty() {
         let (field, wire) = message.tag()?;
         match field {
-            1 | 2 | 3 => {
+            1..=3 => {
                 let bytes = message.bytes(wire)?;
                 match field {
                     1 => match short_id(bytes) {
