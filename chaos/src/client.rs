@@ -76,7 +76,7 @@ pub struct Answer {
     pub status: u16,
     /// Header names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body as text.
+    /// The body as text; what is no UTF-8 is replaced.
     pub body: String,
 }
 
@@ -214,7 +214,9 @@ fn answer(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer> 
         .iter()
         .map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
         .collect();
-    let body = body.with_config().limit(1 << 30).lossy_utf8(true).read_to_string()?;
+    // Bodies of messages are no text.
+    let body = body.with_config().limit(1 << 30).read_to_vec()?;
+    let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Answer { status: parts.status.as_u16(), headers, body })
 }
 

@@ -74,6 +74,9 @@ impl State {
     }
 
     fn merge(&mut self, other: &State) {
+        if other.count == 0 {
+            return;
+        }
         let first = self.count == 0;
         self.count = self.count.saturating_add(other.count);
         self.sum += other.sum;

@@ -345,6 +345,10 @@ impl Parser<'_> {
         if self.cursor.sees_string() {
             return Ok(Some(Literal::Text(self.cursor.string()?)));
         }
+        // An attribute.
+        if self.cursor.sees(".") && !self.cursor.sees_digit_after_point() {
+            return Ok(None);
+        }
         let at = self.cursor.position();
         if let Some(text) = self.cursor.quantity() {
             let literal = match text.parse::<i64>() {

@@ -253,7 +253,7 @@ pub(super) fn trace_json(trace: &Trace) -> Value {
     let mut trace_id = String::new();
     for part in &trace.spans {
         let same = |known: &&Arc<LogStream<'static>>| known.resource == part.stream.resource;
-        let process = processes.iter().position(|known| same(known)).unwrap_or_else(|| {
+        let process = processes.iter().position(same).unwrap_or_else(|| {
             processes.push(&part.stream);
             processes.len() - 1
         });

@@ -203,7 +203,7 @@ fn trace_json(trace: &Trace) -> Value {
     for &at in &trace.order {
         let part = &trace.spans[at];
         let same = |known: &&Arc<_>| Arc::ptr_eq(known, &part.stream);
-        let stream = streams.iter().position(|known| same(known)).unwrap_or_else(|| {
+        let stream = streams.iter().position(same).unwrap_or_else(|| {
             streams.push(&part.stream);
             streams.len() - 1
         });
