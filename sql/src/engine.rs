@@ -30,6 +30,7 @@ use query::source::Consistency;
 use query::{CancelFlag, Engine};
 
 use crate::catalog::{CATALOG, Catalog, Metrics, PUBLIC};
+use crate::derived::name_subqueries;
 use crate::error::SqlError;
 use crate::functions;
 use crate::interrupt::{Interrupt, Interruptible};
@@ -251,6 +252,7 @@ impl Session {
 
     async fn plan(&self, mut statement: Statement) -> Result<LogicalPlan, SqlError> {
         postgres::rewrite::rewrite(&mut statement);
+        name_subqueries(&mut statement);
         let text = statement.to_string().to_ascii_lowercase();
         if ["information_schema", "show ", "pg_catalog"].iter().any(|word| text.contains(word)) {
             self.metrics.learn_all(text.contains("columns")).boxed().await?;

@@ -19,6 +19,7 @@
 
 pub mod catalog;
 pub mod columns;
+mod derived;
 pub mod engine;
 pub mod error;
 pub mod exprs;

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn doubled(times: usize, source: &str) -> String {
-        (0..times).fold(source.to_owned(), |inner, _| format!("select s || s as s from ({inner})"))
+        (0..times).fold(source.to_owned(), |inner, n| format!("select s || s as s from ({inner}) as t{n}"))
     }
 
     #[tokio::test]
