@@ -450,8 +450,13 @@ async function main() {
       const search = page.getByTestId('log-editor').locator('.cm-content');
       await search.click();
       await page.keyboard.type('http.rou', { delay: 20 });
-      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'http.route:' }).waitFor();
-      await page.keyboard.press('ArrowDown');
+      const field = page.locator('.cm-tooltip-autocomplete li', { hasText: 'http.route:' });
+      await field.waitFor();
+      // The list takes no key in its first moments: they may be meant for the text.
+      await until('the field is chosen', async () => {
+        await page.keyboard.press('ArrowDown');
+        return (await field.getAttribute('aria-selected')) === 'true';
+      });
       await page.keyboard.press('Enter');
       await page.keyboard.type('"/api/p', { delay: 20 });
       await page.locator('.cm-tooltip-autocomplete li', { hasText: '/api/pay' }).waitFor();
