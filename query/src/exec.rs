@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::memory::{Charge, MemoryLedger, MemoryUse, Pressure};
+use protocol::scan::FragmentStats;
 
 use crate::error::QueryError;
 use crate::value::Grid;
@@ -49,6 +50,16 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// These, and no more than what a request for a shard says is left of its query's.
+    pub fn within(self, max_samples: u64, max_bytes: u64, timeout_ms: u64) -> Self {
+        Self {
+            max_samples: self.max_samples.min(max_samples),
+            max_bytes: self.max_bytes.min(max_bytes),
+            timeout: self.timeout.min(Duration::from_millis(timeout_ms)),
+            ..self
+        }
+    }
+
     /// See [`Budget::check_grid`].
     pub fn check_grid(&self, grid: &Grid) -> Result<(), QueryError> {
         // Steps travel to the shards as 32 bits.
@@ -406,6 +417,16 @@ impl Budget {
     /// Most bytes held at once.
     pub fn peak_bytes(&self) -> u64 {
         self.peak.get()
+    }
+
+    /// What it has counted, as a shard tells with its answer.
+    pub fn stats(&self) -> FragmentStats {
+        FragmentStats {
+            samples: self.samples(),
+            series: self.series(),
+            peak_samples: self.peak_bytes() / 16,
+            ..FragmentStats::default()
+        }
     }
 
     /// Time left.

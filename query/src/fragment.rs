@@ -9,15 +9,15 @@ pub(crate) mod wire;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message;
 use protocol::ids::TenantId;
 use protocol::matcher::{MatchOp, Matcher};
 use protocol::scan::{
     ChangesRequest, EvaluateRequest, ExemplarMessage, ExemplarsRequest, FragmentAnswer, FragmentBody,
-    FragmentError, FragmentRequest, FragmentStats, LabelNamesRequest, LabelValuesRequest, MatcherSet,
-    MetadataMessage, MetadataRequest, RawSeries, SamplesRequest, SeriesExemplars, SeriesRequest, VERSION,
+    FragmentError, FragmentRequest, LabelNamesRequest, LabelValuesRequest, MatcherSet, MetadataMessage,
+    MetadataRequest, RawSeries, SamplesRequest, SeriesExemplars, SeriesRequest, VERSION,
 };
 
 use crate::error::QueryError;
@@ -117,12 +117,7 @@ fn run(
     match request.body {
         None => Err(QueryError::Protocol("the request has no body".to_owned())),
         Some(FragmentBody::Evaluate(request)) => {
-            let limits = Limits {
-                max_samples: limits.max_samples.min(request.max_samples),
-                max_bytes: limits.max_bytes.min(request.max_bytes),
-                timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
-                ..limits
-            };
+            let limits = limits.within(request.max_samples, request.max_bytes, request.timeout_ms);
             evaluate(source, &tenant, request, &budget(limits))
         }
         Some(FragmentBody::LabelNames(request)) => label_names(source, &tenant, request),
@@ -264,12 +259,7 @@ fn evaluate(
     }
     budget.settle();
     answer.annotations = evaluator.notes.into_inner().to_wire();
-    answer.stats = Some(FragmentStats {
-        samples: budget.samples(),
-        series: budget.series(),
-        peak_samples: budget.peak_bytes() / 16,
-        ..Default::default()
-    });
+    answer.stats = Some(budget.stats());
     Ok(answer)
 }
 
@@ -467,6 +457,6 @@ fn samples(
         }
     }
     budget.settle();
-    let stats = FragmentStats { samples: budget.samples(), series: budget.series(), ..Default::default() };
+    let stats = budget.stats();
     Ok(FragmentAnswer { samples, stats: Some(stats), ..Default::default() })
 }

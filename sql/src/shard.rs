@@ -30,7 +30,7 @@ use prost::Message;
 use protocol::ids::TenantId;
 use protocol::matcher::Matcher;
 use protocol::sample::is_stale_nan;
-use protocol::scan::{FragmentAnswer, FragmentBody, FragmentError, FragmentRequest, FragmentStats};
+use protocol::scan::{FragmentAnswer, FragmentBody, FragmentError, FragmentRequest};
 use protocol::sql::{SqlAnswer, SqlRequest, SqlSegment, SqlTable, VERSION};
 use query::exec::Budget;
 use query::fragment::matchers;
@@ -147,13 +147,7 @@ impl Fragment {
             segments_pruned: segments.saturating_sub(open),
             segment_list: Vec::new(),
         };
-        let stats = FragmentStats {
-            samples: budget.samples(),
-            series: budget.series(),
-            peak_samples: budget.peak_bytes() / 16,
-            ..Default::default()
-        };
-        Ok(FragmentAnswer { sql: Some(answer), stats: Some(stats), ..Default::default() })
+        Ok(FragmentAnswer { sql: Some(answer), stats: Some(budget.stats()), ..Default::default() })
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use prost::Message;
 use protocol::error::ErrorKind;
@@ -18,7 +17,7 @@ use protocol::logs::messages::{
     ValuesRequest,
 };
 use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream};
-use protocol::scan::{FragmentAnswer, FragmentStats};
+use protocol::scan::FragmentAnswer;
 
 use super::logql::fragment as logql;
 use super::patterns;
@@ -64,12 +63,7 @@ pub(crate) fn run_log_fragment(
         let error = SourceError::new(ErrorKind::Internal, "the shard of this node has no logs to read");
         return Err(error.into());
     };
-    let limits = Limits {
-        max_samples: limits.max_samples.min(request.max_samples),
-        max_bytes: limits.max_bytes.min(request.max_bytes),
-        timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
-        ..limits
-    };
+    let limits = limits.within(request.max_samples, request.max_bytes, request.timeout_ms);
     let budget = Budget::new(limits, control).within(source.memory()).in_round(round);
     let asked = Asked { source: logs, tenant, start_ns: request.start_ns, end_ns: request.end_ns, budget };
     let answer = match request.body {
@@ -86,11 +80,7 @@ pub(crate) fn run_log_fragment(
     }?;
     asked.budget.check()?;
     asked.budget.settle();
-    let stats = FragmentStats {
-        samples: asked.budget.samples(),
-        series: asked.budget.series(),
-        ..FragmentStats::default()
-    };
+    let stats = asked.budget.stats();
     Ok(FragmentAnswer { logs: Some(answer), stats: Some(stats), ..FragmentAnswer::default() })
 }
 

@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
 use protocol::logs::messages::{FieldCount, FieldMessage};
 use protocol::logs::{Attribute, LogColumns, LogField, LogFilter, LogScan, LogStream};
 use protocol::otlp::traces::SpanEncoder;
-use protocol::scan::{FragmentAnswer, FragmentStats};
+use protocol::scan::FragmentAnswer;
 use protocol::spans::messages::{
     EdgeMessage, SpanCountsRequest, TraceAnswer, TraceBody, TraceIdRequest, TraceRequest, VERSION,
 };
@@ -57,12 +56,7 @@ pub(crate) fn run_trace_fragment(
         let error = SourceError::new(ErrorKind::Internal, "the shard of this node has no traces to read");
         return Err(error.into());
     };
-    let limits = Limits {
-        max_samples: limits.max_samples.min(request.max_samples),
-        max_bytes: limits.max_bytes.min(request.max_bytes),
-        timeout: limits.timeout.min(Duration::from_millis(request.timeout_ms)),
-        ..limits
-    };
+    let limits = limits.within(request.max_samples, request.max_bytes, request.timeout_ms);
     let budget = Budget::new(limits, control).within(source.memory()).in_round(round);
     let asked = Asked { source: spans, tenant, start_ns: request.start_ns, end_ns: request.end_ns, budget };
     let answer = match request.body {
@@ -77,11 +71,7 @@ pub(crate) fn run_trace_fragment(
     }?;
     asked.budget.check()?;
     asked.budget.settle();
-    let stats = FragmentStats {
-        samples: asked.budget.samples(),
-        series: asked.budget.series(),
-        ..FragmentStats::default()
-    };
+    let stats = asked.budget.stats();
     Ok(FragmentAnswer { traces: Some(answer), stats: Some(stats), ..FragmentAnswer::default() })
 }
 
