@@ -30,9 +30,9 @@ use protocol::ids::TenantId;
 use protocol::logs::batch::LogBatchBuilder;
 use protocol::logs::codec::{decode_record, decode_stream};
 use protocol::logs::{LogRecord, LogSink, LogStream, TimestampNs};
-use protocol::otlp::json::{self, Request as JsonRequest};
+use protocol::otlp::json::Request as JsonRequest;
+use protocol::otlp::logs as otlp_logs;
 use protocol::otlp::response::PartialSuccess;
-use protocol::otlp::{DecodeError, logs as otlp_logs};
 use protocol::shippers::elastic::{self, Bulk, Outcome};
 use protocol::shippers::fields::FieldNames;
 use protocol::shippers::{Taken, lines, loki};
@@ -145,16 +145,8 @@ impl Ingest {
                 coding,
                 (body, share),
                 move |body, batch| {
-                    let message;
-                    let protobuf = match encoding {
-                        Encoding::Protobuf => body,
-                        Encoding::Json => {
-                            message =
-                                json::to_protobuf(JsonRequest::Logs, body).map_err(DecodeError::from)?;
-                            &message
-                        }
-                    };
-                    let decoded = otlp_logs::decode(protobuf, now_ns(), batch)?;
+                    let protobuf = encoding.protobuf(JsonRequest::Logs, body)?;
+                    let decoded = otlp_logs::decode(&protobuf, now_ns(), batch)?;
                     Ok(Decoded {
                         rejected: decoded.rejected,
                         offence: decoded.offence,

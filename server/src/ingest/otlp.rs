@@ -14,6 +14,8 @@
 //! Refused points are counted as the router does, by sample: a refused histogram counts as many as it has series, but
 //! never more points than the request has.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -49,6 +51,14 @@ impl Encoding {
             "application/json" => Some(Self::Json),
             _ => None,
         }
+    }
+
+    /// A request as protobuf.
+    pub fn protobuf(self, request: JsonRequest, body: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
+        Ok(match self {
+            Self::Protobuf => Cow::Borrowed(body),
+            Self::Json => Cow::Owned(json::to_protobuf(request, body)?),
+        })
     }
 
     const fn content_type(self) -> &'static str {

@@ -20,9 +20,9 @@ use bytes::Bytes;
 use cluster::router::logs::LogReceipt;
 use cluster::router::spans::SpanBatchBuilder;
 use protocol::ids::TenantId;
-use protocol::otlp::json::{self, Request as JsonRequest};
+use protocol::otlp::json::Request as JsonRequest;
 use protocol::otlp::response::PartialSuccess;
-use protocol::otlp::{DecodeError, traces as otlp_traces};
+use protocol::otlp::traces as otlp_traces;
 use protocol::shippers::zipkin;
 
 use super::Ingest;
@@ -58,15 +58,8 @@ impl Ingest {
     ) -> Result<Exported, Failure> {
         let key = declared_key(headers)?;
         let decode = move |body: &[u8], batch: &mut SpanBatchBuilder| {
-            let message;
-            let protobuf = match encoding {
-                Encoding::Protobuf => body,
-                Encoding::Json => {
-                    message = json::to_protobuf(JsonRequest::Traces, body).map_err(DecodeError::from)?;
-                    &message
-                }
-            };
-            let decoded = otlp_traces::decode(protobuf, batch)?;
+            let protobuf = encoding.protobuf(JsonRequest::Traces, body)?;
+            let decoded = otlp_traces::decode(&protobuf, batch)?;
             Ok((decoded.rejected, decoded.offence))
         };
         let written = self.write_spans("otlp_traces", tenant, key, coding, (body, share), decode).await?;

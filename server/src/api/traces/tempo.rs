@@ -387,6 +387,22 @@ fn values_question(
     Ok((Question::new(auth, freshness, "tempo tag values", tag, range_ns(params)?), filter))
 }
 
+async fn answer_values(
+    app: &App,
+    (question, filter): (Question, LogFilter),
+    tag: String,
+    render: impl Fn(&str, &str) -> Value + Send + 'static,
+) -> Answer {
+    let found = question
+        .ask(app, move |engine, query| async move {
+            let values = values_of(&engine, &query, &tag, filter).await?;
+            let values: Vec<Value> = values.iter().map(|(kind, value)| render(kind, value)).collect();
+            Ok(json!({"tagValues": values, "metrics": {}}).to_string())
+        })
+        .await?;
+    Ok(raw_json(found))
+}
+
 /// `/api/v2/search/tag/{tag}/values`
 pub async fn tag_values(
     State(app): State<Arc<App>>,
@@ -396,16 +412,8 @@ pub async fn tag_values(
     params: Params,
 ) -> Answer {
     let tag = path(tag)?;
-    let (question, filter) = values_question(auth, freshness, &params, &tag)?;
-    let found = question
-        .ask(&app, move |engine, query| async move {
-            let values = values_of(&engine, &query, &tag, filter).await?;
-            let values: Vec<Value> =
-                values.iter().map(|(kind, value)| json!({"type": kind, "value": value})).collect();
-            Ok(json!({"tagValues": values, "metrics": {}}).to_string())
-        })
-        .await?;
-    Ok(raw_json(found))
+    let question = values_question(auth, freshness, &params, &tag)?;
+    answer_values(&app, question, tag, |kind, value| json!({"type": kind, "value": value})).await
 }
 
 /// `/api/search/tag/{tag}/values`
@@ -417,15 +425,8 @@ pub async fn plain_tag_values(
     params: Params,
 ) -> Answer {
     let tag = path(tag)?;
-    let (question, filter) = values_question(auth, freshness, &params, &tag)?;
-    let found = question
-        .ask(&app, move |engine, query| async move {
-            let values = values_of(&engine, &query, &tag, filter).await?;
-            let values: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
-            Ok(json!({"tagValues": values, "metrics": {}}).to_string())
-        })
-        .await?;
-    Ok(raw_json(found))
+    let question = values_question(auth, freshness, &params, &tag)?;
+    answer_values(&app, question, tag, |_, value| json!(value)).await
 }
 
 /// The TraceQL of a request for numbers.
