@@ -58,6 +58,8 @@ bench: ui ## Measures ingest and queries with a release build, beside other stor
 	$(RELEASE) bench ingest --workload b
 	$(RELEASE) bench logs
 	$(RELEASE) bench logs --nodes 3
+	$(RELEASE) bench traces
+	$(RELEASE) bench traces --nodes 3
 
 bench-ui: ui build ## Measures the pages: sizes, and times in a real browser
 	PHAROS_BIN=$(PHAROS) .ci/ui bench

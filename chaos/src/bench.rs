@@ -7,7 +7,7 @@
 //!
 //! [`compare`] does the same to other stores, one after the other, and asks all of them the same questions.
 //!
-//! [`logs`] sends application logs and asks the questions that people ask of them.
+//! [`logs`] sends application logs and asks the questions that people ask of them; [`traces`] does so with spans.
 //!
 //! [`dashboards`] asks a dashboard's queries from many clients while samples arrive.
 //!
@@ -20,7 +20,9 @@ mod ingest;
 mod load;
 mod logs;
 mod queries;
+mod rows;
 mod system;
+mod traces;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -33,7 +35,9 @@ pub use dashboards::{DashboardOptions, DashboardReport, dashboards};
 pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
 pub use logs::{LogOptions, LogReport, logs};
 pub use queries::{Query, parse as parse_queries};
+pub use rows::{QuestionFigures, RowFigures};
 pub use system::SystemKind;
+pub use traces::{TraceOptions, TraceReport, traces};
 
 use crate::http::Connection;
 use crate::process::{ClusterOptions, LocalCluster, Usage, require_empty};

@@ -87,8 +87,17 @@ impl Connection {
 
     /// Sends an OTLP export of logs.
     pub fn post_logs(&mut self, body: &[u8]) -> io::Result<Answer> {
+        self.post_otlp("/v1/logs", body)
+    }
+
+    /// Sends an OTLP export of traces.
+    pub fn post_traces(&mut self, body: &[u8]) -> io::Result<Answer> {
+        self.post_otlp("/v1/traces", body)
+    }
+
+    fn post_otlp(&mut self, path: &str, body: &[u8]) -> io::Result<Answer> {
         let head = format!(
-            "POST /v1/logs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
             self.addr,
             body.len()
         );

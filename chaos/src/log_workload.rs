@@ -17,6 +17,7 @@ use protocol::logs::{LogRecord, LogStream, LogValue, TimestampNs};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use crate::otlp::{AnyValue, KeyValue, Resource, key_values};
 use crate::sim::random::{Stream, stream};
 use crate::workload::Request;
 
@@ -24,9 +25,9 @@ use crate::workload::Request;
 pub const LINES_PER_REQUEST: usize = 2000;
 /// What the lines are spread over.
 pub const SPAN_NS: i64 = 3_600_000_000_000;
-const PODS: usize = 5;
+pub(crate) const PODS: usize = 5;
 
-const SERVICES: [&str; 12] = [
+pub(crate) const SERVICES: [&str; 12] = [
     "checkout",
     "cart",
     "payment",
@@ -334,12 +335,6 @@ struct ResourceLogs {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct ScopeLogs {
     #[prost(message, repeated, tag = "2")]
     log_records: Vec<RecordMessage>,
@@ -361,57 +356,6 @@ struct RecordMessage {
     trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "10")]
     span_id: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AnyValue {
-    #[prost(oneof = "Content", tags = "1, 3, 4")]
-    content: Option<Content>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Content {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Int(i64),
-    #[prost(double, tag = "4")]
-    Float(f64),
-}
-
-impl AnyValue {
-    /// Of the kinds that the lines have.
-    fn of(value: &LogValue<'_>) -> Self {
-        let content = match value {
-            LogValue::String(text) => Some(Content::Text(text.to_string())),
-            LogValue::Int(value) => Some(Content::Int(*value)),
-            LogValue::Float(value) => Some(Content::Float(*value)),
-            _ => None,
-        };
-        Self { content }
-    }
-}
-
-fn key_values(attributes: &[(Cow<'_, str>, LogValue<'_>)]) -> Vec<KeyValue> {
-    let pair = |(key, value): &(Cow<'_, str>, LogValue<'_>)| KeyValue {
-        key: key.to_string(),
-        value: Some(AnyValue::of(value)),
-    };
-    attributes.iter().map(pair).collect()
-}
-
-impl Resource {
-    fn of(stream: &LogStream<'_>) -> Self {
-        Self { attributes: key_values(&stream.resource) }
-    }
 }
 
 impl RecordMessage {

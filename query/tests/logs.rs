@@ -154,12 +154,26 @@ proptest! {
                 let (engine, _) = engine(shards, &records);
                 let found = now(engine.log_histogram(&query(1, 19), &filter(search), bucket, &fields));
                 prop_assert_eq!(&found.expect("counts"), &expected);
-                let (top, all) = now(engine.log_top(&query(1, 19), &filter(search), &fields, 2)).expect("the top");
-                prop_assert_eq!(all, expected.len());
-                let mut counts: Vec<u64> = expected.iter().map(|counted| counted.count).collect();
-                counts.sort_unstable_by(|a, b| b.cmp(a));
-                counts.truncate(2);
-                prop_assert_eq!(top.iter().map(|counted| counted.count).collect::<Vec<_>>(), counts);
+                // By all fields, and by each alone.
+                let alone = fields.iter().map(std::slice::from_ref);
+                for by in alone.chain([&fields[..]]) {
+                    let mut counts: BTreeMap<Vec<&str>, u64> = BTreeMap::new();
+                    for counted in &expected {
+                        let all = fields.iter().zip(&counted.values);
+                        let values = all.filter(|(field, _)| by.contains(field)).map(|(_, value)| value.as_str());
+                        *counts.entry(values.collect()).or_default() += counted.count;
+                    }
+                    let mut counts: Vec<(Vec<&str>, u64)> = counts.into_iter().collect();
+                    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+                    let total: u64 = counts.iter().map(|(_, count)| *count).sum();
+                    for limit in [0, 2, 100] {
+                        let top = now(engine.log_top(&query(1, 19), &filter(search), by, limit)).expect("the top");
+                        prop_assert_eq!((top.distinct, top.total), (counts.len(), total));
+                        let found = top.commonest.iter().map(|c| (c.values.iter().map(String::as_str).collect(), c.count));
+                        let expected: Vec<_> = counts.iter().take(limit).cloned().collect();
+                        prop_assert_eq!(found.collect::<Vec<(Vec<&str>, u64)>>(), expected);
+                    }
+                }
             }
         }
     }

@@ -1,5 +1,5 @@
 //! `pharos bench` as a user runs it, on small loads: stores answer, a cluster answers like a single node, and what is found
-//! in logs is what was sent.
+//! in logs and traces is what was sent.
 
 use std::process::Command;
 
@@ -26,20 +26,32 @@ fn one_node_and_three_answer_the_comparison_alike() {
     }
 }
 
-#[test]
-fn logs_are_written_and_every_question_is_answered_rightly() {
+/// Rows on three nodes, each question once. Answers are compared with what the generator knows: a wrong one is an error.
+fn rows(what: &str, more: &[&str], questions: usize) -> Value {
     let output = Command::new(tests::binary())
-        .args(["bench", "logs", "--json", "--runs", "1", "--nodes", "3"])
-        .args(["--shards", "2", "--lines", "7000", "--connections", "2"])
+        .args(["bench", what, "--json", "--runs", "1", "--nodes", "3", "--shards", "2", "--connections", "2"])
+        .args(more)
         .output()
         .expect("the program starts");
-    // Answers are compared with what the generator knows: a wrong one is an error.
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
-    assert_eq!((report["lines"].as_u64(), report["replicas"].as_u64()), (Some(7000), Some(3)), "{report}");
-    assert_eq!(report["queries"].as_array().map(Vec::len), Some(11), "{report}");
-    let figures = ["lines_per_second", "cpu_seconds_per_million", "disk_bytes_of_raw", "ack_p50_ms"];
-    for figure in figures {
+    assert_eq!(report["replicas"], 3, "{report}");
+    assert_eq!(report["queries"].as_array().map(Vec::len), Some(questions), "{report}");
+    for figure in ["rows_per_second", "cpu_seconds_per_million", "disk_bytes", "ack_p50_ms"] {
         assert!(report[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {report}");
     }
+    report
+}
+
+#[test]
+fn logs_are_written_and_every_question_is_answered_rightly() {
+    let report = rows("logs", &["--lines", "7000"], 11);
+    assert_eq!(report["rows"], 7000, "{report}");
+    assert!(report["disk_bytes_of_raw"].as_f64().is_some_and(|value| value > 0.0), "{report}");
+}
+
+#[test]
+fn traces_are_written_and_every_question_is_answered_rightly() {
+    let report = rows("traces", &["--traces", "600"], 8);
+    assert_eq!(report["traces"], 600, "{report}");
 }

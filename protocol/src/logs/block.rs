@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::dict::{Dict, ValueKind, level};
-use super::rows::{BodyGroups, Origin, Rows, Values};
+use super::rows::{Origin, Rows, Values};
 use super::template::{Kind, MAX_DIGITS};
 use super::text::{ASIDE, Blobs, Group, NO_TEMPLATE, RAW, Slot, TextColumn, VALUE};
 use super::{TimestampNs, codec};
@@ -42,9 +42,7 @@ pub struct Want {
     /// The collector's times.
     pub observed: bool,
     /// Bodies.
-    pub body: bool,
-    /// Which bodies have one template; nothing where bodies are decoded.
-    pub body_groups: bool,
+    pub body: Bodies,
     /// Streams.
     pub streams: bool,
     /// Severities.
@@ -59,6 +57,37 @@ pub struct Want {
     pub spans: bool,
     /// Attributes.
     pub attributes: Attributes,
+}
+
+/// Which bodies are decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bodies {
+    /// None.
+    #[default]
+    None,
+    /// Those of these templates, ascending, and those that have no template. Of the others it is known which template they
+    /// have, and no more.
+    Of(Vec<u32>),
+    /// All.
+    All,
+}
+
+impl Bodies {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, some) | (some, Self::None) => some,
+            (Self::Of(a), Self::Of(b)) => Self::Of(united(a, b)),
+            _ => Self::All,
+        }
+    }
+}
+
+/// Numbers of either list, ascending.
+fn united(mut a: Vec<u32>, b: Vec<u32>) -> Vec<u32> {
+    a.extend(b);
+    a.sort_unstable();
+    a.dedup();
+    a
 }
 
 /// Which attributes are decoded.
@@ -77,8 +106,7 @@ impl Want {
     /// Everything.
     pub const ALL: Self = Self {
         observed: true,
-        body: true,
-        body_groups: false,
+        body: Bodies::All,
         streams: true,
         severities: true,
         flags: true,
@@ -93,18 +121,12 @@ impl Want {
     pub fn and(self, other: Self) -> Self {
         let attributes = match (self.attributes, other.attributes) {
             (Attributes::None, some) | (some, Attributes::None) => some,
-            (Attributes::Some(mut a), Attributes::Some(b)) => {
-                a.extend(b);
-                a.sort_unstable();
-                a.dedup();
-                Attributes::Some(a)
-            }
+            (Attributes::Some(a), Attributes::Some(b)) => Attributes::Some(united(a, b)),
             _ => Attributes::All,
         };
         Self {
             observed: self.observed || other.observed,
-            body: self.body || other.body,
-            body_groups: self.body_groups || other.body_groups,
+            body: self.body.and(other.body),
             streams: self.streams || other.streams,
             severities: self.severities || other.severities,
             flags: self.flags || other.flags,
@@ -563,8 +585,7 @@ impl<'a> Block<'a> {
         if want.spans {
             rows.spans = decode_ids(self.sections[SPANS], budget.take(count)?, trust, &mut budget)?;
         }
-        let wants_groups = want.body
-            || want.body_groups
+        let wants_groups = want.body != Bodies::None
             || want.streams
             || want.severities
             || want.flags
@@ -575,10 +596,13 @@ impl<'a> Block<'a> {
         }
         let numbers = numbers_of(plain(BODIES, &mut budget)?)?;
         let grouped = grouped(&numbers);
-        if want.body {
-            rows.body = Some(decode_text(self.sections[BODY_TEXT], numbers, dict, trust, &mut budget)?);
-        } else if want.body_groups {
-            rows.body_groups = Some(read_groups(self.sections[BODY_TEXT], numbers, dict)?);
+        if want.body != Bodies::None {
+            let wanted = |template: u32| match &want.body {
+                Bodies::Of(templates) => templates.binary_search(&template).is_ok(),
+                _ => true,
+            };
+            let bytes = self.sections[BODY_TEXT];
+            rows.body = Some(decode_text(bytes, numbers, &wanted, dict, trust, &mut budget)?);
         }
         let scattered = |section: usize, len: usize, budget: &mut Budget| {
             let values = plain(section, budget)?;
@@ -620,10 +644,10 @@ impl<'a> Block<'a> {
         let mut uses = vec![0usize; dict.key_sets_len()];
         rows.key_sets.iter().for_each(|key_set| uses[*key_set as usize] += 1);
         let mut counts = vec![0u32; dict.columns_len()];
-        for (key_set, uses) in uses.into_iter().enumerate() {
+        for (key_set, uses) in uses.iter().enumerate() {
             let columns = dict.key_columns(key_set as u32);
             budget.take(uses.saturating_mul(columns.len()))?;
-            columns.iter().for_each(|column| counts[*column as usize] += uses as u32);
+            columns.iter().for_each(|column| counts[*column as usize] += *uses as u32);
         }
         rows.cell_starts = Vec::with_capacity(rows.len + 1);
         let mut end = 0u32;
@@ -633,13 +657,23 @@ impl<'a> Block<'a> {
             rows.cell_starts.push(end);
         }
         rows.cells = vec![0; end as usize];
+        let is_wanted = |column: u32| match want {
+            Attributes::All => true,
+            Attributes::Some(columns) => columns.contains(&column),
+            Attributes::None => false,
+        };
+        // Cells of columns that nobody wants point nowhere.
+        let wanted_cells = |key_set: usize| -> Vec<(usize, u32)> {
+            let columns = dict.key_columns(key_set as u32).iter().copied().enumerate();
+            columns.filter(|(_, column)| uses[key_set] > 0 && is_wanted(*column)).collect()
+        };
+        let wanted_cells: Vec<_> = (0..dict.key_sets_len()).map(wanted_cells).collect();
         let mut next = vec![0u32; dict.columns_len()];
         for row in grouped {
             let start = rows.cell_starts[*row as usize] as usize;
-            let columns = dict.key_columns(rows.key_sets[*row as usize]);
-            for (cell, column) in rows.cells[start..].iter_mut().zip(columns) {
+            for (cell, column) in &wanted_cells[rows.key_sets[*row as usize] as usize] {
                 let next = &mut next[*column as usize];
-                *cell = *next;
+                rows.cells[start + cell] = *next;
                 *next += 1;
             }
         }
@@ -651,12 +685,7 @@ impl<'a> Block<'a> {
         for (column, bytes) in &self.columns {
             let count = counts.get(*column as usize).copied().filter(|count| *count > 0);
             let count = count.ok_or(DecodeError::Malformed("column"))? as usize;
-            let wanted = match want {
-                Attributes::All => true,
-                Attributes::Some(columns) => columns.contains(column),
-                Attributes::None => false,
-            };
-            if wanted {
+            if is_wanted(*column) {
                 let kind = dict.column_kind(*column);
                 rows.columns[*column as usize] = decode_values(kind, bytes, count, dict, trust, budget)?;
             }
@@ -721,7 +750,7 @@ fn decode_values(
         ValueKind::Text => {
             let numbers = varint::read_prefixed(&mut input).ok_or(DecodeError::Truncated)?;
             let numbers = numbers_of(columns::decode(numbers, count, trust)?)?;
-            Values::Text(decode_text(input, numbers, dict, trust, budget)?)
+            Values::Text(decode_text(input, numbers, &|_| true, dict, trust, budget)?)
         }
     })
 }
@@ -794,24 +823,12 @@ fn read_heads(input: &mut &[u8], entries: usize) -> Result<Vec<(Option<u32>, usi
     Ok(heads)
 }
 
-/// The groups of a text section alone; `numbers` says which one each entry belongs to.
-fn read_groups(mut input: &[u8], numbers: Vec<u32>, dict: &Dict) -> Result<BodyGroups, DecodeError> {
-    let mut templates = vec![None, None];
-    let heads = read_heads(&mut input, numbers.len())?;
-    templates
-        .extend(heads.into_iter().filter(|(template, _)| template.is_some()).map(|(template, _)| template));
-    let is_known = |template: &Option<u32>| template.is_none_or(|t| (t as usize) < dict.templates().len());
-    let is_there = |number: &u32| (*number as usize) < templates.len();
-    if !templates.iter().all(is_known) || !numbers.iter().all(is_there) {
-        return Err(DecodeError::Malformed("groups of a text"));
-    }
-    Ok(BodyGroups { of_row: numbers, templates })
-}
-
-/// The column of a text section; `numbers` says which group each entry belongs to.
+/// The column of a text section; `numbers` says which group each entry belongs to. Groups of templates that are not wanted
+/// stay without the values of their slots.
 fn decode_text(
     mut input: &[u8],
     mut numbers: Vec<u32>,
+    wanted: &dyn Fn(u32) -> bool,
     dict: &Dict,
     trust: Trust,
     budget: &mut Budget,
@@ -866,6 +883,17 @@ fn decode_text(
             }
         }
         let len = group.len as usize;
+        if group.template().is_some_and(|template| !wanted(template)) {
+            for slot in std::mem::take(&mut group.slots) {
+                let bytes = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
+                // Words that no dictionary holds lie on the heap of all groups.
+                if slot.kind == Kind::Word && heap.len() > 0 {
+                    let words = columns::decode(bytes, budget.take(len)?, trust)?;
+                    take(words.iter().filter(|word| **word == 0).count())?;
+                }
+            }
+            continue;
+        }
         for slot in &mut group.slots {
             let bytes = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
             budget.take(len)?;

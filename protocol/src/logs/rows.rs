@@ -91,15 +91,6 @@ impl Values {
     }
 }
 
-/// Which bodies have one template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BodyGroups {
-    /// Number of each row's group.
-    pub of_row: Vec<u32>,
-    /// By number: its template, `None` for what is kept as it is.
-    pub templates: Vec<Option<u32>>,
-}
-
 /// See the module. Fields that were not decoded are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -117,7 +108,6 @@ pub struct Rows {
     pub(super) traces: Vec<[u8; 16]>,
     pub(super) spans: Vec<[u8; 8]>,
     pub(super) body: Option<TextColumn>,
-    pub(super) body_groups: Option<BodyGroups>,
     /// Values by column of the dictionary.
     pub(super) columns: Vec<Values>,
     /// For each row and each column of its key set, the position of its value in that column.
@@ -226,11 +216,6 @@ impl Rows {
     /// Bodies.
     pub fn body(&self) -> Option<&TextColumn> {
         self.body.as_ref()
-    }
-
-    /// What bodies have one template, if only that was asked for.
-    pub fn body_groups(&self) -> Option<&BodyGroups> {
-        self.body_groups.as_ref()
     }
 
     /// Values of a column of the dictionary.

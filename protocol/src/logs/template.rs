@@ -127,7 +127,7 @@ pub fn pieces(template: &[u8]) -> impl Iterator<Item = Piece<'_>> {
             rest = &rest[1..];
             return Some(Piece::Slot(kind));
         }
-        let end = rest.iter().position(|byte| *byte >= FIRST_MARKER).unwrap_or(rest.len());
+        let end = rest.iter().position(|byte| Kind::of(*byte).is_some()).unwrap_or(rest.len());
         let (text, tail) = rest.split_at(end);
         rest = tail;
         Some(Piece::Text(text))
@@ -149,6 +149,10 @@ pub fn may_contain(template: &[u8], needle: &[u8], start: bool, end: bool) -> bo
     if needle.is_empty() {
         return true;
     }
+    // Of words, only the text of a JSON string holds more than letters and digits.
+    let holds_all = |place: usize| {
+        Kind::of(template[place]) != Some(Kind::Word) || (place > 0 && template[place - 1] == b'"')
+    };
     // Where in the template the next byte of the needle may stand. A slot holds as many bytes as are wanted.
     let mut places: Vec<usize> = if start { vec![0] } else { (0..template.len()).collect() };
     let mut next = Vec::new();
@@ -157,7 +161,9 @@ pub fn may_contain(template: &[u8], needle: &[u8], start: bool, end: bool) -> bo
         for &place in &places {
             let Some(&unit) = template.get(place) else { continue };
             match Kind::of(unit) {
-                Some(kind) if kind.may_hold(byte) => next.extend([place, place + 1]),
+                Some(kind) if kind.may_hold(byte) && (byte.is_ascii_alphanumeric() || holds_all(place)) => {
+                    next.extend([place, place + 1]);
+                }
                 None if unit == byte => next.push(place + 1),
                 _ => {}
             }
@@ -442,6 +448,40 @@ mod tests {
     }
 
     #[test]
+    fn a_word_has_no_blanks_unless_it_is_the_text_of_a_json_string() {
+        let may = |text: &str, needle: &str| {
+            let mut split = Split::default();
+            assert!(split.split(text));
+            may_contain(&split.template, needle.as_bytes(), false, false)
+        };
+        assert!(may("rows db=orders", "other"));
+        assert!(may("rows db=orders", "db=other"));
+        assert!(!may("rows db=orders", "no such table"));
+        assert!(may(r#"{"m":"all is well"}"#, "no such table"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_in_a_text_its_template_allows(
+            text in "([a-z]{1,3}|[0-9]{1,9}|[ =.:\"{}-]|\":\"|0x[0-9a-f]{1,9}|[0-9a-f]{8,20}|é){0,24}",
+            (from, len) in (0usize..80, 0usize..30),
+        ) {
+            let mut split = Split::default();
+            let has_template = split.split(&text);
+            let bytes = text.as_bytes();
+            let from = from.min(bytes.len());
+            let end = (from + len).min(bytes.len());
+            let needle = &bytes[from..end];
+            let may = |start, end| may_contain(&split.template, needle, start, end);
+            if has_template {
+                proptest::prop_assert!(may(false, false));
+                proptest::prop_assert!(from > 0 || may(true, false));
+                proptest::prop_assert!(end < bytes.len() || needle.is_empty() || may(false, true));
+            }
+        }
+    }
+
+    #[test]
     fn identifiers_are_known_by_themselves_alone() {
         assert!(id_of("6ba7b810-9dad-11d1-80b4-00c04fd430c8").is_some());
         assert!(id_of("4bf92f3577b34da6a3ce929d0e0e4736").is_some());
@@ -449,6 +489,12 @@ mod tests {
         {
             assert_eq!(id_of(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_byte_that_stands_for_nothing_is_text() {
+        let list: Vec<_> = pieces(b"a\xff\xf8\xff").collect();
+        assert_eq!(list, [Piece::Text(b"a\xff"), Piece::Slot(Kind::Int), Piece::Text(b"\xff")]);
     }
 
     #[test]

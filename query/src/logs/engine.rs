@@ -147,6 +147,17 @@ pub struct Counted {
     pub buckets: BTreeMap<u64, u64>,
 }
 
+/// The commonest values of fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// Those with most records, all of them in bucket 0.
+    pub commonest: Vec<Counted>,
+    /// Different values of all records.
+    pub distinct: usize,
+    /// Records.
+    pub total: u64,
+}
+
 /// A field that records have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldInfo {
@@ -382,6 +393,22 @@ impl<'a> Asking<'a> {
         Ok(page)
     }
 
+    async fn values(&mut self, filter: &LogFilter, field: &LogField) -> Result<Merged> {
+        if *field == LogField::Any {
+            return Err(any_is_no_field());
+        }
+        let body = LogBody::Values(ValuesRequest { filter: filter.into(), field: FieldMessage::from(field) });
+        let mut merged = Merged::default();
+        let range = self.range();
+        for (shard, answer) in self.ask(range, body).await? {
+            let Some(values) = answer.values else {
+                return Err(QueryError::Protocol(format!("shard {shard} sent no values")));
+            };
+            merged.add(values, &self.budget)?;
+        }
+        Ok(merged)
+    }
+
     async fn counts(&mut self, filter: &LogFilter, bucket_ns: i64, by: &[LogField]) -> Result<Vec<Counted>> {
         if by.contains(&LogField::Any) {
             return Err(any_is_no_field());
@@ -460,7 +487,7 @@ pub(crate) fn check_buckets(start_ns: TimestampNs, end_ns: TimestampNs, bucket_n
 }
 
 /// Those with most records, the first values first among equals.
-fn largest(mut counted: Vec<Counted>, limit: usize) -> Vec<Counted> {
+pub fn largest(mut counted: Vec<Counted>, limit: usize) -> Vec<Counted> {
     counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.values.cmp(&b.values)));
     counted.truncate(limit);
     counted
@@ -498,17 +525,21 @@ impl Engine {
         Asking::new(self, query).counts(filter, bucket_ns, by).await
     }
 
-    /// The commonest values of fields, with the number of all combinations.
+    /// The commonest values of fields.
     pub async fn log_top(
         &self,
         query: &LogQuery,
         filter: &LogFilter,
         by: &[LogField],
         limit: usize,
-    ) -> Result<(Vec<Counted>, usize)> {
-        let counted = Asking::new(self, query).counts(filter, 0, by).await?;
-        let all = counted.len();
-        Ok((largest(counted, limit), all))
+    ) -> Result<Top> {
+        let mut asking = Asking::new(self, query);
+        if let [field] = by {
+            return Ok(asking.values(filter, field).await?.top(limit));
+        }
+        let counted = asking.counts(filter, 0, by).await?;
+        let (distinct, total) = (counted.len(), counted.iter().map(|group| group.count).sum());
+        Ok(Top { commonest: largest(counted, limit), distinct, total })
     }
 
     /// Figures of a field.
@@ -519,20 +550,7 @@ impl Engine {
         field: &LogField,
         quantiles: &[f64],
     ) -> Result<FieldStats> {
-        if *field == LogField::Any {
-            return Err(any_is_no_field());
-        }
-        let mut asking = Asking::new(self, query);
-        let body = LogBody::Values(ValuesRequest { filter: filter.into(), field: FieldMessage::from(field) });
-        let mut merged = Merged::default();
-        let range = asking.range();
-        for (shard, answer) in asking.ask(range, body).await? {
-            let Some(values) = answer.values else {
-                return Err(QueryError::Protocol(format!("shard {shard} sent no values")));
-            };
-            merged.add(values, &asking.budget)?;
-        }
-        Ok(merged.finish(quantiles))
+        Ok(Asking::new(self, query).values(filter, field).await?.finish(quantiles))
     }
 
     /// The fields of matching records, sorted.

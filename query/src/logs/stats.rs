@@ -13,6 +13,7 @@ use protocol::logs::messages::ValuesMessage;
 use protocol::logs::value::number_in;
 use protocol::logs::{FieldValues, LogValue};
 
+use super::engine::{Counted, Top, largest};
 use super::fragment::{Result, differences_of, sums_of};
 use crate::error::QueryError;
 use crate::exec::Budget;
@@ -147,50 +148,84 @@ impl Merged {
 
     /// The figures.
     pub fn finish(self, quantiles: &[f64]) -> FieldStats {
-        let Self { missing, mut ints, mut floats, texts } = self;
+        let missing = self.missing;
+        let Distinct { ints, floats, texts } = self.distinct();
+        let counts = ints.iter().map(|(_, count)| count).chain(floats.iter().map(|(_, count)| count));
+        let count = counts.chain(texts.values()).sum();
+        let distinct = (ints.len() + floats.len() + texts.len()) as u64;
+        let mut numbers: Vec<(f64, u64)> =
+            ints.iter().map(|(value, count)| (*value as f64, *count)).collect();
+        numbers.extend(floats.iter().filter(|(value, _)| value.is_finite()));
+        numbers.extend(texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count))));
+        FieldStats { count, missing, distinct, numbers: NumberStats::of(numbers, quantiles) }
+    }
+
+    /// The commonest values, equally common ones by their text. Records without the field have the empty text.
+    pub fn top(self, limit: usize) -> Top {
+        let missing = self.missing;
+        let Distinct { ints, floats, texts } = self.distinct();
+        let of_ints = ints.iter().map(|(_, count)| *count);
+        let of_floats = floats.iter().map(|(_, count)| *count);
+        let of_missing = (missing > 0).then_some(missing);
+        let mut counts: Vec<u64> =
+            of_ints.chain(of_floats).chain(texts.values().copied()).chain(of_missing).collect();
+        let (distinct, total) = (counts.len(), counts.iter().sum());
+        let least = match limit {
+            0 => u64::MAX,
+            limit if limit < counts.len() => *counts.select_nth_unstable_by(limit - 1, |a, b| b.cmp(a)).1,
+            _ => 0,
+        };
+        let mut common: Vec<(String, u64)> = Vec::new();
+        let mut note = |count: u64, text: &dyn Fn() -> String| {
+            if count >= least {
+                common.push((text(), count));
+            }
+        };
+        ints.iter().for_each(|(value, count)| note(*count, &|| LogValue::Int(*value).text().into_owned()));
+        floats
+            .iter()
+            .for_each(|(value, count)| note(*count, &|| LogValue::Float(*value).text().into_owned()));
+        texts.iter().for_each(|(text, count)| note(*count, &|| text.clone()));
+        of_missing.into_iter().for_each(|count| note(count, &String::new));
+        let counted = common.into_iter().map(|(text, count)| Counted {
+            values: vec![text],
+            count,
+            buckets: BTreeMap::from([(0, count)]),
+        });
+        Top { commonest: largest(counted.collect(), limit), distinct, total }
+    }
+
+    /// Each value once, in one form.
+    fn distinct(self) -> Distinct {
+        let Self { mut ints, mut floats, mut texts, .. } = self;
         // Shards send sorted runs, which a stable sort merges.
         ints.sort_by_key(|(value, _)| *value);
         floats.sort_by(|a, b| a.0.total_cmp(&b.0));
         let ints = unite(ints, |a, b| a == b);
         let floats = unite(floats, |a, b| a.to_bits() == b.to_bits());
-        let written: Vec<(f64, u64)> =
-            texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count))).collect();
-        let kinds = [!ints.is_empty(), !floats.is_empty(), !written.is_empty()];
-        let is_finite = |(value, _): &&(f64, u64)| value.is_finite();
+        let has_written = texts.keys().any(|text| number_in(text).is_some());
+        let kinds = [!ints.is_empty(), !floats.is_empty(), has_written];
         let is_plain = kinds.into_iter().filter(|there| *there).count() <= 1
-            && (texts.is_empty() || floats.iter().all(|float| is_finite(&float)));
-        if !is_plain {
-            // The same value may have come in several forms.
-            let mut all: BTreeMap<String, u64> = texts.into_iter().collect();
-            let mut add = |value: LogValue<'_>, count: u64| {
-                *all.entry(value.text().into_owned()).or_default() += count;
-            };
-            ints.iter().for_each(|(value, count)| add(LogValue::Int(*value), *count));
-            floats.iter().for_each(|(value, count)| add(LogValue::Float(*value), *count));
-            return of_texts(missing, &all, quantiles);
+            && (texts.is_empty() || floats.iter().all(|(value, _)| value.is_finite()));
+        if is_plain {
+            return Distinct { ints, floats, texts };
         }
-        let sum = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
-        let count = sum(&mut ints.iter().map(|(_, count)| *count))
-            + sum(&mut floats.iter().map(|(_, count)| *count))
-            + sum(&mut texts.values().copied());
-        let distinct = ints.len() + floats.len() + texts.len();
-        let mut numbers: Vec<(f64, u64)> =
-            ints.iter().map(|(value, count)| (*value as f64, *count)).collect();
-        numbers.extend(floats.iter().filter(is_finite));
-        numbers.extend(written);
-        FieldStats { count, missing, distinct: distinct as u64, numbers: NumberStats::of(numbers, quantiles) }
+        // The same value may have come in several forms.
+        let mut add = |value: LogValue<'_>, count: u64| {
+            let known = texts.entry(value.text().into_owned()).or_default();
+            *known = known.saturating_add(count);
+        };
+        ints.iter().for_each(|(value, count)| add(LogValue::Int(*value), *count));
+        floats.iter().for_each(|(value, count)| add(LogValue::Float(*value), *count));
+        Distinct { ints: Vec::new(), floats: Vec::new(), texts }
     }
 }
 
-/// The figures of values that are told apart by their texts.
-fn of_texts(missing: u64, texts: &BTreeMap<String, u64>, quantiles: &[f64]) -> FieldStats {
-    let numbers = texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count)));
-    FieldStats {
-        count: texts.values().sum(),
-        missing,
-        distinct: texts.len() as u64,
-        numbers: NumberStats::of(numbers.collect(), quantiles),
-    }
+/// Values and their counts, none of them twice: where numbers and texts might be equal, all are texts.
+struct Distinct {
+    ints: Vec<(i64, u64)>,
+    floats: Vec<(f64, u64)>,
+    texts: Map<String, u64>,
 }
 
 impl NumberStats {
@@ -265,14 +300,20 @@ mod tests {
 
     /// The figures as texts of values give them.
     fn naive(values: &[(u8, LogValue<'static>)], quantiles: &[f64]) -> FieldStats {
-        let (mut missing, mut texts) = (0, BTreeMap::new());
+        let (mut missing, mut texts) = (0, BTreeMap::<String, u64>::new());
         for (_, value) in values {
             match value.text() {
                 text if text.is_empty() => missing += 1,
                 text => *texts.entry(text.into_owned()).or_default() += 1,
             }
         }
-        of_texts(missing, &texts, quantiles)
+        let numbers = texts.iter().filter_map(|(text, count)| Some((number_in(text)?, *count)));
+        FieldStats {
+            count: texts.values().sum(),
+            missing,
+            distinct: texts.len() as u64,
+            numbers: NumberStats::of(numbers.collect(), quantiles),
+        }
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use protocol::logs::value::{base64, id_text};
 use protocol::logs::{Attribute, LogField, LogFilter, LogValue};
-use query::logs::engine::{Counted, FieldInfo, LogQuery, Place, Row};
+use query::logs::engine::{Counted, FieldInfo, LogQuery, Place, Row, Top, largest};
 use query::logs::level;
 use query::logs::search::{named_field, parse};
 use query::{CancelFlag, Engine, QueryError};
@@ -357,16 +357,19 @@ pub async fn top(
     question
         .answer(&app, move |engine, query, filter, notes| async move {
             let by: Vec<LogField> = fields.iter().map(|(_, field)| field.clone()).collect();
+            let has_levels = fields.iter().any(|(name, _)| name == "level");
             // Levels unite numbers, so the largest are known only afterwards.
-            let (counted, _) = engine.log_top(&query, &filter, &by, usize::MAX).await?;
-            let mut counted = with_levels(&fields, counted);
-            counted.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.values.cmp(&b.values)));
-            let (distinct, total) = (counted.len(), counted.iter().map(|group| group.count).sum::<u64>());
-            notes.count(total);
-            counted.truncate(limit);
+            let asked = if has_levels { usize::MAX } else { limit };
+            let mut top = engine.log_top(&query, &filter, &by, asked).await?;
+            if has_levels {
+                let counted = with_levels(&fields, top.commonest);
+                top = Top { distinct: counted.len(), commonest: largest(counted, limit), ..top };
+            }
+            notes.count(top.total);
             let row =
                 |group: &Counted| json!({"fields": group_fields(&fields, &group.values), "count": group.count});
-            Ok(json!({"total": total, "distinct": distinct, "values": counted.iter().map(row).collect::<Vec<_>>()}))
+            let rows: Vec<Value> = top.commonest.iter().map(row).collect();
+            Ok(json!({"total": top.total, "distinct": top.distinct, "values": rows}))
         })
         .await
 }

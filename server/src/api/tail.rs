@@ -121,8 +121,7 @@ async fn count(engine: &Engine, dialect: Dialect, query: &LogQuery) -> Result<u6
     match dialect {
         Dialect::Pharos => {
             let filter = filter_of(&query.text)?;
-            let (counted, _) = engine.log_top(query, &filter, &[], 1).await?;
-            Ok(counted.iter().map(|group| group.count).sum())
+            Ok(engine.log_top(query, &filter, &[], 1).await?.total)
         }
         Dialect::Loki => {
             let range = query.end_ns.saturating_sub(query.start_ns).saturating_add(1);

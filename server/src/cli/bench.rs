@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chaos::bench::{
-    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SystemKind, compare, dashboards,
-    ingest, logs, parse_queries,
+    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SystemKind, TraceOptions, compare,
+    dashboards, ingest, logs, parse_queries, traces,
 };
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
@@ -117,6 +117,23 @@ enum Bench {
         #[command(flatten)]
         run: Run,
     },
+    /// Writes traces by OTLP as fast as they are acknowledged, then looks one up and searches.
+    Traces {
+        /// Nodes of the cluster; three and more replicate three times
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        /// Traces of 8 to 20 spans, spread over an hour
+        #[arg(long, value_name = "N", default_value_t = 150_000)]
+        traces: usize,
+        /// Client connections
+        #[arg(long, default_value_t = 4)]
+        connections: usize,
+        /// How often each question is asked, unless ten seconds are over before
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        #[command(flatten)]
+        run: Run,
+    },
     /// Asks a dashboard's queries from many clients while samples arrive, and a huge one that has to be refused.
     Query {
         /// Nodes of the cluster; three and more replicate three times
@@ -188,6 +205,15 @@ impl BenchArgs {
                 let binary = own_binary()?;
                 let options = LogOptions { binary, dir, nodes, shards, lines, connections, seed, runs };
                 let report = logs(&options).map_err(|e| failed(&format!("{e:#}")))?;
+                print(json, &report, || report.to_text())
+            }
+            Bench::Traces { nodes, traces: count, connections, runs, run } => {
+                let Run { shards, seed, data_dir, json } = run;
+                let (dir, _guard) = directory(data_dir)?;
+                let binary = own_binary()?;
+                let options =
+                    TraceOptions { binary, dir, nodes, shards, traces: count, connections, seed, runs };
+                let report = traces(&options).map_err(|e| failed(&format!("{e:#}")))?;
                 print(json, &report, || report.to_text())
             }
             Bench::Query { nodes, clients, rate, history, seconds, think, run } => {

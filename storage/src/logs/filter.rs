@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 
 use protocol::encoding::DecodeError;
-use protocol::logs::block::{Attributes, Block, BodyCount, Want};
+use protocol::logs::block::{Attributes, Block, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::{CompiledTest, FilterError, beginnings};
@@ -463,18 +463,11 @@ impl TextTest<'_> {
             .collect()
     }
 
-    /// Which bodies pass, of which at least the groups were read where one can.
+    /// Which bodies pass. Of templates that decide, no body needs to be decoded.
     fn of_body(&self, rows: &Rows, dict: &Dict) -> Bits {
-        if let Some(body) = rows.body() {
-            let passing = self.of_column(body, dict);
-            return Bits::of(rows.len(), |row| passing[row]);
-        }
-        let Some(groups) = rows.body_groups() else { return Bits::all(rows.len(), false) };
-        // Groups without a template are read as bodies.
-        let passes =
-            |template: &Option<u32>| template.is_some_and(|t| self.of_template(t, dict) == Verdict::All);
-        let passing: Vec<bool> = groups.templates.iter().map(passes).collect();
-        Bits::of(rows.len(), |row| passing[groups.of_row[row] as usize])
+        let Some(body) = rows.body() else { return Bits::all(rows.len(), false) };
+        let passing = self.of_column(body, dict);
+        Bits::of(rows.len(), |row| passing[row])
     }
 
     /// Attributes' columns of a block that may have a value which passes, as far as their types and templates tell.
@@ -553,7 +546,7 @@ impl Bound<'_> {
                 parts.iter().fold(Want::default(), |want, part| want.and(part.want()))
             }
             Self::Not(part) => part.want(),
-            Self::Body(_) => Want { body: true, ..Want::default() },
+            Self::Body(_) => Want { body: Bodies::All, ..Want::default() },
             Self::Streams(_) => Want { streams: true, ..Want::default() },
             Self::Severities(_) => Want { severities: true, ..Want::default() },
             Self::Events(_) => Want { events: true, ..Want::default() },
@@ -572,20 +565,18 @@ impl Bound<'_> {
                 }
                 Want { streams: otherwise.is_some(), ..want }
             }
-            Self::Any(_) => Want { body: true, attributes: Attributes::All, ..Want::default() },
+            Self::Any(_) => Want { body: Bodies::All, attributes: Attributes::All, ..Want::default() },
         }
     }
 
     /// Columns that [`Self::of_rows`] looks at in a block: what templates decide is not read.
     pub fn want_in(&self, entry: &BlockEntry, block: &Block<'_>, dict: &Dict) -> Result<Want, DecodeError> {
         let text = |test: &TextTest<'_>| {
-            let is_decided = |(template, _): &BodyCount| {
-                template.is_some_and(|t| test.of_template(t, dict) != Verdict::Some)
-            };
-            match entry.bodies.iter().all(is_decided) {
-                true => Want { body_groups: true, ..Want::default() },
-                false => Want { body: true, ..Want::default() },
-            }
+            let templates = entry.bodies.iter().filter_map(|(template, _)| *template);
+            let undecided = templates.filter(|template| test.of_template(*template, dict) == Verdict::Some);
+            let mut undecided: Vec<u32> = undecided.collect();
+            undecided.sort_unstable();
+            Want { body: Bodies::Of(undecided), ..Want::default() }
         };
         Ok(match self {
             Self::And(parts) | Self::Or(parts) => {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use protocol::ids::TenantId;
 use protocol::logs::batch::OpenLogBatch;
-use protocol::logs::block::{Attributes, Want};
+use protocol::logs::block::{Attributes, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::FilterError;
@@ -707,7 +707,7 @@ fn want_of(field: &LogField, dict: &Dict) -> Want {
         if columns.is_empty() { Attributes::None } else { Attributes::Some(columns) }
     };
     match field {
-        LogField::Body => Want { body: true, ..none },
+        LogField::Body => Want { body: Bodies::All, ..none },
         LogField::Time => none,
         LogField::Duration => Want { observed: true, ..none },
         LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
@@ -725,7 +725,7 @@ fn want_of(field: &LogField, dict: &Dict) -> Want {
         | LogField::ScopeAttribute(_) => Want { streams: true, ..none },
         LogField::Attribute(name) => Want { streams: true, attributes: of_record(name), ..none },
         LogField::RecordAttribute(name) => Want { attributes: of_record(name), ..none },
-        LogField::Any => Want { body: true, attributes: Attributes::All, ..none },
+        LogField::Any => Want { body: Bodies::All, attributes: Attributes::All, ..none },
     }
 }
 

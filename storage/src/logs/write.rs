@@ -11,7 +11,7 @@ use protocol::encoding::columns::{Pack, Trust};
 use protocol::ids::TenantId;
 use protocol::logs::RowSignal;
 use protocol::logs::batch::{LogBatch, record_checksum};
-use protocol::logs::block::{self, Block, Want};
+use protocol::logs::block::{self, Block, Bodies, Want};
 use protocol::logs::dict::Dict;
 use protocol::logs::rows::{RowMap, Rows};
 use protocol::logs::template::Split;
@@ -212,7 +212,7 @@ fn count_kept(reader: &LogSegmentReader, uses: &mut HashMap<Vec<u8>, u64>) -> Re
         if entry.bodies.iter().all(|(template, _)| template.is_some()) {
             continue;
         }
-        let rows = reader.rows(number, &Want { body: true, ..Want::default() })?;
+        let rows = reader.rows(number, &Want { body: Bodies::All, ..Want::default() })?;
         let Some(body) = rows.body() else { continue };
         body.each_kept(|text| {
             if split.split(text) && (uses.len() < MAX_COUNTED || uses.contains_key(&split.template)) {
