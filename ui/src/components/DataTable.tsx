@@ -2,7 +2,7 @@
 
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { ArrowDown, ArrowUp } from 'lucide-react';
-import { type ReactNode, useMemo, useRef, useState } from 'react';
+import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
 import { usePrefs } from '../state/prefs';
 
 export interface ColumnDef<T> {
@@ -22,12 +22,31 @@ export interface DataTableProps<T> {
   columns: ColumnDef<T>[];
   rowKey: (row: T, index: number) => string | number;
   height?: number | string;
+  /** As high as its rows, but at most so many pixels; instead of a height. */
+  most?: number;
   initialSort?: { id: string; down: boolean };
   onRow?: (row: T) => void;
+  /** Told on the way to the last row: more may be asked for. */
+  onNearEnd?: () => void;
   label: string;
 }
 
-export function DataTable<T>({ rows, columns, rowKey, height = '100%', initialSort, onRow, label }: DataTableProps<T>) {
+/** Rows before the end at which more is asked for. */
+const AHEAD = 30;
+/** The head with its line, and a line below the last row. */
+const HEAD = 30;
+
+export function DataTable<T>({
+  rows,
+  columns,
+  rowKey,
+  height = '100%',
+  most,
+  initialSort,
+  onRow,
+  onNearEnd,
+  label,
+}: DataTableProps<T>) {
   const [sort, setSort] = useState(initialSort ?? null);
   const scroller = useRef<HTMLDivElement>(null);
   const rowHeight = usePrefs((s) => s.density) === 'compact' ? 26 : 34;
@@ -49,12 +68,17 @@ export function DataTable<T>({ rows, columns, rowKey, height = '100%', initialSo
     estimateSize: () => rowHeight,
     overscan: 12,
   });
+  const items = virtual.getVirtualItems();
+  const last = items.at(-1)?.index ?? 0;
+  useEffect(() => {
+    if (sorted.length > 0 && last >= sorted.length - AHEAD) onNearEnd?.();
+  }, [last, sorted.length, onNearEnd]);
   const template = columns.map((c) => c.width).join(' ');
   return (
     <div
       className="grid-table"
       ref={scroller}
-      style={{ height }}
+      style={{ height: most === undefined ? height : Math.min(most, HEAD + sorted.length * rowHeight) }}
       role="table"
       aria-label={label}
       aria-rowcount={sorted.length + 1}
@@ -92,7 +116,7 @@ export function DataTable<T>({ rows, columns, rowKey, height = '100%', initialSo
         ))}
       </div>
       <div style={{ height: virtual.getTotalSize(), position: 'relative' }} role="rowgroup">
-        {virtual.getVirtualItems().map((item) => {
+        {items.map((item) => {
           const row = sorted[item.index]!;
           return (
             <div

@@ -42,6 +42,12 @@ export function ramp(theme: string, share: number): [number, number, number] {
   return [0, 1, 2].map((i) => Math.round(a[i]! + (b[i]! - a[i]!) * part)) as [number, number, number];
 }
 
+/** A part of a heatmap: times, and the bounds of its buckets. */
+export interface HeatBox extends Range {
+  lower: number;
+  upper: number;
+}
+
 interface Hover {
   column: number;
   row: number;
@@ -56,6 +62,8 @@ export function Heatmap({
   height,
   unit,
   onZoom,
+  onBox,
+  box: chosen,
   dimmed,
   label,
 }: {
@@ -65,6 +73,10 @@ export function Heatmap({
   height: number;
   unit?: string;
   onZoom?: (range: Range) => void;
+  /** Takes a drag over times and buckets, instead of a zoom. */
+  onBox?: (box: HeatBox) => void;
+  /** What is chosen. */
+  box?: HeatBox | null;
   dimmed?: boolean;
   label: string;
 }) {
@@ -72,7 +84,7 @@ export function Heatmap({
   const canvas = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
   const [hover, setHover] = useState<Hover | null>(null);
-  const [drag, setDrag] = useState<{ from: number; to: number } | null>(null);
+  const [drag, setDrag] = useState<{ from: number; to: number; low: number; high: number } | null>(null);
   const theme = useTheme();
 
   useEffect(() => {
@@ -127,17 +139,22 @@ export function Heatmap({
   }, [image, width, height, range]);
 
   const bound = (value: number): string => formatValue(value, unit);
-  const labelled = heat.rows.length <= 14 ? 1 : Math.ceil(heat.rows.length / 12);
+  // As many as do not touch each other.
+  const labelled = Math.max(
+    heat.rows.length <= 14 ? 1 : Math.ceil(heat.rows.length / 12),
+    Math.ceil((14 * heat.rows.length) / Math.max(1, plotHeight)),
+  );
   const ticks = Array.from({ length: 6 }, (_, i) => range.from + ((range.to - range.from) * (i + 0.5)) / 6);
   const cell = hover ? heat.rows[hover.row] : undefined;
   const count = hover && cell ? cell.counts[hover.column] : undefined;
 
-  const place = (event: React.PointerEvent): { ms: number; hover: Hover | null } => {
+  const rowCount = heat.rows.length;
+  const place = (event: React.PointerEvent): { ms: number; row: number; hover: Hover | null } => {
     const rect = box.current!.getBoundingClientRect();
     const [x, y] = [event.clientX - rect.left, event.clientY - rect.top];
     const ms = range.from + ((x - LEFT) / plotWidth) * (range.to - range.from);
     const column = Math.ceil((ms - heat.times[0]!) / heat.step);
-    const row = heat.rows.length - 1 - Math.floor(((y - 6) / plotHeight) * heat.rows.length);
+    const row = rowCount - 1 - Math.floor(((y - 6) / plotHeight) * rowCount);
     const inside =
       x >= LEFT &&
       y >= 6 &&
@@ -145,9 +162,36 @@ export function Heatmap({
       column >= 0 &&
       column < heat.times.length &&
       row >= 0 &&
-      row < heat.rows.length;
-    return { ms, hover: inside ? { column, row, x, y } : null };
+      row < rowCount;
+    return {
+      ms: Math.min(Math.max(ms, range.from), range.to),
+      row: Math.min(Math.max(row, 0), rowCount - 1),
+      hover: inside ? { column, row, x, y } : null,
+    };
   };
+  /** Where a part lies; without rows all of the height. */
+  const placed = (part: Range, low = 0, high = rowCount - 1) => ({
+    left: Math.min(xOf(part.from), xOf(part.to)),
+    width: Math.abs(xOf(part.to) - xOf(part.from)),
+    top: 6 + plotHeight * (1 - (Math.max(low, high) + 1) / rowCount),
+    height: (plotHeight * (Math.abs(high - low) + 1)) / rowCount,
+  });
+  const dragged = drag && (onBox ? placed(drag, drag.low, drag.high) : placed(drag));
+  // Bounds that the heat does not have lie beyond its edges.
+  const held =
+    chosen && !drag && rowCount > 0
+      ? placed(
+          { from: Math.max(chosen.from, range.from), to: Math.min(chosen.to, range.to) },
+          Math.max(
+            0,
+            heat.rows.findIndex((row) => row.lower >= chosen.lower * 0.999),
+          ),
+          Math.max(
+            0,
+            heat.rows.findLastIndex((row) => row.upper <= chosen.upper * 1.001),
+          ),
+        )
+      : null;
 
   return (
     <div
@@ -160,15 +204,18 @@ export function Heatmap({
       onPointerMove={(event) => {
         const at = place(event);
         setHover(at.hover);
-        if (drag) setDrag({ ...drag, to: at.ms });
+        if (drag) setDrag({ ...drag, to: at.ms, high: at.row });
       }}
       onPointerDown={(event) => {
         const at = place(event);
-        if (at.hover && onZoom) setDrag({ from: at.ms, to: at.ms });
+        if (at.hover && (onZoom || onBox)) setDrag({ from: at.ms, to: at.ms, low: at.row, high: at.row });
       }}
       onPointerUp={() => {
-        if (drag && onZoom && Math.abs(xOf(drag.to) - xOf(drag.from)) > 4) {
-          onZoom({ from: Math.min(drag.from, drag.to), to: Math.max(drag.from, drag.to) });
+        if (drag && Math.abs(xOf(drag.to) - xOf(drag.from)) > 4) {
+          const span = { from: Math.min(drag.from, drag.to), to: Math.max(drag.from, drag.to) };
+          const [low, high] = [Math.min(drag.low, drag.high), Math.max(drag.low, drag.high)];
+          if (onBox) onBox({ ...span, lower: heat.rows[low]!.lower, upper: heat.rows[high]!.upper });
+          else onZoom?.(span);
         }
         setDrag(null);
       }}
@@ -200,17 +247,8 @@ export function Heatmap({
           )}
         </span>
       ))}
-      {drag && (
-        <span
-          className="heat-select"
-          style={{
-            left: Math.min(xOf(drag.from), xOf(drag.to)),
-            width: Math.abs(xOf(drag.to) - xOf(drag.from)),
-            top: 6,
-            height: plotHeight,
-          }}
-        />
-      )}
+      {held && <span className="heat-select is-held" style={held} />}
+      {dragged && <span className="heat-select" style={dragged} />}
       {hover && cell && (
         <div
           className="chart-tip"

@@ -1,42 +1,14 @@
 // The editor of a search of logs: colours by the page's own tokens, fields and values by the server.
 
 import type { CompletionContext, CompletionResult } from '@codemirror/autocomplete';
-import { EditorState, RangeSetBuilder } from '@codemirror/state';
-import { Decoration, type DecorationSet, type EditorView, ViewPlugin, type ViewUpdate } from '@codemirror/view';
+import { EditorState } from '@codemirror/state';
 import { type LogQuestion, logFields, topValues } from '../api/logs';
-import { completionAt, nameText, type TokenKind, tokens, valueText } from '../lib/logsearch';
+import { completionAt, nameText, tokens, valueText } from '../lib/logsearch';
 import { formatCount } from '../lib/units';
 import { CodeEditor, type EditorProps, type Language } from './CodeEditor';
+import { tokenColours } from './editorColours';
 
-const MARKS = new Map<TokenKind, Decoration>(
-  (['field', 'operator', 'number', 'text', 'regex', 'keyword', 'mark'] as const).map((kind) => [
-    kind,
-    Decoration.mark({ class: `token-${kind}` }),
-  ]),
-);
-
-function coloured(view: EditorView): DecorationSet {
-  const parts = new RangeSetBuilder<Decoration>();
-  for (const { kind, from, to } of tokens(view.state.doc.toString())) {
-    const mark = MARKS.get(kind);
-    if (mark) parts.add(from, to, mark);
-  }
-  return parts.finish();
-}
-
-/** A search is a line or two: all of it is coloured with every change. */
-const colours = ViewPlugin.fromClass(
-  class {
-    decorations: DecorationSet;
-    constructor(view: EditorView) {
-      this.decorations = coloured(view);
-    }
-    update(update: ViewUpdate) {
-      if (update.docChanged) this.decorations = coloured(update.view);
-    }
-  },
-  { decorations: (plugin) => plugin.decorations },
-);
+const colours = tokenColours(tokens);
 
 /** Names that are no attributes and have a meaning of their own. */
 const BUILT_IN = ['level', 'trace_id', 'span_id', 'body', 'severity_text', 'event_name', 'scope.name'];

@@ -2,13 +2,14 @@
 
 import type { Completion, CompletionContext, CompletionResult } from '@codemirror/autocomplete';
 import { PostgreSQL, sql } from '@codemirror/lang-sql';
-import { type Diagnostic, lintKeymap, setDiagnostics } from '@codemirror/lint';
+import { lintKeymap } from '@codemirror/lint';
 import { EditorState } from '@codemirror/state';
 import { type EditorView, keymap } from '@codemirror/view';
 import { useEffect, useRef, useState } from 'react';
 import { sqlColumns, sqlTables } from '../api/sql';
 import { identifier, tableText } from '../lib/sqltable';
 import { CodeEditor, type EditorProps, type Language } from './CodeEditor';
+import { type Problem, useProblem } from './editorProblem';
 
 /** What was asked lately is not asked again with every key. */
 const KEPT_MS = 60_000;
@@ -77,8 +78,7 @@ export default function SqlEditor({
   onFocus,
   ...props
 }: EditorProps & {
-  /** What is wrong, and where, with the text as it was run. */
-  problem: { line: number; column: number; message: string } | null;
+  problem: Problem | null;
   /** Takes the way to write at the cursor. */
   onFocus: (insert: (text: string) => void) => void;
 }) {
@@ -86,18 +86,7 @@ export default function SqlEditor({
   const told = useRef(onFocus);
   told.current = onFocus;
 
-  useEffect(() => {
-    if (!view) return;
-    const lines = view.state.doc.lines;
-    const marks: Diagnostic[] = [];
-    if (problem && problem.line <= lines) {
-      const line = view.state.doc.line(problem.line);
-      const from = Math.min(line.from + problem.column - 1, line.to);
-      const word = /^"[^"]*"|^\w+/.exec(view.state.doc.sliceString(from, line.to))?.[0].length ?? 1;
-      marks.push({ from, to: Math.min(from + word, line.to), severity: 'error', message: problem.message });
-    }
-    view.dispatch(setDiagnostics(view.state, marks));
-  }, [problem, view]);
+  useProblem(view, problem);
 
   useEffect(() => {
     if (!view) return;

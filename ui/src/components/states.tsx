@@ -78,9 +78,12 @@ const TITLES: Record<string, [string, Icon]> = {
   network: ['No connection to the server', Unplug],
 };
 
-/** Where in a query an error is: `2:23: ...`, or `... (line 2, column 23)`. */
+/** Where in a query an error is: `2:23: ...`, `... (line 2, column 23)`, or `... at line 2, col 23: ...`. */
 export function errorPosition(message: string): { line: number; column: number } | null {
-  const found = /(?:^|\s)(\d+):(\d+): /.exec(message) ?? /\(line (\d+), column (\d+)\)/.exec(message);
+  const found =
+    /(?:^|\s)(\d+):(\d+): /.exec(message) ??
+    /\(line (\d+), column (\d+)\)/.exec(message) ??
+    /\bat line (\d+), col (\d+): /.exec(message);
   return found ? { line: Number(found[1]), column: Number(found[2]) } : null;
 }
 
