@@ -22,7 +22,7 @@ export default defineConfig({
           groups: [
             {
               name: 'base',
-              test: /node_modules\/(react|react-dom|scheduler|use-sync-external-store|zustand|@tanstack\/(?!.*virtual)[^/]+)\/|src\/(lib\/(time|units|labels)|api\/(client|prometheus)|state\/(clock|prefs|keys|queries)|components\/(states|ui))\.tsx?$/,
+              test: /node_modules\/(react|react-dom|scheduler|use-sync-external-store|zustand|@tanstack\/(?!.*virtual)[^/]+)\/|src\/(lib\/(time|units|labels|colour|frame|traceform)|api\/(client|prometheus)|state\/(clock|prefs|keys|queries|theme)|components\/(states|ui))\.tsx?$/,
             },
           ],
         },

@@ -42,6 +42,7 @@ const TOOLS = 'src/components/TopTools.tsx';
 const BEHIND = {
   'src/pages/Explore.tsx': ['src/components/PromqlEditor.tsx'],
   'src/pages/Logs.tsx': ['src/components/LogEditor.tsx'],
+  'src/pages/Traces.tsx': ['src/components/TraceqlEditor.tsx'],
   'src/pages/Sql.tsx': ['src/components/SqlEditor.tsx'],
 };
 

@@ -11,6 +11,7 @@ import {
 import { CircleSlash } from 'lucide-react';
 import { PageHead, Shell } from './components/Shell';
 import { Empty, ErrorBox } from './components/states';
+import { KINDS, parseNs, STATES, type TraceForm } from './lib/traceform';
 import type { GlobalSearch } from './state/clock';
 
 type Raw = Record<string, unknown>;
@@ -30,6 +31,13 @@ const texts = (value: unknown, most = 8): string[] | undefined => {
   const list = (Array.isArray(value) ? value : [value]).map((v) => text(v, 20_000)).filter((v) => v !== undefined);
   return list.length > 0 ? list.slice(0, most) : undefined;
 };
+
+const whole = (value: unknown): number | undefined =>
+  Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : undefined;
+
+/** A duration as queries write it. */
+const duration = (value: unknown): string | undefined =>
+  typeof value === 'string' && value.length <= 40 && parseNs(value) !== null ? value.trim() : undefined;
 
 /** Leaves out what is absent, so that addresses stay short. */
 function clean<T extends object>(search: T): T {
@@ -138,6 +146,95 @@ const logs = createRoute({
   component: lazyRouteComponent(() => import('./pages/Logs')),
 });
 
+export const ORDERS = ['newest', 'slowest'] as const;
+
+export interface TracesSearch extends TraceForm {
+  order?: (typeof ORDERS)[number];
+  /** A part of the picture that is chosen: `FROM-TO` in milliseconds, and durations in nanoseconds. */
+  box?: string;
+  /** What tells the chosen part from the rest. */
+  compare?: boolean;
+}
+
+const traces = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/traces',
+  validateSearch: (raw: Raw): TracesSearch =>
+    clean({
+      q: text(raw.q, 20_000),
+      service: text(raw.service, 1000),
+      operation: text(raw.operation, 1000),
+      kind: oneOf(raw.kind, KINDS),
+      status: oneOf(raw.status, STATES),
+      tags: texts(raw.tags, 20),
+      roots: raw.roots === true || undefined,
+      dmin: duration(raw.dmin),
+      dmax: duration(raw.dmax),
+      min: duration(raw.min),
+      max: duration(raw.max),
+      order: oneOf(raw.order, ORDERS),
+      box: text(raw.box, 100),
+      compare: raw.compare === true || undefined,
+    }),
+  component: lazyRouteComponent(() => import('./pages/Traces')),
+});
+
+export interface TraceSearch {
+  /** The span that is open. */
+  span?: string;
+  find?: string;
+  /** Shows also what is not found. */
+  all?: boolean;
+  critical?: boolean;
+  levels?: number;
+  /** Spans that are open or closed against their level. */
+  fold?: string[];
+  /** The stretch of time, `FROM-TO` in nanoseconds after the start. */
+  time?: string;
+  /** Shows gaps as long as they are. */
+  gaps?: boolean;
+}
+
+const trace = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/trace/$id',
+  validateSearch: (raw: Raw): TraceSearch =>
+    clean({
+      span: text(raw.span, 64),
+      find: text(raw.find, 1000),
+      all: raw.all === true || undefined,
+      critical: raw.critical === true || undefined,
+      levels: whole(raw.levels) || undefined,
+      fold: texts(raw.fold, 200),
+      time: text(raw.time, 64),
+      gaps: raw.gaps === true || undefined,
+    }),
+  component: lazyRouteComponent(() => import('./pages/Trace')),
+});
+
+export const SERVICE_VIEWS = ['map'] as const;
+
+export interface ServicesSearch {
+  service?: string;
+  view?: (typeof SERVICE_VIEWS)[number];
+  find?: string;
+  /** Of a service: the kind of spans that its numbers are of. */
+  kind?: string;
+}
+
+const services = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/services',
+  validateSearch: (raw: Raw): ServicesSearch =>
+    clean({
+      service: text(raw.service, 1000),
+      view: oneOf(raw.view, SERVICE_VIEWS),
+      find: text(raw.find, 200),
+      kind: oneOf(raw.kind, KINDS),
+    }),
+  component: lazyRouteComponent(() => import('./pages/Services')),
+});
+
 export interface SqlSearch {
   /** The statements of the notebook. */
   c?: string[];
@@ -173,9 +270,6 @@ export interface ClusterSearch {
   shard?: number;
   node?: number;
 }
-
-const whole = (value: unknown): number | undefined =>
-  Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : undefined;
 
 const cluster = createRoute({
   getParentRoute: () => rootRoute,
@@ -237,6 +331,9 @@ export const router = createRouter({
     explore,
     metrics,
     logs,
+    traces,
+    trace,
+    services,
     sql,
     cardinality,
     cluster,

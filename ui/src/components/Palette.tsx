@@ -1,15 +1,20 @@
-// Ctrl-K: screens, dashboards, metrics and actions in one list.
+// Ctrl-K: screens, dashboards, services, metrics, actions and a trace by its id in one list.
 
 import { useQuery } from '@tanstack/react-query';
 import { useNavigate } from '@tanstack/react-router';
-import { Activity, CornerDownLeft, LayoutDashboard, Zap } from 'lucide-react';
+import { Activity, ChartNoAxesGantt, CornerDownLeft, LayoutDashboard, Waypoints, Zap } from 'lucide-react';
 import { useEffect, useId, useMemo, useRef, useState } from 'react';
 import { listDashboards } from '../api/dashboards';
 import { labelValues } from '../api/prometheus';
+import { listServices } from '../api/traces';
 import { BUILTIN } from '../dashboards';
 import { escapeRegex, quote } from '../lib/labels';
+import { visible } from '../lib/logrow';
+import { traceIdOf } from '../lib/traceid';
+import { useRange } from '../state/clock';
 import type { KeyBinding } from '../state/keys';
 import { SCREENS } from '../state/nav';
+import { currentTenant } from '../state/prefs';
 import { Dialog } from './floating';
 import type { Icon } from './ui';
 
@@ -24,6 +29,9 @@ interface Entry {
 
 /** Most metrics shown: more is a reason to type on. */
 const METRICS_SHOWN = 30;
+const SERVICES_SHOWN = 20;
+/** Shorter numbers are words, too. */
+const ID_DIGITS = 8;
 
 function matches(text: string, words: string[]): boolean {
   const low = text.toLowerCase();
@@ -55,6 +63,14 @@ export default function Palette({ onClose, bindings }: { onClose: () => void; bi
         signal,
       );
     },
+  });
+
+  const { range } = useRange();
+  const services = useQuery({
+    queryKey: ['palette-services', currentTenant(), range.from, range.to],
+    enabled: asked.length >= 2,
+    queryFn: ({ signal }) => listServices(range, signal),
+    staleTime: 60_000,
   });
 
   const entries = useMemo<Entry[]>(() => {
@@ -101,7 +117,28 @@ export default function Palette({ onClose, bindings }: { onClose: () => void; bi
         run: go(binding.run),
       });
     }
+    for (const { name } of asked.length >= 2 ? (services.data?.data.services ?? []) : []) {
+      if (name === '' || !matches(name, words)) continue;
+      if (all.filter((entry) => entry.group === 'Services').length >= SERVICES_SHOWN) break;
+      all.push({
+        id: `s-${name}`,
+        group: 'Services',
+        label: visible(name.slice(0, 200)),
+        icon: Waypoints,
+        run: go(() => void navigate({ to: '/services', search: { service: name } })),
+      });
+    }
     const found = all.filter((entry) => matches(`${entry.group} ${entry.label} ${entry.hint ?? ''}`, words));
+    const trace = traceIdOf(text, ID_DIGITS);
+    if (trace)
+      found.unshift({
+        id: 'trace',
+        group: 'Traces',
+        label: trace.id,
+        hint: trace.span ? `span ${trace.span}` : 'open the trace',
+        icon: ChartNoAxesGantt,
+        run: go(() => void navigate({ to: '/trace/$id', params: { id: trace.id }, search: { span: trace.span } })),
+      });
     for (const name of asked.length >= 2 ? (metrics.data?.data ?? []) : []) {
       found.push({
         id: `m-${name}`,
@@ -112,7 +149,7 @@ export default function Palette({ onClose, bindings }: { onClose: () => void; bi
       });
     }
     return found;
-  }, [text, asked, dashboards.data, metrics.data, navigate, onClose, bindings]);
+  }, [text, asked, dashboards.data, metrics.data, services.data, navigate, onClose, bindings]);
 
   const current = Math.min(at, entries.length - 1);
   useEffect(() => {
@@ -128,8 +165,8 @@ export default function Palette({ onClose, bindings }: { onClose: () => void; bi
         aria-expanded="true"
         aria-controls={`${id}-list`}
         aria-activedescendant={entries[current] ? `${id}-${current}` : undefined}
-        aria-label="Screens, dashboards, metrics, actions"
-        placeholder="Screens, dashboards, metrics, actions"
+        aria-label="Screens, dashboards, services, metrics, actions, a trace's id"
+        placeholder="Screens, dashboards, services, metrics, actions, a trace's id"
         spellCheck={false}
         value={text}
         onChange={(event) => {

@@ -85,7 +85,11 @@ export function Shell() {
       </main>
     );
   }
-  const active = SCREENS.find((s) => (s.to === '/' ? location.pathname === '/' : location.pathname.startsWith(s.to)));
+  const active = SCREENS.find((s) =>
+    s.to === '/'
+      ? location.pathname === '/'
+      : location.pathname.startsWith(s.to) || (s.also && location.pathname.startsWith(s.also)),
+  );
   return (
     <div className={`shell ${prefs.railOpen ? 'rail-open' : ''}`}>
       <a className="skip" href="#main">

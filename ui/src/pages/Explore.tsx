@@ -18,7 +18,7 @@ import {
 import { lazy, Suspense, useEffect, useMemo, useRef, useState } from 'react';
 import { formatQuery, type MatrixSeries, queryExemplars } from '../api/prometheus';
 import { Chart, type ExemplarDot } from '../components/Chart';
-import { Dialog, Popover } from '../components/floating';
+import { Popover } from '../components/floating';
 import { Legend } from '../components/Legend';
 import { NoData } from '../components/NoData';
 import { StatsLine } from '../components/QueryInfo';
@@ -27,8 +27,7 @@ import { Empty, ErrorBox, RemarkList, Skeleton, SlowNote } from '../components/s
 import { Button, CopyButton, IconButton, Panel, Segmented, Select, Tabs } from '../components/ui';
 import { frameOf, parseValue } from '../lib/frame';
 import { heatOf, isHistogram } from '../lib/heatmap';
-import { formatDuration, formatMoment, niceStep, parseDuration } from '../lib/time';
-import { formatValue } from '../lib/units';
+import { formatDuration, niceStep, parseDuration } from '../lib/time';
 import type { ExploreSearch } from '../routes';
 import { useClock, useRange } from '../state/clock';
 import { usePrefs } from '../state/prefs';
@@ -37,6 +36,7 @@ import { aligned, useRangeQueries } from '../state/queries';
 const PromqlEditor = lazy(() => import('../components/PromqlEditor'));
 const Heatmap = lazy(async () => ({ default: (await import('../components/Heatmap')).Heatmap }));
 const ExplainTree = lazy(async () => ({ default: (await import('../components/ExplainTree')).ExplainTree }));
+const ExemplarDrawer = lazy(() => import('../components/Exemplar'));
 const TableView = lazy(() => import('../components/TableView'));
 
 const STARTERS = [
@@ -458,7 +458,7 @@ function RangeView({
           </StatsLine>
         ) : null,
       )}
-      <ExemplarDrawer dot={dot} utc={utc} onClose={() => setDot(null)} />
+      <Suspense>{dot && <ExemplarDrawer dot={dot} utc={utc} onClose={() => setDot(null)} />}</Suspense>
     </>
   );
 }
@@ -486,35 +486,5 @@ function StepPicker({
         ))}
       </Select>
     </label>
-  );
-}
-
-function ExemplarDrawer({ dot, utc, onClose }: { dot: ExemplarDot | null; utc: boolean; onClose: () => void }) {
-  return (
-    <Dialog open={dot !== null} onClose={onClose} title="Exemplar" drawer>
-      {dot && (
-        <dl className="facts">
-          <div>
-            <dt>time</dt>
-            <dd className="tab-num">{formatMoment(dot.time, utc, true)}</dd>
-          </div>
-          <div>
-            <dt>value</dt>
-            <dd className="tab-num">{formatValue(dot.value, 'none')}</dd>
-          </div>
-          {dot.labels.map(([name, value], i) => (
-            <div key={i}>
-              <dt>
-                <bdi>{name}</bdi>
-              </dt>
-              <dd className="mono">
-                <bdi>{value}</bdi>
-                <CopyButton text={value} label={`Copy ${name}`} />
-              </dd>
-            </div>
-          ))}
-        </dl>
-      )}
-    </Dialog>
   );
 }

@@ -2,7 +2,17 @@
 
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { Activity, DatabaseZap, LayoutDashboard, Network, ScrollText, Search, Star } from 'lucide-react';
+import {
+  Activity,
+  ChartNoAxesGantt,
+  DatabaseZap,
+  LayoutDashboard,
+  Network,
+  ScrollText,
+  Search,
+  Star,
+  Waypoints,
+} from 'lucide-react';
 import { useState } from 'react';
 import { address } from '../api/client';
 import { type ClusterStatus, health } from '../api/cluster';
@@ -134,8 +144,8 @@ function FirstSteps() {
     },
     otlp: {
       label: 'OpenTelemetry',
-      what: 'Into the configuration of a Collector, among its exporters and in its pipelines of metrics and logs; SDKs take the same addresses.',
-      text: `exporters:\n  otlphttp/pharos:\n    metrics_endpoint: ${base}/v1/metrics\n    logs_endpoint: ${base}/v1/logs\n${tenant ? `    headers:\n      X-Scope-OrgID: ${tenant}\n` : ''}`,
+      what: 'Into the configuration of a Collector, among its exporters and in its pipelines of metrics, logs and traces; SDKs take the same addresses.',
+      text: `exporters:\n  otlphttp/pharos:\n    metrics_endpoint: ${base}/v1/metrics\n    logs_endpoint: ${base}/v1/logs\n    traces_endpoint: ${base}/v1/traces\n${tenant ? `    headers:\n      X-Scope-OrgID: ${tenant}\n` : ''}`,
     },
     logs: {
       label: 'Log shippers',
@@ -144,8 +154,8 @@ function FirstSteps() {
     },
     grafana: {
       label: 'Grafana',
-      what: 'As data sources of the types Prometheus and Loki, by provisioning or by hand.',
-      text: `apiVersion: 1\ndatasources:\n  - name: Pharos\n    type: prometheus\n    access: proxy\n    url: ${base}\n  - name: Pharos logs\n    type: loki\n    access: proxy\n    url: ${base}\n`,
+      what: 'As data sources of the types Prometheus, Loki and Tempo, by provisioning or by hand.',
+      text: `apiVersion: 1\ndatasources:\n  - name: Pharos\n    type: prometheus\n    access: proxy\n    url: ${base}\n  - name: Pharos logs\n    type: loki\n    access: proxy\n    url: ${base}\n  - name: Pharos traces\n    type: tempo\n    access: proxy\n    url: ${base}\n`,
     },
     curl: {
       label: 'curl',
@@ -345,6 +355,18 @@ function Explored() {
           <Link to="/logs" className="list-link">
             <ScrollText size={14} aria-hidden />
             Search logs
+          </Link>
+        </li>
+        <li>
+          <Link to="/traces" className="list-link">
+            <ChartNoAxesGantt size={14} aria-hidden />
+            Search traces
+          </Link>
+        </li>
+        <li>
+          <Link to="/services" className="list-link">
+            <Waypoints size={14} aria-hidden />
+            See who calls whom, how often and how long
           </Link>
         </li>
         <li>

@@ -10,7 +10,8 @@ export interface KeyBinding {
   run: () => void;
 }
 
-const isTyping = (target: EventTarget | null): boolean =>
+/** Whether keys that go there are text. */
+export const isTyping = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement &&
   (target.isContentEditable ||
     ['INPUT', 'TEXTAREA', 'SELECT'].includes(target.tagName) ||

@@ -109,15 +109,6 @@ export class Cluster {
 
   /** Writes log records by OTLP. */
   async writeLogs(services, node = 1, tenant) {
-    const value = (of) =>
-      typeof of === 'string'
-        ? { stringValue: of }
-        : typeof of === 'boolean'
-          ? { boolValue: of }
-          : Number.isInteger(of)
-            ? { intValue: String(of) }
-            : { doubleValue: of };
-    const attributes = (of) => Object.entries(of).map(([key, one]) => ({ key, value: value(one) }));
     const resourceLogs = Object.entries(services).map(([service, records]) => ({
       resource: { attributes: attributes({ 'service.name': service }) },
       scopeLogs: [
@@ -133,14 +124,66 @@ export class Cluster {
         },
       ],
     }));
-    const answer = await fetch(`${this.url(node)}/v1/logs`, {
+    await this.otlp('logs', { resourceLogs }, node, tenant);
+  }
+
+  /** Writes spans by OTLP: lists of `{trace, id, parent, name, kind, start, end, ...}` by service; times in milliseconds. */
+  async writeSpans(services, node = 1, tenant) {
+    const nanos = (ms) => `${Math.floor(ms)}${String(Math.round((ms % 1) * 1e6)).padStart(6, '0')}`;
+    const resourceSpans = Object.entries(services).map(([service, spans]) => ({
+      resource: { attributes: attributes({ 'service.name': service, 'host.name': `${service}-1` }) },
+      scopeSpans: [
+        {
+          scope: { name: 'seed', version: '1.2' },
+          spans: spans.map((span) => ({
+            traceId: span.trace,
+            spanId: span.id,
+            ...(span.parent ? { parentSpanId: span.parent } : {}),
+            name: span.name,
+            kind: { internal: 1, server: 2, client: 3, producer: 4, consumer: 5 }[span.kind ?? 'internal'],
+            startTimeUnixNano: nanos(span.start),
+            endTimeUnixNano: nanos(span.end),
+            attributes: attributes(span.fields ?? {}),
+            events: (span.events ?? []).map(({ time, name, fields = {} }) => ({
+              timeUnixNano: nanos(time),
+              name,
+              attributes: attributes(fields),
+            })),
+            links: (span.links ?? []).map(({ trace, id, fields = {} }) => ({
+              traceId: trace,
+              spanId: id,
+              attributes: attributes(fields),
+            })),
+            ...(span.error === undefined ? {} : { status: { code: 2, message: span.error } }),
+          })),
+        },
+      ],
+    }));
+    await this.otlp('traces', { resourceSpans }, node, tenant);
+  }
+
+  async otlp(what, body, node, tenant) {
+    const answer = await fetch(`${this.url(node)}/v1/${what}`, {
       method: 'POST',
-      body: JSON.stringify({ resourceLogs }),
+      body: JSON.stringify(body),
       headers: { 'Content-Type': 'application/json', ...(tenant ? { 'X-Scope-OrgID': tenant } : {}) },
     });
-    if (!answer.ok) throw new Error(`logs: ${answer.status} ${await answer.text()}`);
+    if (!answer.ok) throw new Error(`${what}: ${answer.status} ${await answer.text()}`);
+    const { partialSuccess } = await answer.json();
+    if (partialSuccess?.errorMessage) throw new Error(`${what}: ${JSON.stringify(partialSuccess)}`);
   }
 }
+
+/** Values and attributes of OTLP. */
+const value = (of) =>
+  typeof of === 'string'
+    ? { stringValue: of }
+    : typeof of === 'boolean'
+      ? { boolValue: of }
+      : Number.isInteger(of)
+        ? { intValue: String(of) }
+        : { doubleValue: of };
+const attributes = (of) => Object.entries(of).map(([key, one]) => ({ key, value: value(one) }));
 
 // --- Just enough of protobuf and snappy for remote write ------------------------------------------------------------
 

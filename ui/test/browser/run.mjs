@@ -5,6 +5,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
+import { BROKEN, HOSTILE_TRACE, LARGE, SPAN, seedSpans, TRACE } from './spans.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const only = process.argv[2];
@@ -82,6 +83,18 @@ const type = async (page, text, nth = 0) => {
   await page.keyboard.press('Escape');
 };
 
+/** Chooses the slow part of the picture of durations: its upper half. */
+async function choose(page) {
+  await page.waitForSelector('[data-testid=heatmap] canvas');
+  await settled(page);
+  const box = await page.getByTestId('heatmap').boundingBox();
+  await page.mouse.move(box.x + 80, box.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width - 12, box.y + 48, { steps: 6 });
+  await page.mouse.up();
+  await page.getByTestId('box').waitFor();
+}
+
 const QUERY = 'sum by (instance) (rate(process_cpu_seconds_total[1m]))';
 const SYNCS = 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))';
 const explore = (query, more = '') =>
@@ -112,6 +125,27 @@ const SCREENS = [
   ['logs-patterns', '/logs?from=now-30m&to=now&view=patterns', '[data-testid=patterns] tbody tr'],
   ['logs-live', '/logs?live=true', '.log-row'],
   ['logs-empty', '/logs?from=2020-01-01&to=2020-01-02', '.empty'],
+  ['traces', '/traces?from=now-30m&to=now', '.trace-list [role=cell]'],
+  [
+    'traces-compare',
+    '/traces?from=now-30m&to=now&roots=true',
+    '.trace-list [role=cell]',
+    async (page) => {
+      await choose(page);
+      await page.getByRole('button', { name: 'Compare selection' }).click();
+      await page.waitForSelector('.compare-field');
+    },
+  ],
+  ['traces-error', `/traces?q=${encodeURIComponent('{ name = }')}`, '[role=alert]'],
+  ['traces-empty', '/traces?from=2020-01-01&to=2020-01-02', '.empty'],
+  ['trace', `/trace/${TRACE}`, '.wf-row'],
+  ['trace-span', `/trace/${TRACE}?span=${SPAN}`, '[data-testid=span-drawer] dl.record-fields'],
+  ['trace-large', `/trace/${LARGE}?find=shard%3D7&levels=6`, '.wf-row'],
+  ['trace-broken', `/trace/${BROKEN}?span=0000000000000003`, '.gap-fold'],
+  ['trace-absent', '/trace/123', '.empty'],
+  ['services', '/services?from=now-30m&to=now', '.trace-list [role=cell]'],
+  ['services-map', '/services?from=now-30m&to=now&view=map', '[data-testid=service-map] .map-node'],
+  ['service', '/services?from=now-30m&to=now&service=checkout', '[data-testid=chart] canvas'],
   [
     'sql',
     notebook(MEMORY, MOST),
@@ -152,6 +186,8 @@ const PICTURES = [
   'plan',
   'logs',
   'sql',
+  'trace-span',
+  'traces-compare',
 ];
 
 /** What a label value may hold that a page must not believe. */
@@ -205,7 +241,6 @@ const LINES = [
   ],
   [9, (i) => `cart of user-${i % 17} has ${(i % 6) + 1} items`, (i) => ({ user: `user-${i % 17}` })],
 ];
-const TRACE = '0af7651916cd43dd8448eb211c80319c';
 
 /** Half an hour of logs of three services, and lines that a page must not believe. */
 async function seedLogs() {
@@ -238,6 +273,7 @@ async function main() {
   await cluster.start();
   await seed();
   await seedLogs();
+  await seedSpans(cluster, HOSTILE);
   await until(
     'the cluster monitors itself',
     async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m]))')).length === 1,
@@ -334,6 +370,9 @@ async function main() {
       }
       assert(shown, 'a dot is under some point of the chart');
       await page.getByRole('dialog').getByText('4bf92f3577b34da6', { exact: false }).waitFor();
+      await page.getByRole('link', { name: 'Open its trace' }).click();
+      await page.waitForURL(/\/trace\/4bf92f3577b34da6/);
+      await page.locator('.wf-row', { hasText: 'POST /orders' }).waitFor();
     }));
 
   await test('a drag zooms, a double click zooms out', () =>
@@ -517,6 +556,310 @@ async function main() {
       }
       await page.locator('.log-row', { hasText: '<script>window.hacked=1</script>' }).waitFor();
       await page.locator('.log-row', { hasText: 'bell␇ esc' }).waitFor();
+    }));
+
+  await test('traces are searched, narrowed, opened, and a span shows its logs', () =>
+    onPage({}, async (page) => {
+      await go(page, '/traces?from=now-1h&to=now');
+      await page.waitForSelector('.trace-list [role=cell]');
+      await page.getByLabel('Service', { exact: true }).fill('checkout');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/service=checkout/);
+      await page.getByLabel('Status').selectOption('error');
+      await page.waitForURL(/status=error/);
+      await page.getByText('resource.service.name = "checkout" && status = error').waitFor();
+      await settled(page);
+      const shown = page.locator('.trace-list [role=rowgroup] [role=row]');
+      await until('only failed ones are shown', async () => {
+        const rows = await shown.allInnerTexts();
+        return rows.length > 3 && rows.every((row) => /■/.test(row));
+      });
+      await page.getByRole('button', { name: 'Slowest' }).click();
+      await page.waitForURL(/order=slowest/);
+      await settled(page);
+      await page.reload();
+      await page.waitForSelector('.trace-list [role=cell]');
+      await page.getByLabel('Attribute, key=value').fill('region=nowhere');
+      await page.keyboard.press('Enter');
+      await page.getByText('No trace matches in this time').waitFor();
+      await page.getByRole('button', { name: 'Without the condition region=nowhere' }).click();
+      await page.waitForSelector('.trace-list [role=cell]');
+      await page.locator('.trace-root-link').first().click();
+      await page.waitForURL(/\/trace\//);
+      await page.waitForSelector('.wf-row');
+
+      await go(page, `/trace/${TRACE}`);
+      await page.locator('.wf-row', { hasText: 'POST /orders' }).click();
+      await page.waitForURL(new RegExp(`span=%22${SPAN}|span=${SPAN}`));
+      const drawer = page.getByTestId('span-drawer');
+      await drawer.getByText('order.items').waitFor();
+      await drawer.getByRole('tab', { name: /^Logs \d+/ }).click();
+      await drawer.getByTestId('span-logs').locator('li').first().waitFor();
+      const there = await drawer.getByTestId('span-logs').locator('li').count();
+      assert(there > 5, `${there} lines of the span`);
+      await drawer.getByRole('link', { name: 'Logs of the span' }).click();
+      await page.waitForURL(/\/logs\?/);
+      await page.waitForSelector('.log-row');
+      // And back: the record knows its trace.
+      await page.locator('.log-row').first().click();
+      await page.getByTestId('log-record').locator('.trace-chip').click();
+      await page.waitForURL(new RegExp(`/trace/${TRACE}`));
+      await page.getByTestId('span-drawer').getByText('order.items').waitFor();
+    }));
+
+  await test('all traces come by scrolling', () =>
+    onPage({}, async (page) => {
+      await go(page, '/traces?from=now-1h&to=now&service=mail');
+      await page.waitForSelector('.trace-list [role=cell]');
+      const table = page.getByRole('table', { name: 'Traces' });
+      await until('the last one is reached', async () => {
+        await table.evaluate((box) => box.scrollTo({ top: box.scrollHeight }));
+        return /^247 traces ·/.test(await page.getByTestId('trace-count').innerText());
+      });
+      assert((await page.locator('.trace-list [role=rowgroup] [role=row]').count()) < 80, 'only rows in sight');
+    }));
+
+  await test('TraceQL completes by the server, and an error is named at its place', () =>
+    onPage({}, async (page) => {
+      await go(page, '/traces?from=now-1h&to=now');
+      await page.getByTestId('traceql-editor').locator('.cm-content').click();
+      await page.keyboard.type('{ span.db.sy', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'span.db.system' }).waitFor();
+      await page.keyboard.type('stem = "po', { delay: 20 });
+      await page.locator('.cm-tooltip-autocomplete li', { hasText: 'postgresql' }).waitFor();
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('Control+a');
+      await page.keyboard.press('Backspace');
+      await page.keyboard.insertText('{ name = }');
+      await page.keyboard.press('Escape');
+      await page.keyboard.press('Enter');
+      const alert = page.getByRole('alert').first();
+      await alert.getByText('line 1, col 10', { exact: false }).waitFor();
+      assert((await alert.locator('pre').innerText()).split('\n')[1].indexOf('^') === 9, await alert.innerText());
+      await page.locator('.cm-lintRange-error').first().waitFor();
+    }));
+
+  await test('a trace is found by its id, with zeros or without, and by what a header says', () =>
+    onPage({}, async (page) => {
+      for (const [text, wanted] of [
+        ['abc123', 'late part'],
+        [BROKEN.toUpperCase(), 'late part'],
+        [`00-${TRACE}-${SPAN}-01`, 'POST /orders'],
+      ]) {
+        await go(page, '/traces');
+        await page.getByTestId('traceql-editor').locator('.cm-content').click();
+        await page.keyboard.insertText(text);
+        await page.keyboard.press('Escape');
+        await page.keyboard.press('Enter');
+        await page.locator('.wf-row', { hasText: wanted }).waitFor();
+      }
+      await page.getByTestId('span-drawer').waitFor();
+      await page.keyboard.press('Control+k');
+      await page.getByRole('dialog').getByRole('combobox').fill('abc12300');
+      await page.getByRole('option', { name: /abc12300/ }).waitFor();
+      await page.keyboard.press('Enter');
+      await page.getByText('There is no trace abc12300').waitFor();
+      await page.keyboard.press('Control+k');
+      await page.getByRole('dialog').getByRole('combobox').fill('checko');
+      await page.getByRole('option', { name: /^checkout/ }).click();
+      await page.waitForURL(/\/services\?.*service=checkout/);
+    }));
+
+  await test('a trace of ten thousand spans is walked, searched, folded and zoomed', () =>
+    onPage({}, async (page) => {
+      await go(page, `/trace/${LARGE}`);
+      await page.waitForSelector('.wf-row');
+      await page.locator('.trace-head').getByText('10 000').waitFor();
+      const rows = page.locator('.wf-row');
+      assert((await rows.count()) < 120, `${await rows.count()} rows are in the page`);
+      const tree = page.getByTestId('waterfall');
+      const frames = await tree.evaluate(async (box) => {
+        const times = [];
+        let last = performance.now();
+        for (let i = 0; i < 120; i++) {
+          box.scrollTop += 400;
+          await new Promise((done) => requestAnimationFrame(done));
+          times.push(performance.now() - last);
+          last = performance.now();
+        }
+        return times.sort((a, b) => a - b);
+      });
+      console.log(
+        `     scrolling: half the frames within ${frames[60].toFixed(1)} ms, 95 % ${frames[114].toFixed(1)} ms`,
+      );
+      // What is looked for stays, with the way to it; the rest goes.
+      const find = page.getByLabel('Find spans');
+      await find.fill('needle');
+      await until('four are found', async () => /4 found|of 4/.test(await page.getByTestId('trace-hits').innerText()));
+      await until(
+        'others are hidden',
+        async () => (await rows.count()) < 40 && (await page.locator('.is-hit').count()) === 4,
+      );
+      await find.press('Enter');
+      await find.press('Enter');
+      await page.waitForURL(/find=needle/);
+      await until('the second is gone to', async () =>
+        (await page.locator('.wf-row[aria-selected=true]').innerText()).includes('needle'),
+      );
+      await page.getByLabel('hide others').uncheck();
+      await until('others are back', async () => (await rows.count()) > 20);
+      await find.press('Escape');
+      // From error to error.
+      await page.locator('h1').click();
+      await page.keyboard.press('e');
+      const selected = page.locator('.wf-row[aria-selected=true]');
+      await selected.locator('.wf-mark').waitFor();
+      const first = await selected.getAttribute('data-span');
+      await page.keyboard.press('e');
+      await until('the next error', async () => (await selected.getAttribute('data-span')) !== first);
+      // Levels, and the tree by keyboard.
+      await page.getByLabel('Levels that are shown').selectOption('1');
+      await until('one row', async () => (await rows.count()) === 1);
+      await tree.focus();
+      await page.keyboard.press('Home');
+      await page.keyboard.press('ArrowRight');
+      await until('it is open', async () => (await rows.count()) > 20);
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      await page.getByTestId('span-drawer').waitFor();
+      await page.keyboard.press('ArrowLeft');
+      await page.keyboard.press('Escape');
+      await page.getByTestId('span-drawer').waitFor({ state: 'detached' });
+      // A drag over the strip.
+      const strip = await page.getByTestId('minimap').boundingBox();
+      await page.mouse.move(strip.x + strip.width * 0.3, strip.y + 20);
+      await page.mouse.down();
+      await page.mouse.move(strip.x + strip.width * 0.4, strip.y + 20, { steps: 4 });
+      await page.mouse.up();
+      await page.waitForURL(/time=\d+-\d+/);
+      await page.locator('h1').click();
+      await page.keyboard.press('0');
+      await page.waitForURL((url) => !url.search.includes('time='));
+    }));
+
+  await test('parts that are missing, and long silences, are said', () =>
+    onPage({}, async (page) => {
+      await go(page, '/trace/abc123');
+      await page.locator('.wf-row', { hasText: 'late part' }).getByText('orphan').waitFor();
+      await page.waitForSelector('.gap-fold');
+      await page.getByRole('button', { name: /Show times in which nothing runs/ }).click();
+      await page.locator('.gap-fold').first().waitFor({ state: 'detached' });
+      await page.locator('.wf-row', { hasText: 'late part' }).click();
+      const drawer = page.getByTestId('span-drawer');
+      await drawer.getByText('feedfeedfeedfeed').first().waitFor();
+      await drawer.getByRole('tab', { name: 'Links 1' }).click();
+      await drawer.getByRole('link', { name: TRACE }).click();
+      await page.waitForURL(new RegExp(`/trace/${TRACE}`));
+      await page.getByTestId('span-drawer').getByText('order.items').waitFor();
+    }));
+
+  await test('what is slow is told from the rest', () =>
+    onPage({}, async (page) => {
+      await go(page, '/traces?from=now-1h&to=now&service=frontend&roots=true');
+      await page.waitForSelector('.trace-list [role=cell]');
+      await choose(page);
+      await page.getByRole('button', { name: 'Compare selection' }).click();
+      const field = page.locator('.compare-field', { hasText: 'span.region' });
+      await field.waitFor();
+      assert((await field.locator('h3').innerText()).includes('100'), await field.innerText());
+      const best = await page.locator('.compare-field').first().innerText();
+      assert(/100/.test(best), best);
+      await field.locator('li button').first().click();
+      await page.waitForURL(/eu-west/);
+      await page.locator('.trace-tag', { hasText: 'span.region=eu-west' }).waitFor();
+      // A zoom takes time and durations along.
+      await choose(page);
+      await page.getByRole('button', { name: 'Zoom in' }).click();
+      await page.waitForURL(/dmin=/);
+      assert(/from=(%22)?\d{13}/.test(page.url()), page.url());
+      await page.waitForSelector('.trace-list [role=cell]');
+    }));
+
+  await test('services have rate, errors and duration, a map, and ways to their signals', () =>
+    onPage({}, async (page) => {
+      await go(page, '/services?from=now-1h&to=now');
+      const row = page.getByRole('row', { name: /checkout/ });
+      await row.waitFor();
+      const text = await row.innerText();
+      assert(/server/.test(text) && /■ \d+(\.\d+)? %/.test(text) && / ms| s/.test(text), text);
+      await page.getByRole('tab', { name: 'Map' }).click();
+      const map = page.getByTestId('service-map');
+      for (const name of ['frontend', 'cart', 'checkout', 'payment', 'mail'])
+        await map.getByRole('link', { name: new RegExp(`^${name}`) }).waitFor();
+      const x = async (name) => (await map.getByRole('link', { name: new RegExp(`^${name}`) }).boundingBox()).x;
+      assert((await x('frontend')) < (await x('checkout')), 'callers stand before whom they call');
+      assert((await x('checkout')) < (await x('payment')), 'and so on');
+      await page.getByRole('row', { name: /checkout payment 247/ }).waitFor();
+      await map.getByRole('link', { name: /^checkout/ }).click();
+      await page.waitForURL(/service=checkout/);
+      await page.waitForSelector('[data-testid=chart] canvas');
+      await page.getByRole('row', { name: /POST \/orders/ }).waitFor();
+      await page.getByRole('row', { name: /frontend checkout/ }).waitFor();
+      await page.getByRole('link', { name: 'Failed ones' }).click();
+      await page.waitForURL(/\/traces\?.*status=error/);
+      await page.waitForSelector('.trace-list [role=cell]');
+      await page.goBack();
+      await page.getByRole('link', { name: 'POST /orders' }).click();
+      await page.waitForURL(/operation=/);
+      await page.waitForSelector('.trace-list [role=cell]');
+      await page.locator('h1').click();
+      await page.keyboard.press('g');
+      await page.keyboard.press('v');
+      await page.waitForURL(/\/services/);
+      await page.keyboard.press('g');
+      await page.keyboard.press('t');
+      await page.waitForURL(/\/traces/);
+    }));
+
+  await test('metrics made of spans are there for the links of services', async () => {
+    await until(
+      'calls are counted',
+      async () => (await cluster.query('sum(traces_spanmetrics_calls_total{service="checkout"})')).length === 1,
+    );
+    await onPage({}, async (page) => {
+      await go(page, '/services?from=now-15m&to=now&service=checkout');
+      await page.getByRole('link', { name: 'Metrics', exact: true }).last().click();
+      await page.waitForURL(/\/explore/);
+      await page.getByText('traces_spanmetrics_calls_total', { exact: false }).first().waitFor();
+    });
+  });
+
+  await test('hostile spans are text', () =>
+    onPage({}, async (page) => {
+      const places = [
+        `/trace/${HOSTILE_TRACE}`,
+        `/trace/${HOSTILE_TRACE}?span=0000000000000001`,
+        `/trace/${HOSTILE_TRACE}?find=${encodeURIComponent('<script>')}`,
+        `/traces?from=now-1h&to=now&q=${encodeURIComponent('{ span.kind != nil }')}`,
+        `/traces?from=now-1h&to=now&service=${encodeURIComponent(HOSTILE.markup)}`,
+        '/services?from=now-1h&to=now',
+        `/services?from=now-1h&to=now&service=${encodeURIComponent(HOSTILE.markup)}`,
+        '/services?from=now-1h&to=now&view=map',
+      ];
+      for (const path of places) {
+        await go(page, path);
+        await settled(page);
+        await sleep(200);
+        assert((await page.evaluate(() => window.hacked)) === undefined, `${path} ran what a span says`);
+        const made = await page.evaluate(
+          () =>
+            document.querySelectorAll(
+              '#root img:not(.cm-widgetBuffer), #root script, #root iframe, svg[onload], #root .record-fields b',
+            ).length,
+        );
+        assert(made === 0, `${path} made elements of what a span says`);
+      }
+      await go(page, `/trace/${HOSTILE_TRACE}`);
+      await page.locator('.wf-row', { hasText: 'control bell␇ esc' }).waitFor();
+      await page.locator('.wf-row', { hasText: '<script>window.hacked=1</script>' }).first().click();
+      const drawer = page.getByTestId('span-drawer');
+      await drawer.getByText('<b>markup</b>').first().waitFor();
+      await drawer.getByRole('button', { name: '… all 1,000,000 characters' }).waitFor();
+      await clean(page, 'a hostile span');
+      for (const name of ['Events 1', 'JSON']) {
+        await drawer.getByRole('tab', { name }).click();
+        await drawer.getByText('onerror', { exact: false }).first().waitFor();
+      }
     }));
 
   const write = async (page, text, nth = 0) => {

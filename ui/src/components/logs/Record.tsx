@@ -1,18 +1,18 @@
 // One record, whole: typed fields with what can be done with each, what its stream wrote around it, and its JSON.
 
 import { useQuery } from '@tanstack/react-query';
-import { Columns3, Minus, Plus, X } from 'lucide-react';
+import { Link } from '@tanstack/react-router';
+import { ChartNoAxesGantt, Columns3, Minus, Plus, X } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
 import { type LogQuestion, type LogRow, type LogValue, logContext } from '../../api/logs';
 import { levelOf, lineOf, millisOf, textOf, typeOf, visible } from '../../lib/logrow';
 import { formatMoment } from '../../lib/time';
 import { currentTenant } from '../../state/prefs';
+import { LongText } from '../LongText';
 import { Empty, ErrorBox, Skeleton } from '../states';
 import { Button, CopyButton, IconButton, Tabs } from '../ui';
 import type { Narrow } from './Facets';
 
-/** Characters of a value that are shown before somebody asks for all. */
-const SHOWN = 2000;
 const AROUND = [10, 50, 200];
 
 export function RecordDrawer({
@@ -142,6 +142,17 @@ function Fields({
   ];
   return (
     <>
+      {row.traceId && (
+        <Link
+          className="trace-chip"
+          to="/trace/$id"
+          params={{ id: row.traceId }}
+          search={{ span: row.spanId || undefined }}
+          title="The trace in which this was written"
+        >
+          <ChartNoAxesGantt size={13} aria-hidden /> Trace <code>{row.traceId}</code>
+        </Link>
+      )}
       <LongText className={`record-text lv-line lv-${levelOf(row.level)}`} text={textOf(row.body, 2)} />
       {groups.map(([title, place, fields]) => {
         const there = fields.filter(([, value]) => value !== undefined && value !== '');
@@ -210,20 +221,5 @@ function Line({ name, value }: { name: string; value: string }): ReactNode {
         </span>
       </dd>
     </div>
-  );
-}
-
-function LongText({ text, className = '' }: { text: string; className?: string }) {
-  const [all, setAll] = useState(false);
-  const isLong = text.length > SHOWN;
-  return (
-    <span className={`long-text mono ${className}`}>
-      <bdi>{visible(all || !isLong ? text : text.slice(0, SHOWN))}</bdi>
-      {isLong && !all && (
-        <button type="button" onClick={() => setAll(true)}>
-          … all {text.length.toLocaleString('en-GB')} characters
-        </button>
-      )}
-    </span>
   );
 }

@@ -1,0 +1,201 @@
+import { describe, expect, it } from 'vitest';
+import type { Span, Trace } from '../api/traces';
+import {
+  ancestors,
+  around,
+  axisOf,
+  beside,
+  finder,
+  gapsOf,
+  keptFor,
+  parseWindow,
+  positions,
+  rowsOf,
+  selfNs,
+  ticksOf,
+  viewOf,
+  windowText,
+} from './trace';
+import { traceIdOf } from './traceid';
+
+const BASE = 1_700_000_000_000_000_000n;
+
+/** A trace of `[depth, begins, ends]`, from the top down. */
+function traceOf(rows: [number, number, number, Partial<Span>?][]): Trace {
+  const way: number[] = [];
+  const spans = rows.map(([depth, from, to, more], i): Span => {
+    way[depth] = i;
+    return {
+      spanId: String(i + 1).padStart(16, '0'),
+      parentSpanId: '',
+      parent: depth === 0 ? null : way[depth - 1]!,
+      depth,
+      orphan: false,
+      service: 'web',
+      name: `span ${i}`,
+      kind: 'internal',
+      status: 'unset',
+      statusMessage: '',
+      startTimeUnixNano: String(BASE + BigInt(from)),
+      endTimeUnixNano: String(BASE + BigInt(to)),
+      durationNs: to - from,
+      criticalNs: 0,
+      traceState: '',
+      flags: 0,
+      attributes: {},
+      events: [],
+      links: [],
+      stream: 0,
+      dropped: { attributes: 0, events: 0, links: 0 },
+      ...more,
+    };
+  });
+  return {
+    traceId: '1'.padStart(32, '0'),
+    rootService: 'web',
+    rootName: 'span 0',
+    start: '',
+    startTimeUnixNano: String(BASE),
+    durationNs: 0,
+    spanCount: spans.length,
+    errorCount: 0,
+    services: [],
+    spans,
+    streams: [{ resource: { host: 'A1' }, scope: { name: '', version: '', attributes: {} } }],
+    criticalPath: [{ span: 1, startTimeUnixNano: String(BASE + 10n), endTimeUnixNano: String(BASE + 40n) }],
+  };
+}
+
+const SMALL = traceOf([
+  [0, 0, 1000],
+  [1, 10, 500, { service: 'db', status: 'error', attributes: { 'http.status': 500, who: 'Ann B' } }],
+  [2, 20, 100, { service: 'db' }],
+  [1, 400, 700],
+  [0, 5, 2000, { orphan: true, service: 'queue' }],
+]);
+
+describe('a view', () => {
+  const view = viewOf(SMALL);
+  it('knows sizes, children, errors and times', () => {
+    expect([...view.size]).toEqual([4, 2, 1, 1, 1]);
+    expect([...view.children]).toEqual([2, 1, 0, 0, 0]);
+    expect([...view.errorsBelow]).toEqual([1, 0, 0, 0, 0]);
+    expect(view.totalNs).toBe(2000);
+    expect([view.begin[3], view.end[3], view.depth]).toEqual([400, 700, 3]);
+    expect(view.errors).toEqual([1]);
+    expect(view.critical.get(1)).toEqual([[10, 40]]);
+    expect(view.services.map((one) => [one.name, one.spans, one.errors])).toEqual([
+      ['db', 2, 1],
+      ['web', 2, 0],
+      ['queue', 1, 0],
+    ]);
+    expect(ancestors(view, 2)).toEqual([1, 0]);
+  });
+
+  it('counts own time without that of children, which may overlap', () => {
+    expect(selfNs(view, 0)).toBe(1000 - 690);
+    expect(selfNs(view, 2)).toBe(80);
+    // A child may begin before and end behind its parent.
+    expect(
+      selfNs(
+        viewOf(
+          traceOf([
+            [0, 100, 200],
+            [1, 50, 150],
+            [1, 180, 900],
+          ]),
+        ),
+        0,
+      ),
+    ).toBe(30);
+  });
+
+  it('shows what is open, and what is wanted with the way to it', () => {
+    expect(rowsOf(view, () => true, null)).toEqual([0, 1, 2, 3, 4]);
+    expect(rowsOf(view, () => false, null)).toEqual([0, 4]);
+    expect(rowsOf(view, (at) => at === 0, null)).toEqual([0, 1, 3, 4]);
+    const found = finder(SMALL)('db span')!;
+    expect(positions(found)).toEqual([1, 2]);
+    expect(rowsOf(view, () => true, keptFor(view, found))).toEqual([0, 1, 2]);
+  });
+
+  it('finds by any part of a span, all words, whatever the case', () => {
+    const find = finder(SMALL);
+    expect(find('  ')).toBeNull();
+    expect(positions(find('HTTP.status=500')!)).toEqual([1]);
+    expect(positions(find('who=ann b')!)).toEqual([1]);
+    expect(positions(find('queue')!)).toEqual([4]);
+    expect(positions(find('host=a1')!)).toHaveLength(5);
+    expect(positions(find('error nothing')!)).toEqual([]);
+  });
+
+  it('a span whose time a double can not hold is placed all the same', () => {
+    const long = viewOf(
+      traceOf([
+        [0, 0, 10],
+        [1, 0, 5, { durationNs: 2n ** 60n }],
+      ]),
+    );
+    expect(long.totalNs).toBe(2 ** 60);
+  });
+});
+
+it('the next one goes round', () => {
+  expect([beside([2, 5, 9], 2, 1), beside([2, 5, 9], 9, 1), beside([2, 5, 9], 0, -1)]).toEqual([5, 2, 9]);
+  expect([beside([2, 5, 9], 6, -1), beside([2, 5, 9], 5, -1), beside([], 0, 1)]).toEqual([5, 2, undefined]);
+});
+
+describe('an axis', () => {
+  const view = viewOf(
+    traceOf([
+      [0, 0, 100],
+      [0, 9000, 9100],
+      [0, 9100, 10_000],
+    ]),
+  );
+  const gaps = gapsOf(view);
+
+  it('folds stretches in which nothing runs', () => {
+    expect(gaps).toEqual([{ from: 100, to: 9000 }]);
+    expect(gapsOf(viewOf(SMALL))).toEqual([]);
+    const axis = axisOf({ from: 0, to: 10_000 }, gaps);
+    expect([axis.x(0), axis.x(10_000)]).toEqual([0, 1]);
+    expect(axis.x(9000) - axis.x(100)).toBeCloseTo(0.02);
+    expect(axis.x(100)).toBeCloseTo(0.98 * (100 / 1100));
+    for (const ns of [0, 50, 100, 4000, 9000, 9500, 10_000]) expect(axis.ns(axis.x(ns))).toBeCloseTo(ns, 5);
+    // A gap that reaches out of what is shown stays as long as it is.
+    expect(axisOf({ from: 50, to: 5000 }, gaps).x(2525)).toBeCloseTo(0.5);
+  });
+
+  it('has round ticks, none in a fold', () => {
+    expect(ticksOf(axisOf({ from: 0, to: 1000 }, []), 5)).toEqual([0, 200, 400, 600, 800]);
+    expect(ticksOf(axisOf({ from: 0, to: 10_000 }, gaps), 5)).toEqual([0, 9000, 9500]);
+    expect(ticksOf(axisOf({ from: 0, to: 0 }, []), 5).length).toBeLessThan(10);
+  });
+
+  it('is in the address as it is shown', () => {
+    expect(parseWindow(windowText({ from: 10.4, to: 90 }), 100)).toEqual({ from: 10, to: 90 });
+    for (const wrong of [undefined, '', '9-1', 'a-b', '5-', '200-300'])
+      expect(parseWindow(wrong, 100)).toEqual({ from: 0, to: 100 });
+  });
+});
+
+it.each([
+  ['0AF7651916cd43dd8448eb211c80319c', '0af7651916cd43dd8448eb211c80319c'],
+  [' ab ', 'ab'],
+  ['0af76519-16cd-43dd-8448-eb211c80319c', '0af7651916cd43dd8448eb211c80319c'],
+])('%s is a trace id', (text, id) => expect(traceIdOf(text)).toEqual({ id }));
+
+it('a traceparent names trace and span, and words are no ids', () => {
+  expect(traceIdOf('00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')).toEqual({
+    id: '0af7651916cd43dd8448eb211c80319c',
+    span: 'b7ad6b7169203331',
+  });
+  for (const text of ['', '{ }', 'xyz', '0000', 'a'.repeat(33), '0x1']) expect(traceIdOf(text)).toBeNull();
+  expect(traceIdOf('cafe', 8)).toBeNull();
+});
+
+it('other signals are looked at with some room', () => {
+  const { from, to } = around(BASE, 2e9);
+  expect([from, to]).toEqual([1_700_000_000_000 - 60_000, 1_700_000_002_000 + 60_000]);
+});
