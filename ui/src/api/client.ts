@@ -104,6 +104,9 @@ function exactNumbers(_key: string, value: unknown, context?: { source?: string 
     : value;
 }
 
+/** Whether a text may have such numbers; looking through it for them is far cheaper than a call for each value. */
+const mayHaveLong = (text: string): boolean => /[[:,]\s*-?\d{16}/.test(text);
+
 /** Longer parameters go into the body: some proxies cut addresses. */
 const LONG_QUERY = 1500;
 
@@ -129,7 +132,7 @@ export async function ask<T>(
       )
     : await send(query === '' ? path : `${path}?${query}`, { signal: options.signal }, options.tenant);
   if (!response.ok) throw failure(response, text);
-  const body = (text === '' ? {} : JSON.parse(text, options.exact ? exactNumbers : undefined)) as {
+  const body = (text === '' ? {} : JSON.parse(text, options.exact && mayHaveLong(text) ? exactNumbers : undefined)) as {
     data?: T;
     warnings?: string[];
     infos?: string[];

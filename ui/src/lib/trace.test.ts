@@ -13,6 +13,7 @@ import {
   rowsOf,
   selfNs,
   ticksOf,
+  tickText,
   viewOf,
   windowText,
 } from './trace';
@@ -158,6 +159,15 @@ describe('an axis', () => {
   it('folds stretches in which nothing runs', () => {
     expect(gaps).toEqual([{ from: 100, to: 9000 }]);
     expect(gapsOf(viewOf(SMALL))).toEqual([]);
+    // However long others are, and only those that are long.
+    const rows = [0, 30, 1000, 90_000].map((from): [number, number, number] => [0, from, from + 20]);
+    expect(gapsOf(viewOf(traceOf(rows)))).toEqual([
+      { from: 50, to: 1000 },
+      { from: 1020, to: 90_000 },
+    ]);
+    const many = viewOf(traceOf(Array.from({ length: 40 }, (_, i) => [0, i * 1000, i * 1000 + 1])));
+    expect(gapsOf(many)).toHaveLength(15);
+    expect(axisOf({ from: 0, to: many.totalNs }, gapsOf(many)).x(many.totalNs)).toBeCloseTo(1);
     const axis = axisOf({ from: 0, to: 10_000 }, gaps);
     expect([axis.x(0), axis.x(10_000)]).toEqual([0, 1]);
     expect(axis.x(9000) - axis.x(100)).toBeCloseTo(0.02);
@@ -168,9 +178,20 @@ describe('an axis', () => {
   });
 
   it('has round ticks, none in a fold', () => {
-    expect(ticksOf(axisOf({ from: 0, to: 1000 }, []), 5)).toEqual([0, 200, 400, 600, 800]);
-    expect(ticksOf(axisOf({ from: 0, to: 10_000 }, gaps), 5)).toEqual([0, 9000, 9500]);
-    expect(ticksOf(axisOf({ from: 0, to: 0 }, []), 5).length).toBeLessThan(10);
+    expect(ticksOf(axisOf({ from: 0, to: 1000 }, []), 5)).toEqual({ ticks: [0, 200, 400, 600, 800], step: 200 });
+    expect(ticksOf(axisOf({ from: 0, to: 10_000 }, gaps), 5).ticks).toEqual([0, 9000, 9500]);
+    expect(ticksOf(axisOf({ from: 0, to: 0 }, []), 5).ticks.length).toBeLessThan(10);
+    expect([tickText(0, 10), tickText(5e8, 5e8), tickText(1.5e9, 5e8), tickText(2e9, 5e8)]).toEqual([
+      '0',
+      '500 ms',
+      '1.5 s',
+      '2.0 s',
+    ]);
+    expect([tickText(302.01e9, 1e7), tickText(1200, 200), tickText(7200e9, 6e11)]).toEqual([
+      '302.01 s',
+      '1.2 µs',
+      '2 h',
+    ]);
   });
 
   it('is in the address as it is shown', () => {

@@ -8,6 +8,7 @@ import type { Span, Trace } from '../api/traces';
 import { assignLooks } from './colour';
 import { textOf } from './logrow';
 import type { Range } from './time';
+import { formatValue } from './units';
 
 export interface TraceView {
   trace: Trace;
@@ -222,18 +223,29 @@ export const positions = (marks: Uint8Array): number[] => {
 
 // --- Time on the axis ---------------------------------------------------------------------------------------------
 
-/** Stretches in which no span runs, and that are long enough to be in the way. */
+/** Gaps that are folded at most: each takes its place on the axis. */
+const MOST_GAPS = 15;
+
+/** Stretches in which no span runs, and that are long beside the time in which some do: a quarter of it, or more. */
 export function gapsOf(view: TraceView): Range[] {
-  const least = view.totalNs * 0.05;
   const order = Array.from(view.begin.keys()).sort((a, b) => view.begin[a]! - view.begin[b]!);
-  const gaps: Range[] = [];
-  let until = 0;
+  const holes: Range[] = [];
+  let [until, silent] = [0, 0];
   for (const i of order) {
     const begun = view.begin[i]!;
-    if (begun - until > least) gaps.push({ from: until, to: begun });
+    if (begun > until) {
+      holes.push({ from: until, to: begun });
+      silent += begun - until;
+    }
     until = Math.max(until, view.end[i]!);
   }
-  return gaps;
+  const least = (view.totalNs - silent) / 4;
+  const long = (gap: Range): number => gap.to - gap.from;
+  return holes
+    .filter((gap) => long(gap) >= least)
+    .sort((a, b) => long(b) - long(a))
+    .slice(0, MOST_GAPS)
+    .sort((a, b) => a.from - b.from);
 }
 
 /** What a folded gap takes of the axis. */
@@ -283,8 +295,8 @@ export function axisOf(window: Range, gaps: Range[]): Axis {
   };
 }
 
-/** Round moments on an axis, about so many; none within folded gaps. */
-export function ticksOf(axis: Axis, wanted: number): number[] {
+/** Round moments on an axis and how far they are apart, about so many; none within folded gaps. */
+export function ticksOf(axis: Axis, wanted: number): { ticks: number[]; step: number } {
   const folded = axis.folds.reduce((sum, gap) => sum + (gap.to - gap.from), 0);
   const rough = (axis.to - axis.from - folded) / Math.max(1, wanted);
   const power = 10 ** Math.floor(Math.log10(Math.max(rough, 1)));
@@ -300,7 +312,22 @@ export function ticksOf(axis: Axis, wanted: number): number[] {
     out.push(tick);
     k += 1;
   }
-  return out;
+  return { ticks: out, step };
+}
+
+/** A moment on the axis, with as many digits as tell it from the next one. */
+export function tickText(ns: number, step: number): string {
+  if (ns === 0) return '0';
+  if (step >= 6e10) return formatValue(ns, 'ns');
+  const [size, unit] = (
+    [
+      [1e9, 's'],
+      [1e6, 'ms'],
+      [1e3, 'µs'],
+    ] as const
+  ).find(([one]) => ns >= one) ?? [1, 'ns'];
+  const digits = Math.max(0, -Math.floor(Math.log10(step / size) + 1e-9));
+  return `${(ns / size).toFixed(Math.min(digits, 12))} ${unit}`;
 }
 
 // --- Facts of a span ----------------------------------------------------------------------------------------------

@@ -250,12 +250,18 @@ function Loaded({
   const nextError = (step: 1 | -1) => go(beside(view.errors, cursor, step));
   const shownHits = hits.length > 0 ? hits.indexOf(cursor) + 1 : 0;
 
+  /** By a key: the tree takes the next ones. */
+  const toTree = () => document.getElementById('spans')?.focus({ preventScroll: true });
+  const byKey = (act: (step: 1 | -1) => void, step: 1 | -1) => () => {
+    act(step);
+    toTree();
+  };
   usePageKeys([
     { keys: 's', label: 'Find in the trace', run: () => document.getElementById('trace-find')?.focus() },
-    { keys: 'n', label: 'Next that is found', run: () => nextHit(1) },
-    { keys: 'N', label: 'The one before', run: () => nextHit(-1) },
-    { keys: 'e', label: 'Next error', run: () => nextError(1) },
-    { keys: 'E', label: 'Error before', run: () => nextError(-1) },
+    { keys: 'n', label: 'Next that is found', run: byKey(nextHit, 1) },
+    { keys: 'N', label: 'The one before', run: byKey(nextHit, -1) },
+    { keys: 'e', label: 'Next error', run: byKey(nextError, 1) },
+    { keys: 'E', label: 'Error before', run: byKey(nextError, -1) },
     { keys: 'c', label: 'Critical path only', run: () => change({ critical: !search.critical || undefined }) },
     { keys: '[', label: 'A level less', run: () => setLevels(Math.min(levels, view.depth) - 1) },
     { keys: ']', label: 'A level more', run: () => setLevels(levels + 1) },
@@ -339,7 +345,14 @@ function Loaded({
                 <span className="wf-key" style={{ background: `var(--series-${service.colour + 1})` }} />
                 <bdi className="clip">{visible(serviceName(service.name).slice(0, 80))}</bdi>
                 <span className="muted tab-num">{formatCount(service.spans)}</span>
-                {service.errors > 0 && <span className="critical tab-num">■ {formatCount(service.errors)}</span>}
+                {service.errors > 0 && (
+                  <span className="critical tab-num">
+                    <span className="wf-mark" aria-hidden>
+                      ■
+                    </span>{' '}
+                    {formatCount(service.errors)}
+                  </span>
+                )}
               </button>
             </li>
           ))}

@@ -467,7 +467,12 @@ function columnsOf(
       numeric: true,
       cell: (row) =>
         row.errorCount > 0 ? (
-          <span className="critical">■ {formatCount(row.errorCount)}</span>
+          <span className="critical">
+            <span className="wf-mark" aria-hidden>
+              ■
+            </span>{' '}
+            {formatCount(row.errorCount)}
+          </span>
         ) : (
           <span className="muted">0</span>
         ),

@@ -712,6 +712,12 @@ async function main() {
       const first = await selected.getAttribute('data-span');
       await page.keyboard.press('e');
       await until('the next error', async () => (await selected.getAttribute('data-span')) !== first);
+      await page.keyboard.press('Enter');
+      await page
+        .getByTestId('span-drawer')
+        .getByText(/^shard \d+ is gone$/)
+        .waitFor();
+      await page.keyboard.press('Escape');
       // Levels, and the tree by keyboard.
       await page.getByLabel('Levels that are shown').selectOption('1');
       await until('one row', async () => (await rows.count()) === 1);

@@ -15,6 +15,8 @@ import { Button, CopyButton, IconButton } from '../ui';
 
 const FIELDS = 12;
 const VALUES = 4;
+/** Differences of shares up to this are noise. */
+const TELLING = 0.005;
 
 /** Spans of a part of the picture, and those of the same time beside it. */
 export function setsOf(query: string, box: TraceBox): { selection: string; baseline: string } {
@@ -45,7 +47,7 @@ export function Compare({
     queryFn: ({ signal }) => compareTraces({ ...sets, from: box.from, to: box.to }, signal),
   });
   const data = found.data?.data;
-  const telling = data?.fields.filter((field) => field.score > 0.005) ?? [];
+  const telling = data?.fields.filter((field) => field.score > TELLING) ?? [];
   const day = box.to - box.from > 86_400_000;
   const moment = (ms: number): string => formatMoment(ms, utc).slice(day ? 5 : 11);
   return (
@@ -119,6 +121,8 @@ function Field({
   baseline: number;
   onNarrow: (field: ComparedField, value: string) => void;
 }) {
+  // Values that are spread alike tell nothing.
+  const told = field.values.filter((value, i) => i === 0 || Math.abs(value.difference) > TELLING).slice(0, VALUES);
   return (
     <div className="compare-field">
       <h3>
@@ -131,7 +135,7 @@ function Field({
         </span>
       </h3>
       <ul>
-        {field.values.slice(0, VALUES).map((value) => {
+        {told.map((value) => {
           const [own, other] = [value.selection / selection, value.baseline / baseline];
           const text = value.value === '' ? '(empty)' : visible(value.value.slice(0, 300));
           return (

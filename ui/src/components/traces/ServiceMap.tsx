@@ -2,7 +2,7 @@
 // chosen, counted by the server.
 
 import { Link } from '@tanstack/react-router';
-import { useMemo, useState } from 'react';
+import { type CSSProperties, useMemo, useState } from 'react';
 import type { Dependency } from '../../api/traces';
 import { grouped, layered } from '../../lib/layers';
 import { visible } from '../../lib/logrow';
@@ -106,8 +106,14 @@ export function ServiceMap({
                 <path
                   key={`${edge.from} ${edge.to}`}
                   d={lineOf(placed.lines[i]!)}
-                  className={`map-edge ${edge.errorCount > 0 ? 'has-errors' : ''} ${near && !isNear ? 'is-far' : ''} ${isNear ? 'is-near' : ''}`}
-                  style={{ strokeWidth: 1 + 2.5 * (Math.log10(1 + edge.callCount) / Math.log10(1 + most)) }}
+                  className={`map-edge ${near && !isNear ? 'is-far' : ''} ${isNear ? 'is-near' : ''}`}
+                  style={
+                    {
+                      // The more of its calls fail the redder; a fifth of them is red enough.
+                      '--failed': `${edge.errorCount === 0 ? 0 : 25 + 60 * Math.min(1, (5 * edge.errorCount) / edge.callCount)}%`,
+                      strokeWidth: 1 + 2.5 * (Math.log10(1 + edge.callCount) / Math.log10(1 + most)),
+                    } as CSSProperties
+                  }
                   markerEnd="url(#arrow)"
                 >
                   <title>{`${serviceName(edge.from)} → ${serviceName(edge.to)}: ${formatCount(edge.callCount)} calls, ${formatCount(edge.errorCount)} failed, mean ${formatValue(edge.averageDurationNs, 'ns')}`}</title>
@@ -298,7 +304,12 @@ export function ServiceLink({ name }: { name: string }) {
 
 export function ErrorShare({ share }: { share: number }) {
   return share > 0 ? (
-    <span className="critical">■ {formatValue(share, 'percentunit')}</span>
+    <span className="critical">
+      <span className="wf-mark" aria-hidden>
+        ■
+      </span>{' '}
+      {formatValue(share, 'percentunit')}
+    </span>
   ) : (
     <span className="muted">0 %</span>
   );

@@ -6,7 +6,7 @@ import { ChevronDown, ChevronRight } from 'lucide-react';
 import { memo, useEffect, useRef, useState } from 'react';
 import { visible } from '../../lib/logrow';
 import type { Range } from '../../lib/time';
-import { type Axis, isFailed, lastUpTo, serviceName, type TraceView, ticksOf } from '../../lib/trace';
+import { type Axis, isFailed, lastUpTo, serviceName, type TraceView, ticksOf, tickText } from '../../lib/trace';
 import { formatCount, formatValue } from '../../lib/units';
 import { usePrefs } from '../../state/prefs';
 import { percent, useAxisDrag } from './axis';
@@ -16,6 +16,8 @@ const INDENTED = 16;
 const INDENT = 13;
 /** Characters of a name that a row shows. */
 const NAME_CHARS = 300;
+/** Rows beyond both ends of what is in sight. */
+const OVERSCAN = 8;
 /** Events that a row marks. */
 const MARKS = 40;
 
@@ -48,8 +50,7 @@ export function Waterfall(props: WaterfallProps) {
     count: rows.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => height,
-    getItemKey: (i) => rows[i] ?? i,
-    overscan: 10,
+    overscan: OVERSCAN,
   });
   // biome-ignore lint/correctness/useExhaustiveDependencies: sizes are measured anew with the density
   useEffect(() => virtual.measure(), [height]);
@@ -98,10 +99,15 @@ export function Waterfall(props: WaterfallProps) {
   };
 
   const items = virtual.getVirtualItems();
+  // As many rows as there may be at once.
+  const pool = Math.max(
+    items.length,
+    Math.ceil((scroller.current?.clientHeight ?? window.innerHeight) / height) + 2 * OVERSCAN + 2,
+  );
   const columns = `${names}% minmax(0, 1fr)`;
-  const ticks = ticksOf(axis, 6);
+  const { ticks, step } = ticksOf(axis, 6);
   return (
-    <div className="waterfall">
+    <div className={`waterfall ${axis.folds.length > 0 ? 'has-folds' : ''}`}>
       <div className="wf-head" style={{ gridTemplateColumns: columns }}>
         <div className="wf-head-name">
           <span>
@@ -135,7 +141,7 @@ export function Waterfall(props: WaterfallProps) {
             const x = axis.x(tick);
             return x > 0.94 ? null : (
               <span key={tick} className="wf-tick tab-num" style={{ left: percent(x) }}>
-                {tick === 0 ? '0' : formatValue(tick, 'ns')}
+                {tickText(tick, step)}
               </span>
             );
           })}
@@ -150,6 +156,7 @@ export function Waterfall(props: WaterfallProps) {
       <div
         ref={scroller}
         className="wf-scroll"
+        id="spans"
         role="tree"
         aria-label="Spans of the trace"
         aria-activedescendant={at >= 0 && items.some((item) => item.index === at) ? `span-${cursor}` : undefined}
@@ -157,25 +164,27 @@ export function Waterfall(props: WaterfallProps) {
         data-testid="waterfall"
         onKeyDown={onKeyDown}
       >
-        <div className="wf-space" style={{ height: virtual.getTotalSize() }} role="presentation">
-          <div className="wf-grid" style={{ left: `${names}%` }} aria-hidden>
+        <div className="wf-grid" aria-hidden>
+          <div style={{ left: `${names}%`, height: virtual.scrollRect?.height ?? 0 }}>
             {ticks.map((tick) => (
-              <span key={tick} style={{ left: percent(axis.x(tick)) }} />
+              <span key={tick} className="wf-line" style={{ left: percent(axis.x(tick)) }} />
             ))}
             {axis.folds.map((gap) => (
               <span
                 key={`gap-${gap.from}`}
                 className="gap-fold"
-                title={`Nothing runs for ${formatValue(gap.to - gap.from, 'ns')}`}
                 style={{ left: percent(axis.x(gap.from)), width: percent(axis.x(gap.to) - axis.x(gap.from)) }}
               />
             ))}
           </div>
+        </div>
+        <div className="wf-space" style={{ height: virtual.getTotalSize() }} role="presentation">
           {items.map((item) => {
             const i = rows[item.index]!;
             return (
               <Row
-                key={item.key}
+                // Rows that leave the sight are used again for those that come: cheaper than to make new ones.
+                key={item.index % pool}
                 view={view}
                 axis={axis}
                 i={i}
