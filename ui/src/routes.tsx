@@ -179,7 +179,11 @@ const traces = createRoute({
   component: lazyRouteComponent(() => import('./pages/Traces')),
 });
 
+export const TRACE_VIEWS = ['flame', 'graph'] as const;
+
 export interface TraceSearch {
+  /** Instead of the tree. */
+  view?: (typeof TRACE_VIEWS)[number];
   /** The span that is open. */
   span?: string;
   find?: string;
@@ -200,6 +204,7 @@ const trace = createRoute({
   path: '/trace/$id',
   validateSearch: (raw: Raw): TraceSearch =>
     clean({
+      view: oneOf(raw.view, TRACE_VIEWS),
       span: text(raw.span, 64),
       find: text(raw.find, 1000),
       all: raw.all === true || undefined,

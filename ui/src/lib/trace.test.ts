@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { Span, Trace } from '../api/traces';
+import { lanesOf } from './lanes';
 import {
   ancestors,
   around,
   axisOf,
   beside,
+  callsWithin,
   finder,
   gapsOf,
   keptFor,
@@ -139,6 +141,64 @@ describe('a view', () => {
     );
     expect(long.totalNs).toBe(2 ** 60);
   });
+});
+
+describe('lanes', () => {
+  it('are below the parent, and spans do not lie over each other', () => {
+    const view = viewOf(
+      traceOf([
+        [0, 0, 100],
+        [1, 0, 50],
+        [2, 0, 40],
+        [1, 20, 80],
+        [1, 60, 90],
+        [0, 200, 300],
+      ]),
+    );
+    const { lane, count } = lanesOf(view);
+    expect([...lane]).toEqual([0, 1, 2, 3, 1, 0]);
+    expect(count).toBe(4);
+  });
+
+  it('of any trace keep apart what runs at once', () => {
+    let seed = 5;
+    const random = (below: number) => {
+      seed = (seed * 1103515245 + 12345) & 0x7fffffff;
+      return (seed >> 8) % below;
+    };
+    let depth = 0;
+    const view = viewOf(
+      traceOf(
+        Array.from({ length: 400 }, (_, i) => {
+          depth = i === 0 ? 0 : random(depth + 2);
+          const from = random(1000);
+          return [depth, from, from + random(300)];
+        }),
+      ),
+    );
+    const { lane } = lanesOf(view);
+    for (let a = 0; a < 400; a++) {
+      const parent = view.trace.spans[a]!.parent;
+      if (parent !== null) expect(lane[a]).toBeGreaterThan(lane[parent]!);
+      for (let b = a + 1; b < 400; b++) {
+        if (lane[a] !== lane[b]) continue;
+        const apart = view.end[a]! <= view.begin[b]! || view.end[b]! <= view.begin[a]!;
+        expect(apart).toBe(true);
+      }
+    }
+  });
+});
+
+it('calls between the services of a trace are counted', () => {
+  const rows: [number, number, number, Partial<Span>?][] = [
+    [0, 0, 100],
+    [1, 0, 50, { service: 'db' }],
+    [2, 0, 40, { service: 'db' }],
+    [1, 60, 90, { service: 'db', status: 'error' }],
+  ];
+  expect(callsWithin(viewOf(traceOf(rows)))).toEqual([
+    { parent: 'web', child: 'db', callCount: 2, errorCount: 1, averageDurationNs: 40 },
+  ]);
 });
 
 it('the next one goes round', () => {

@@ -4,7 +4,7 @@
 // Spans come from the top down: what is below a span stands right behind it, `size` spans long with itself.
 
 import type { LogValue } from '../api/logs';
-import type { Span, Trace } from '../api/traces';
+import type { Dependency, Span, Trace } from '../api/traces';
 import { assignLooks } from './colour';
 import { textOf } from './logrow';
 import type { Range } from './time';
@@ -347,6 +347,28 @@ export function selfNs(view: TraceView, at: number): number {
     until = b;
   }
   return Math.max(0, to - from - taken);
+}
+
+/** Who calls whom within a trace. */
+export function callsWithin(view: TraceView): Dependency[] {
+  const calls = new Map<string, Dependency>();
+  view.trace.spans.forEach((span) => {
+    const caller = span.parent === null ? undefined : view.trace.spans[span.parent]!.service;
+    if (caller === undefined || caller === span.service) return;
+    const key = JSON.stringify([caller, span.service]);
+    const call = calls.get(key) ?? {
+      parent: caller,
+      child: span.service,
+      callCount: 0,
+      errorCount: 0,
+      averageDurationNs: 0,
+    };
+    call.averageDurationNs += (Number(span.durationNs) - call.averageDurationNs) / (call.callCount + 1);
+    call.callCount += 1;
+    call.errorCount += isFailed(span) ? 1 : 0;
+    calls.set(key, call);
+  });
+  return [...calls.values()];
 }
 
 /** The time of a span or a trace in whole milliseconds, with room on both sides, for screens that show other signals. */

@@ -366,7 +366,7 @@ function Explored() {
         <li>
           <Link to="/services" className="list-link">
             <Waypoints size={14} aria-hidden />
-            See who calls whom, how often and how long
+            See who calls whom
           </Link>
         </li>
         <li>

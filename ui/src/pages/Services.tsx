@@ -13,7 +13,7 @@ import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { useServices } from '../components/traces/SearchForm';
 import { CallTable, ErrorShare, ServiceLink, ServiceMap } from '../components/traces/ServiceMap';
 import { Input, Panel, Segmented, Tabs } from '../components/ui';
-import { token } from '../lib/colour';
+import { assignLooks, token } from '../lib/colour';
 import { quote } from '../lib/labels';
 import { visible } from '../lib/logrow';
 import { filterText } from '../lib/logsearch';
@@ -96,19 +96,17 @@ function AllServices() {
           onChange={(id) => change({ view: id === 'map' ? 'map' : undefined })}
         />
         <span className="spring" />
-        {!isMap && (
-          <div className="search-box">
-            <Search size={14} aria-hidden />
-            <Input
-              aria-label="Find a service"
-              placeholder="Find a service"
-              value={search.find ?? ''}
-              onChange={(event) => change({ find: event.target.value || undefined }, true)}
-            />
-          </div>
-        )}
+        <div className="search-box">
+          <Search size={14} aria-hidden />
+          <Input
+            aria-label="Find a service"
+            placeholder={isMap ? 'A service and its neighbours' : 'Find a service'}
+            value={search.find ?? ''}
+            onChange={(event) => change({ find: event.target.value || undefined }, true)}
+          />
+        </div>
       </div>
-      {isMap ? <MapView /> : <TableView find={search.find ?? ''} />}
+      {isMap ? <MapView find={search.find ?? ''} /> : <TableView find={search.find ?? ''} />}
     </div>
   );
 }
@@ -121,8 +119,8 @@ function TableView({ find }: { find: string }) {
     () => (data ? byService(redRows(data, SERVICE, seconds, step / 1000)) : []),
     [data, seconds, step],
   );
-  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
-  const shown = rows.filter((row) => words.every((word) => row.key.toLowerCase().includes(word)));
+  const isMeant = meant(find);
+  const shown = rows.filter((row) => isMeant(row.key));
   const columns = useMemo(() => {
     const colours = serviceColours(rows.map((row) => row.key));
     return redColumns('service', (row) => (
@@ -213,6 +211,21 @@ function redColumns(what: string, name: (row: Red) => React.ReactNode): ColumnDe
   ];
 }
 
+/** Which line is which. */
+function Keys({ names }: { names: string[] }) {
+  const looks = assignLooks(names);
+  return (
+    <span className="red-keys small tab-num">
+      {names.map((name, i) => (
+        <span key={name}>
+          <span className="wf-key" style={{ background: `var(--series-${looks[i]!.colour + 1})` }} />
+          {name.replace(/^0:/, '')}
+        </span>
+      ))}
+    </span>
+  );
+}
+
 function Trend({ row }: { row: Red }) {
   const most = Math.max(...row.trend, 1e-12);
   return (
@@ -236,7 +249,13 @@ function Trend({ row }: { row: Red }) {
   );
 }
 
-function MapView() {
+/** Whether a name has all words that are looked for. */
+function meant(find: string): (name: string) => boolean {
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  return (name) => words.every((word) => name.toLowerCase().includes(word));
+}
+
+function MapView({ find }: { find: string }) {
   const { from, to, seconds } = useSteps(TREND);
   const found = useQuery({
     queryKey: ['timed', 'dependencies', currentTenant(), from, to],
@@ -245,9 +264,15 @@ function MapView() {
   const services = useServices({ from, to });
   if (found.error) return <ErrorBox error={found.error} onRetry={() => void found.refetch()} />;
   if (!found.data || services.isPending) return <Skeleton height={300} rows={10} />;
-  const { dependencies } = found.data.data;
-  const linked = new Set(dependencies.flatMap((one) => [one.parent, one.child]));
-  const alone = (services.data?.data.services ?? []).map((one) => one.name).filter((name) => !linked.has(name));
+  const all = found.data.data.dependencies;
+  const isMeant = meant(find);
+  const dependencies = all.filter((one) => isMeant(one.parent) || isMeant(one.child));
+  const linked = new Set(all.flatMap((one) => [one.parent, one.child]));
+  const alone = (services.data?.data.services ?? [])
+    .map((one) => one.name)
+    .filter((name) => !linked.has(name) && isMeant(name));
+  if (dependencies.length === 0 && all.length > 0)
+    return <Empty icon={Search} title="No service that calls or is called has this name" />;
   if (dependencies.length === 0)
     return alone.length === 0 ? (
       <NoServices />
@@ -342,7 +367,7 @@ function OneService({ service }: { service: string }) {
       unit: 'percentunit',
       colours: critical,
     },
-    { title: 'Duration', note: 'p50, p95, p99', frame: frames.quantiles, unit: 's', colours: undefined },
+    { title: 'Duration', note: 'quantiles', frame: frames.quantiles, unit: 's', colours: undefined },
   ];
   return (
     <div className="page services">
@@ -384,7 +409,12 @@ function OneService({ service }: { service: string }) {
         <>
           <div className="red-charts">
             {charts.map(({ title, note, frame, unit, colours }) => (
-              <Panel key={title} title={title} note={note}>
+              <Panel
+                key={title}
+                title={title}
+                note={note}
+                actions={frame.series.length > 1 ? <Keys names={frame.series.map((one) => one.id)} /> : undefined}
+              >
                 <Chart
                   frame={frame}
                   range={range}

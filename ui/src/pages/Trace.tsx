@@ -14,10 +14,11 @@ import {
   ScrollText,
   Search,
   TriangleAlert,
+  Waypoints,
   X,
   ZoomOut,
 } from 'lucide-react';
-import { useCallback, useDeferredValue, useEffect, useMemo, useState } from 'react';
+import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useMemo, useState } from 'react';
 import { ApiError } from '../api/client';
 import { getTrace } from '../api/traces';
 import { PageHead } from '../components/Shell';
@@ -25,7 +26,7 @@ import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { Minimap } from '../components/traces/Minimap';
 import { SpanDrawer, timeOf, useTraceLogs } from '../components/traces/SpanDrawer';
 import { Waterfall } from '../components/traces/Waterfall';
-import { Button, CopyButton, IconButton, Input, Select } from '../components/ui';
+import { Button, CopyButton, IconButton, Input, Segmented, Select } from '../components/ui';
 import { visible } from '../lib/logrow';
 import { filterText } from '../lib/logsearch';
 import { formatMoment, zoneName } from '../lib/time';
@@ -34,6 +35,7 @@ import {
   around,
   axisOf,
   beside,
+  callsWithin,
   finder,
   gapsOf,
   keptFor,
@@ -47,12 +49,15 @@ import {
 } from '../lib/trace';
 import { traceIdOf } from '../lib/traceid';
 import { formatCount, formatValue } from '../lib/units';
-import type { TraceSearch } from '../routes';
+import { TRACE_VIEWS, type TraceSearch } from '../routes';
 import { useClock, useRange } from '../state/clock';
 import { usePageKeys } from '../state/keys';
 import { currentTenant } from '../state/prefs';
 import '../style/logs.css';
 import '../style/traces.css';
+
+const Flame = lazy(async () => ({ default: (await import('../components/traces/Flame')).Flame }));
+const ServiceMap = lazy(async () => ({ default: (await import('../components/traces/ServiceMap')).ServiceMap }));
 
 export default function TracePage() {
   const { id } = useParams({ from: '/trace/$id' });
@@ -203,7 +208,7 @@ function Loaded({
   );
   /** Goes to a span, wherever it is hidden, and into it where a drawer is open. */
   const go = useCallback(
-    (at: number | undefined, open = chosen !== undefined) => {
+    (at: number | undefined, open = chosen !== undefined || search.view === 'flame') => {
       if (at === undefined) return;
       setCursor(at);
       const closed = ancestors(view, at).filter((up) => !isOpen(up));
@@ -211,10 +216,11 @@ function Loaded({
         ...(kept && !kept[at] ? { all: true } : {}),
         ...(closed.length > 0 ? { fold: foldAfter(closed) } : {}),
         ...(open ? { span: keyOf(view, at) } : {}),
+        ...(search.view === 'graph' ? { view: undefined } : {}),
       };
       if (Object.keys(part).length > 0) change(part);
     },
-    [chosen, kept, view, isOpen, foldAfter, change],
+    [chosen, search.view, kept, view, isOpen, foldAfter, change],
   );
   const choose = useCallback((at: number) => go(at, true), [go]);
   // A link to a span shows it, also where its level is folded.
@@ -244,7 +250,12 @@ function Loaded({
     change({ levels: next >= view.depth ? undefined : Math.max(1, next), fold: undefined });
   const findNow = (text: string) => {
     setFind(text);
-    change({ find: text.trim() === '' ? undefined : text, fold: undefined });
+    change({
+      find: text.trim() === '' ? undefined : text,
+      fold: undefined,
+      // The graph has no spans to be found.
+      view: search.view === 'graph' ? undefined : search.view,
+    });
   };
   const nextHit = (step: 1 | -1) => go(beside(hits, cursor, step));
   const nextError = (step: 1 | -1) => go(beside(view.errors, cursor, step));
@@ -274,6 +285,7 @@ function Loaded({
     { keys: 'esc', label: 'Close the span', run: () => change({ span: undefined }) },
   ]);
 
+  const [isTree, isGraph] = [search.view === undefined, search.view === 'graph'];
   const root = trace.spans[0];
   const startMs = Number(view.startNs / 1_000_000n);
   const title = `${visible(trace.rootName.slice(0, 120)) || 'Trace'}`;
@@ -359,112 +371,140 @@ function Loaded({
           {view.services.length > 24 && <li className="muted small">and {view.services.length - 24} more</li>}
         </ul>
       </div>
-      <Minimap view={view} axis={whole} window={window} onWindow={setWindow} />
+      {!isGraph && <Minimap view={view} axis={whole} window={window} onWindow={setWindow} />}
       <div className="trace-bar">
-        <div className="search-box">
-          <Search size={14} aria-hidden />
-          <Input
-            id="trace-find"
-            aria-label="Find spans"
-            placeholder="Find: names, services, key=value, events"
-            value={find}
-            spellCheck={false}
-            onChange={(event) => setFind(event.target.value)}
-            onBlur={() => find !== asked && findNow(find)}
-            onKeyDown={(event) => {
-              if (event.key === 'Enter') {
-                if (find !== asked) findNow(find);
-                nextHit(event.shiftKey ? -1 : 1);
-              } else if (event.key === 'Escape') {
-                findNow('');
-                event.currentTarget.blur();
-              }
-            }}
-          />
-        </div>
-        {wanted && (
+        <Segmented
+          label="View of the trace"
+          value={search.view ?? 'tree'}
+          choices={[
+            { id: 'tree', label: 'Tree' },
+            { id: 'flame', label: 'Flame' },
+            { id: 'graph', label: 'Graph' },
+          ]}
+          onChange={(id) => change({ view: TRACE_VIEWS.find((one) => one === id) })}
+        />
+        {!isGraph && (
           <>
-            <span className="tab-num muted" role="status" data-testid="trace-hits">
-              {hits.length === 0
-                ? 'nothing found'
-                : shownHits > 0
-                  ? `${formatCount(shownHits)} of ${formatCount(hits.length)}`
-                  : `${formatCount(hits.length)} found`}
-            </span>
-            <IconButton
-              icon={ArrowUp}
-              label="The one before (N)"
-              disabled={hits.length === 0}
-              onClick={() => nextHit(-1)}
-            />
-            <IconButton icon={ArrowDown} label="Next (n)" disabled={hits.length === 0} onClick={() => nextHit(1)} />
-            <label className="check">
-              <input
-                type="checkbox"
-                checked={!search.all}
-                onChange={(event) => change({ all: !event.target.checked || undefined, fold: undefined })}
+            <div className="search-box">
+              <Search size={14} aria-hidden />
+              <Input
+                id="trace-find"
+                aria-label="Find spans"
+                placeholder="Find: names, services, key=value, events"
+                value={find}
+                spellCheck={false}
+                onChange={(event) => setFind(event.target.value)}
+                onBlur={() => find !== asked && findNow(find)}
+                onKeyDown={(event) => {
+                  if (event.key === 'Enter') {
+                    if (find !== asked) findNow(find);
+                    nextHit(event.shiftKey ? -1 : 1);
+                  } else if (event.key === 'Escape') {
+                    findNow('');
+                    event.currentTarget.blur();
+                  }
+                }}
               />
-              hide others
-            </label>
-            {find !== '' && <IconButton icon={X} label="Empty the search" onClick={() => findNow('')} />}
+            </div>
+            {wanted && (
+              <>
+                <span className="tab-num muted" role="status" data-testid="trace-hits">
+                  {hits.length === 0
+                    ? 'nothing found'
+                    : shownHits > 0
+                      ? `${formatCount(shownHits)} of ${formatCount(hits.length)}`
+                      : `${formatCount(hits.length)} found`}
+                </span>
+                <IconButton
+                  icon={ArrowUp}
+                  label="The one before (N)"
+                  disabled={hits.length === 0}
+                  onClick={() => nextHit(-1)}
+                />
+                <IconButton icon={ArrowDown} label="Next (n)" disabled={hits.length === 0} onClick={() => nextHit(1)} />
+                {isTree && (
+                  <label className="check">
+                    <input
+                      type="checkbox"
+                      checked={!search.all}
+                      onChange={(event) => change({ all: !event.target.checked || undefined, fold: undefined })}
+                    />
+                    hide others
+                  </label>
+                )}
+                {find !== '' && <IconButton icon={X} label="Empty the search" onClick={() => findNow('')} />}
+              </>
+            )}
+            <span className="spring" />
+            <Button
+              icon={TriangleAlert}
+              disabled={view.errors.length === 0}
+              onClick={() => nextError(1)}
+              title="Next error (e), the one before (E)"
+            >
+              Next error
+            </Button>
+            <Button
+              icon={Route}
+              aria-pressed={search.critical === true}
+              className={search.critical ? 'is-on' : ''}
+              title="Only what the end of the trace waited for (c)"
+              onClick={() => change({ critical: !search.critical || undefined, fold: undefined })}
+            >
+              Critical path
+            </Button>
+            {isTree && (
+              <span className="join" role="group" aria-label="Levels">
+                <IconButton
+                  icon={ListCollapse}
+                  label="A level less ([)"
+                  disabled={levels <= 1}
+                  onClick={() => setLevels(Math.min(levels, view.depth) - 1)}
+                />
+                <Select
+                  aria-label="Levels that are shown"
+                  value={String(Math.min(levels, view.depth))}
+                  onChange={(event) => setLevels(Number(event.target.value))}
+                >
+                  {levelChoices(view.depth, Math.min(levels, view.depth)).map((n) => (
+                    <option key={n} value={n}>
+                      {n === view.depth ? 'all levels' : n === 1 ? '1 level' : `${n} levels`}
+                    </option>
+                  ))}
+                </Select>
+                <IconButton
+                  icon={ListTree}
+                  label="A level more (])"
+                  disabled={levels >= view.depth}
+                  onClick={() => setLevels(levels + 1)}
+                />
+              </span>
+            )}
+            {gaps.length > 0 && (
+              <IconButton
+                icon={FoldHorizontal}
+                label={
+                  search.gaps
+                    ? 'Fold times in which nothing runs'
+                    : 'Show times in which nothing runs as long as they are'
+                }
+                active={!search.gaps}
+                onClick={() => change({ gaps: !search.gaps || undefined })}
+              />
+            )}
+            <IconButton icon={ZoomOut} label="The whole time (0)" disabled={!zoomed} onClick={() => setWindow(null)} />
           </>
         )}
-        <span className="spring" />
-        <Button
-          icon={TriangleAlert}
-          disabled={view.errors.length === 0}
-          onClick={() => nextError(1)}
-          title="Next error (e), the one before (E)"
-        >
-          Next error
-        </Button>
-        <Button
-          icon={Route}
-          aria-pressed={search.critical === true}
-          className={search.critical ? 'is-on' : ''}
-          title="Only what the end of the trace waited for (c)"
-          onClick={() => change({ critical: !search.critical || undefined, fold: undefined })}
-        >
-          Critical path
-        </Button>
-        <span className="join" role="group" aria-label="Levels">
-          <IconButton
-            icon={ListCollapse}
-            label="A level less ([)"
-            disabled={levels <= 1}
-            onClick={() => setLevels(Math.min(levels, view.depth) - 1)}
-          />
-          <Select
-            aria-label="Levels that are shown"
-            value={String(Math.min(levels, view.depth))}
-            onChange={(event) => setLevels(Number(event.target.value))}
-          >
-            {levelChoices(view.depth, Math.min(levels, view.depth)).map((n) => (
-              <option key={n} value={n}>
-                {n === view.depth ? 'all levels' : n === 1 ? '1 level' : `${n} levels`}
-              </option>
-            ))}
-          </Select>
-          <IconButton
-            icon={ListTree}
-            label="A level more (])"
-            disabled={levels >= view.depth}
-            onClick={() => setLevels(levels + 1)}
-          />
-        </span>
-        {gaps.length > 0 && (
-          <IconButton
-            icon={FoldHorizontal}
-            label={
-              search.gaps ? 'Fold times in which nothing runs' : 'Show times in which nothing runs as long as they are'
-            }
-            active={!search.gaps}
-            onClick={() => change({ gaps: !search.gaps || undefined })}
-          />
-        )}
-        <IconButton icon={ZoomOut} label="The whole time (0)" disabled={!zoomed} onClick={() => setWindow(null)} />
       </div>
-      {rows.length === 0 ? (
+      {isGraph ? (
+        <Suspense fallback={<Skeleton height={300} rows={8} />}>
+          <Graph view={view} />
+        </Suspense>
+      ) : !isTree ? (
+        <Suspense fallback={<Skeleton height={300} rows={8} />}>
+          <Flame view={view} axis={axis} wanted={wanted} chosen={chosen} onChoose={choose} />
+        </Suspense>
+      ) : rows.length === 0 ? (
         <Empty
           icon={Search}
           title="No span of the trace has all of this"
@@ -501,13 +541,17 @@ function Loaded({
         <span>
           trace <code>{trace.traceId}</code>
         </span>
-        <span>
-          <span className="wf-critical-key" aria-hidden /> critical path
-        </span>
-        <span>
-          <span className="wf-event-key" aria-hidden /> event
-        </span>
-        {zoomed && (
+        {isTree && (
+          <>
+            <span>
+              <span className="wf-critical-key" aria-hidden /> critical path
+            </span>
+            <span>
+              <span className="wf-event-key" aria-hidden /> event
+            </span>
+          </>
+        )}
+        {zoomed && !isGraph && (
           <span>
             shown: <b>{formatValue(window.from, 'ns')}</b> to <b>{formatValue(window.to, 'ns')}</b>
           </span>
@@ -529,6 +573,18 @@ function Loaded({
         />
       )}
     </div>
+  );
+}
+
+/** Who calls whom in this trace. */
+function Graph({ view }: { view: TraceView }) {
+  const calls = useMemo(() => callsWithin(view), [view]);
+  return calls.length === 0 ? (
+    <Empty icon={Waypoints} title="No service calls another in this trace">
+      All of its spans with a parent are of the parent's service.
+    </Empty>
+  ) : (
+    <ServiceMap dependencies={calls} alone={[]} />
   );
 }
 

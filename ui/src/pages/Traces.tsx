@@ -233,6 +233,7 @@ export default function Traces() {
         </p>
       )}
       {error && <ErrorBox error={error} query={query} onRetry={() => void found.refetch()} />}
+      {counted.isPending && !error && <Skeleton height={HEAT + 38} rows={5} />}
       {heat && heat.rows.length > 0 && (
         <section className="trace-heat" aria-label="Durations over time">
           <div className="trace-heat-head">

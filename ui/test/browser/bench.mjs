@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { loadavg } from 'node:os';
 import { browser, Cluster, open, root, sleep } from './harness.mjs';
+import { LARGE, seedSpans } from './spans.mjs';
 
 const cluster = new Cluster();
 const rows = [];
@@ -54,6 +55,21 @@ async function hover(page) {
   return page.evaluate(() => Math.max(0, ...window.tasks));
 }
 
+/** Frames while the tree of a trace scrolls, in order of how long they took. */
+async function scrollFrames(page) {
+  return page.getByTestId('waterfall').evaluate(async (box) => {
+    const times = [];
+    let last = performance.now();
+    for (let i = 0; i < 240; i++) {
+      box.scrollTop += 120;
+      await new Promise((done) => requestAnimationFrame(done));
+      times.push(performance.now() - last);
+      last = performance.now();
+    }
+    return times.sort((a, b) => a - b);
+  });
+}
+
 async function seed(name, series, points, step) {
   const end = Date.now();
   for (let from = 0; from < series; from += 20) {
@@ -88,6 +104,14 @@ try {
     250,
   );
   note('1 000 series: longest task while the pointer moves', await hover(page), 50);
+  await seedSpans(cluster, { markup: 'bench' });
+  const begun = performance.now();
+  await page.goto(`${cluster.url()}/trace/${LARGE}`);
+  await page.waitForSelector('.wf-row');
+  note('a trace of 10 000 spans: to its first rows', performance.now() - begun, 1500);
+  await sleep(1000);
+  const frames = await scrollFrames(page);
+  note('a trace of 10 000 spans: 95 % of frames while it scrolls', frames[Math.floor(frames.length * 0.95)], 17);
 } finally {
   await instance.close();
   await cluster.stop();

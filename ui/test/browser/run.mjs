@@ -142,6 +142,8 @@ const SCREENS = [
   ['trace-span', `/trace/${TRACE}?span=${SPAN}`, '[data-testid=span-drawer] dl.record-fields'],
   ['trace-large', `/trace/${LARGE}?find=shard%3D7&levels=6`, '.wf-row'],
   ['trace-broken', `/trace/${BROKEN}?span=0000000000000003`, '.gap-fold'],
+  ['trace-flame', `/trace/${LARGE}?view=flame&find=shard%3D7`, '[data-testid=flame] canvas'],
+  ['trace-graph', `/trace/${TRACE}?view=graph`, '[data-testid=service-map] .map-node'],
   ['trace-absent', '/trace/123', '.empty'],
   ['services', '/services?from=now-30m&to=now', '.trace-list [role=cell]'],
   ['services-map', '/services?from=now-30m&to=now&view=map', '[data-testid=service-map] .map-node'],
@@ -743,6 +745,25 @@ async function main() {
       await page.waitForURL((url) => !url.search.includes('time='));
     }));
 
+  await test('a trace is a flame and a graph, too', () =>
+    onPage({}, async (page) => {
+      await go(page, `/trace/${TRACE}`);
+      await page.waitForSelector('.wf-row');
+      await page.getByRole('button', { name: 'Flame' }).click();
+      await page.waitForURL(/view=flame/);
+      const box = await page.getByTestId('flame').boundingBox();
+      // The root's box is the first lane, its name the tip's.
+      await page.mouse.move(box.x + 60, box.y + 10);
+      await page.locator('.flame .chart-tip', { hasText: 'GET /cart' }).waitFor();
+      await page.mouse.click(box.x + 60, box.y + 10);
+      await page.getByTestId('span-drawer').getByText('http.route').waitFor();
+      await page.getByRole('button', { name: 'Graph' }).click();
+      await page.getByTestId('service-map').getByRole('link', { name: 'checkout 1 call' }).waitFor();
+      await page.getByRole('row', { name: /frontend checkout 1/ }).waitFor();
+      await page.getByRole('button', { name: 'Tree' }).click();
+      await page.waitForSelector('.wf-row.is-chosen');
+    }));
+
   await test('parts that are missing, and long silences, are said', () =>
     onPage({}, async (page) => {
       await go(page, '/trace/abc123');
@@ -796,6 +817,10 @@ async function main() {
       assert((await x('frontend')) < (await x('checkout')), 'callers stand before whom they call');
       assert((await x('checkout')) < (await x('payment')), 'and so on');
       await page.getByRole('row', { name: /checkout payment 247/ }).waitFor();
+      // One and its neighbours.
+      await page.getByLabel('Find a service').fill('payment');
+      await map.getByRole('link', { name: /^cart/ }).waitFor({ state: 'detached' });
+      await map.getByRole('link', { name: /^payment/ }).waitFor();
       await map.getByRole('link', { name: /^checkout/ }).click();
       await page.waitForURL(/service=checkout/);
       await page.waitForSelector('[data-testid=chart] canvas');

@@ -50,8 +50,8 @@ export function ServiceMap({
   dependencies: Dependency[];
   /** Services that neither call nor are called. */
   alone: string[];
-  /** How long the time is. */
-  seconds: number;
+  /** How long the time is; without it calls are counted, not rated. */
+  seconds?: number;
 }) {
   const [near, setNear] = useState<string | null>(null);
   const map = useMemo(() => {
@@ -127,8 +127,12 @@ export function ServiceMap({
               const asked = received.get(name);
               const whole = visible(serviceName(name));
               const shown = whole.length > NAME ? `${whole.slice(0, NAME - 1)}…` : whole;
+              const often = (calls: number): string =>
+                seconds === undefined
+                  ? `${formatCount(calls)} ${calls === 1 ? 'call' : 'calls'}`
+                  : `${formatValue(calls / seconds)}/s`;
               const says = asked
-                ? `${formatValue(asked.calls / seconds)}/s${asked.errors > 0 ? ` · ■ ${formatValue(asked.errors / asked.calls, 'percentunit')} fail` : ''}`
+                ? `${often(asked.calls)}${asked.errors > 0 ? ` · ■ ${formatValue(asked.errors / asked.calls, 'percentunit')} fail` : ''}`
                 : 'calls only';
               const isFar =
                 near !== null &&
@@ -228,7 +232,7 @@ function lineOf(points: { x: number; y: number }[]): string {
   return path;
 }
 
-export function CallTable({ calls, seconds }: { calls: Dependency[]; seconds: number }) {
+export function CallTable({ calls, seconds }: { calls: Dependency[]; seconds?: number }) {
   const columns = useMemo<ColumnDef<Dependency>[]>(
     () => [
       {
@@ -253,14 +257,18 @@ export function CallTable({ calls, seconds }: { calls: Dependency[]; seconds: nu
         sort: (row) => row.callCount,
         cell: (row) => formatCount(row.callCount),
       },
-      {
-        id: 'rate',
-        title: 'rate',
-        width: '100px',
-        numeric: true,
-        sort: (row) => row.callCount,
-        cell: (row) => `${formatValue(row.callCount / seconds)}/s`,
-      },
+      ...(seconds === undefined
+        ? []
+        : [
+            {
+              id: 'rate',
+              title: 'rate',
+              width: '100px',
+              numeric: true,
+              sort: (row: Dependency) => row.callCount,
+              cell: (row: Dependency) => `${formatValue(row.callCount / seconds)}/s`,
+            },
+          ]),
       {
         id: 'errors',
         title: 'failed',

@@ -61,7 +61,10 @@ export function Waterfall(props: WaterfallProps) {
   // biome-ignore lint/correctness/useExhaustiveDependencies: the list moves with the cursor and with what is shown
   useEffect(() => {
     if (at < 0) return;
-    virtual.scrollToIndex(at, { align: first.current ? 'center' : 'auto' });
+    const range = virtual.range;
+    // What is far away comes to the middle, what is beside the edge just into sight.
+    const isFar = !range || at < range.startIndex - 2 || at > range.endIndex + 2;
+    virtual.scrollToIndex(at, { align: first.current || isFar ? 'center' : 'auto' });
     first.current = false;
   }, [cursor, rows]);
 
