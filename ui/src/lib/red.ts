@@ -119,7 +119,8 @@ export function frameOfTraces(
         if (at >= 0 && at < steps) column[at] = number;
       }
       const shown = name(labels);
-      return { labels: { name: shown }, id: `0:${shown}`, name: shown, values: column, query: 0 };
+      const own = Object.fromEntries(Object.entries(labels).map(([key, value]) => [key, textOf(value)]));
+      return { labels: own, id: `0:${shown}`, name: shown, values: column, query: 0 };
     }),
   };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parseNs } from './traceform';
 import {
+  asksNumbers,
   attribute,
   completionAt,
   conditions,
@@ -150,6 +151,13 @@ it('conditions join a query before its other stages', () => {
     '{ .a || .b } || ({ .c }) | { kind = server } | count() > 2',
   );
   expect(withConditions('{ .a } | { .b }', [])).toBe('{ .a } | { .b }');
+});
+
+it('a query for numbers is told from one for traces', () => {
+  for (const query of ['{ } | rate()', '{ .a = 1 } | { .b } | quantile_over_time(duration, .9) by (name)'])
+    expect(asksNumbers(query)).toBe(true);
+  for (const query of ['', '{ }', '{ name = "| rate()" }', '{ } | count() > 2', '{ .rate } || { .b }'])
+    expect(asksNumbers(query)).toBe(false);
 });
 
 it.each([

@@ -34,16 +34,8 @@ export const INTRINSICS = [
   'instrumentation:version',
 ];
 
-/** What makes stages and numbers of spans. */
-export const FUNCTIONS = [
-  'count',
-  'avg',
-  'min',
-  'max',
-  'sum',
-  'by',
-  'select',
-  'coalesce',
+/** What makes numbers over time of spans; a query ends with it. */
+const METRICS = [
   'rate',
   'count_over_time',
   'min_over_time',
@@ -53,6 +45,9 @@ export const FUNCTIONS = [
   'quantile_over_time',
   'histogram_over_time',
 ];
+
+/** What makes stages and numbers of spans. */
+export const FUNCTIONS = ['count', 'avg', 'min', 'max', 'sum', 'by', 'select', 'coalesce', ...METRICS];
 
 const QUOTED = /^(?:"(?:\\[\s\S]|[^"\\])*"?|`[^`]*`?)/;
 const NAME = '[^\\s{}()=~!<>&|^,"`]';
@@ -174,6 +169,20 @@ export function withConditions(query: string, all: string[]): string {
       return `${trimmed.slice(0, token.from).trimEnd()} | ${filter} ${trimmed.slice(token.from)}`;
   }
   return `${trimmed} | ${filter}`;
+}
+
+/** Whether a query asks for numbers over time, not for traces. */
+export function asksNumbers(query: string): boolean {
+  const list = tokens(query).filter((token) => token.kind !== 'space');
+  return list.some((token, i) => {
+    const before = list[i - 1];
+    return (
+      token.kind === 'keyword' &&
+      METRICS.includes(query.slice(token.from, token.to)) &&
+      before?.kind === 'mark' &&
+      query[before.from] === '|'
+    );
+  });
 }
 
 export const formQuery = (form: TraceForm): string => withConditions(form.q ?? '', conditions(form));

@@ -18,7 +18,7 @@ import { serviceColours, serviceName } from '../lib/trace';
 import type { TraceForm } from '../lib/traceform';
 import { boxText, heatTotal, parseBox, traceHeat } from '../lib/traceheat';
 import { traceIdOf } from '../lib/traceid';
-import { conditions, durationText, formQuery } from '../lib/traceql';
+import { asksNumbers, conditions, durationText, formQuery } from '../lib/traceql';
 import { formatCount, formatValue } from '../lib/units';
 import type { TracesSearch } from '../routes';
 import { useClock, useRange } from '../state/clock';
@@ -30,6 +30,7 @@ import '../style/traces.css';
 const TraceqlEditor = lazy(() => import('../components/TraceqlEditor'));
 const Heatmap = lazy(async () => ({ default: (await import('../components/Heatmap')).Heatmap }));
 const Compare = lazy(async () => ({ default: (await import('../components/traces/Compare')).Compare }));
+const Numbers = lazy(async () => ({ default: (await import('../components/traces/Numbers')).Numbers }));
 const TraceqlHelp = lazy(() => import('../components/traces/TraceqlHelp'));
 
 const PAGE = 50;
@@ -85,9 +86,11 @@ export default function Traces() {
   const question = useMemo(() => ({ query, from, to }), [query, from, to]);
   const order = search.order ?? 'newest';
   const tenant = currentTenant();
+  const numbers = asksNumbers(written);
 
   const found = useInfiniteQuery({
     queryKey: ['timed', 'traces', tenant, question, order],
+    enabled: !numbers,
     initialPageParam: undefined as string | undefined,
     queryFn: ({ pageParam, signal }) => searchTraces(question, { order, limit: PAGE, cursor: pageParam }, signal),
     getNextPageParam: (last) => last.data.cursor ?? undefined,
@@ -95,6 +98,7 @@ export default function Traces() {
   });
   const counted = useQuery({
     queryKey: ['timed', 'trace-heat', tenant, question, step],
+    enabled: !numbers,
     queryFn: ({ signal }) =>
       traceMetrics({ ...question, query: `${query} | histogram_over_time(duration)` }, step, signal),
   });
@@ -179,7 +183,7 @@ export default function Traces() {
   const columns = useMemo(() => columnsOf(utc, dated, longest, colours), [utc, dated, longest, colours]);
   const asked = conditions(search).length > 0;
   const narrowed = asked || written !== '';
-  const error = found.error ?? counted.error;
+  const error = numbers ? null : (found.error ?? counted.error);
   const message = error instanceof Error ? error.message : '';
   const problem = useMemo(() => {
     const place = draft === written ? errorPosition(message) : null;
@@ -233,145 +237,155 @@ export default function Traces() {
         </p>
       )}
       {error && <ErrorBox error={error} query={query} onRetry={() => void found.refetch()} />}
-      {counted.isPending && !error && <Skeleton height={HEAT + 38} rows={5} />}
-      {heat && heat.rows.length > 0 && (
-        <section className="trace-heat" aria-label="Durations over time">
-          <div className="trace-heat-head">
-            <span>
-              <b className="tab-num">{formatCount(matching ?? 0)}</b> {narrowed ? 'matching spans' : 'spans'} by
-              duration
+      {numbers ? (
+        <Suspense fallback={<Skeleton height={360} rows={8} />}>
+          <Numbers question={question} step={step} utc={utc} onZoom={state.zoom} />
+        </Suspense>
+      ) : (
+        <>
+          {counted.isPending && !error && <Skeleton height={HEAT + 38} rows={5} />}
+          {heat && heat.rows.length > 0 && (
+            <section className="trace-heat" aria-label="Durations over time">
+              <div className="trace-heat-head">
+                <span>
+                  <b className="tab-num">{formatCount(matching ?? 0)}</b> {narrowed ? 'matching spans' : 'spans'} by
+                  duration
+                </span>
+                <span className="spring" />
+                {box ? (
+                  <>
+                    <span className="tab-num" data-testid="box">
+                      chosen: <b>about {formatCount(inBox)} spans</b> of {formatValue(box.lowerNs, 'ns')} to{' '}
+                      {formatValue(box.upperNs, 'ns')}
+                    </span>
+                    <Button icon={ZoomIn} onClick={zoomIn}>
+                      Zoom in
+                    </Button>
+                    <Button
+                      look="primary"
+                      icon={GitCompare}
+                      aria-pressed={search.compare === true}
+                      onClick={() => change({ compare: true })}
+                    >
+                      Compare selection
+                    </Button>
+                    <IconButton
+                      icon={X}
+                      label="Nothing chosen (Esc)"
+                      onClick={() => change({ box: undefined, compare: undefined }, true)}
+                    />
+                  </>
+                ) : (
+                  <span className="muted small">
+                    a drag chooses a part: to zoom in, or to see what tells it from the rest
+                  </span>
+                )}
+              </div>
+              <Suspense fallback={<Skeleton height={HEAT} rows={4} />}>
+                <Heatmap
+                  heat={heat}
+                  range={{ from, to }}
+                  utc={utc}
+                  height={HEAT}
+                  unit="s"
+                  dimmed={counted.isPlaceholderData}
+                  label={`${formatCount(matching ?? 0)} spans by duration`}
+                  box={box && { from: box.from, to: box.to, lower: box.lowerNs / 1e9, upper: box.upperNs / 1e9 }}
+                  onBox={(next: HeatBox) =>
+                    change({
+                      box: boxText({
+                        from: next.from,
+                        to: next.to,
+                        lowerNs: next.lower * 1e9,
+                        upperNs: next.upper * 1e9,
+                      }),
+                    })
+                  }
+                />
+              </Suspense>
+            </section>
+          )}
+          {box && search.compare && (
+            <Suspense fallback={<Skeleton rows={6} />}>
+              <Compare
+                query={query}
+                box={box}
+                utc={utc}
+                onNarrow={narrowTo}
+                onClose={() => change({ compare: undefined }, true)}
+              />
+            </Suspense>
+          )}
+          <div className="log-bar">
+            <Segmented
+              label="Order"
+              value={order}
+              choices={[
+                { id: 'newest', label: 'Newest' },
+                { id: 'slowest', label: 'Slowest' },
+              ]}
+              onChange={(id) => change({ order: id === 'slowest' ? 'slowest' : undefined })}
+            />
+            <span className="muted tab-num" data-testid="trace-count">
+              {found.data && (
+                <>
+                  {formatCount(rows.length)} {rows.length === 1 ? 'trace' : 'traces'}
+                  {hasNextPage ? ', more on the way down' : ''} ·{' '}
+                  {formatValue((found.data.pages[0]?.elapsedMs ?? 0) / 1000, 's')}
+                </>
+              )}
             </span>
             <span className="spring" />
-            {box ? (
-              <>
-                <span className="tab-num" data-testid="box">
-                  chosen: <b>about {formatCount(inBox)} spans</b> of {formatValue(box.lowerNs, 'ns')} to{' '}
-                  {formatValue(box.upperNs, 'ns')}
-                </span>
-                <Button icon={ZoomIn} onClick={zoomIn}>
-                  Zoom in
-                </Button>
-                <Button
-                  look="primary"
-                  icon={GitCompare}
-                  aria-pressed={search.compare === true}
-                  onClick={() => change({ compare: true })}
-                >
-                  Compare selection
-                </Button>
-                <IconButton
-                  icon={X}
-                  label="Nothing chosen (Esc)"
-                  onClick={() => change({ box: undefined, compare: undefined }, true)}
-                />
-              </>
-            ) : (
-              <span className="muted small">
-                a drag chooses a part: to zoom in, or to see what tells it from the rest
-              </span>
+            {found.isFetching && !isFetchingNextPage && (
+              <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
             )}
           </div>
-          <Suspense fallback={<Skeleton height={HEAT} rows={4} />}>
-            <Heatmap
-              heat={heat}
-              range={{ from, to }}
-              utc={utc}
-              height={HEAT}
-              unit="s"
-              dimmed={counted.isPlaceholderData}
-              label={`${formatCount(matching ?? 0)} spans by duration`}
-              box={box && { from: box.from, to: box.to, lower: box.lowerNs / 1e9, upper: box.upperNs / 1e9 }}
-              onBox={(next: HeatBox) =>
-                change({
-                  box: boxText({
-                    from: next.from,
-                    to: next.to,
-                    lowerNs: next.lower * 1e9,
-                    upperNs: next.upper * 1e9,
-                  }),
-                })
-              }
-            />
-          </Suspense>
-        </section>
-      )}
-      {box && search.compare && (
-        <Suspense fallback={<Skeleton rows={6} />}>
-          <Compare
-            query={query}
-            box={box}
-            utc={utc}
-            onNarrow={narrowTo}
-            onClose={() => change({ compare: undefined }, true)}
-          />
-        </Suspense>
-      )}
-      <div className="log-bar">
-        <Segmented
-          label="Order"
-          value={order}
-          choices={[
-            { id: 'newest', label: 'Newest' },
-            { id: 'slowest', label: 'Slowest' },
-          ]}
-          onChange={(id) => change({ order: id === 'slowest' ? 'slowest' : undefined })}
-        />
-        <span className="muted tab-num" data-testid="trace-count">
-          {found.data && (
-            <>
-              {formatCount(rows.length)} {rows.length === 1 ? 'trace' : 'traces'}
-              {hasNextPage ? ', more on the way down' : ''} ·{' '}
-              {formatValue((found.data.pages[0]?.elapsedMs ?? 0) / 1000, 's')}
-            </>
-          )}
-        </span>
-        <span className="spring" />
-        {found.isFetching && !isFetchingNextPage && (
-          <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
-        )}
-      </div>
-      {rows.length > 0 ? (
-        <div className={`trace-list ${found.isPlaceholderData ? 'is-dimmed' : ''}`}>
-          <DataTable
-            rows={rows}
-            columns={columns}
-            rowKey={(row) => row.id}
-            label="Traces"
-            onRow={(row) =>
-              openTrace(row, (id, span) => void navigate({ to: '/trace/$id', params: { id }, search: { span } }))
-            }
-            onNearEnd={nearEnd}
-          />
-          {(isFetchingNextPage || (rows.length >= MOST_TRACES && hasNextPage)) && (
-            <div className="log-foot">
-              {isFetchingNextPage
-                ? 'Loading more…'
-                : `${formatCount(rows.length)} traces are loaded: narrow the search or its time to see others`}
+          {rows.length > 0 ? (
+            <div className={`trace-list ${found.isPlaceholderData ? 'is-dimmed' : ''}`}>
+              <DataTable
+                rows={rows}
+                columns={columns}
+                rowKey={(row) => row.id}
+                label="Traces"
+                onRow={(row) =>
+                  openTrace(row, (id, span) => void navigate({ to: '/trace/$id', params: { id }, search: { span } }))
+                }
+                onNearEnd={nearEnd}
+              />
+              {(isFetchingNextPage || (rows.length >= MOST_TRACES && hasNextPage)) && (
+                <div className="log-foot">
+                  {isFetchingNextPage
+                    ? 'Loading more…'
+                    : `${formatCount(rows.length)} traces are loaded: narrow the search or its time to see others`}
+                </div>
+              )}
             </div>
+          ) : found.isPending && !found.error ? (
+            <Skeleton height={300} rows={10} />
+          ) : (
+            !found.error && (
+              <Empty
+                icon={ChartNoAxesGantt}
+                title={narrowed ? 'No trace matches in this time' : 'No traces in this time'}
+                actions={
+                  narrowed ? (
+                    <Button onClick={() => void navigate({ search: (old) => ({ from: old.from, to: old.to }) })}>
+                      Search for everything
+                    </Button>
+                  ) : (
+                    <Button onClick={() => state.setRange({ from: 'now-7d', to: 'now' })}>
+                      Look at the last 7 days
+                    </Button>
+                  )
+                }
+              >
+                {narrowed
+                  ? 'All conditions have to be met by one span; two sets of spans in one trace are joined by && between braces.'
+                  : 'Home shows how to send some: OpenTelemetry’s and Zipkin’s protocols.'}
+              </Empty>
+            )
           )}
-        </div>
-      ) : found.isPending && !found.error ? (
-        <Skeleton height={300} rows={10} />
-      ) : (
-        !found.error && (
-          <Empty
-            icon={ChartNoAxesGantt}
-            title={narrowed ? 'No trace matches in this time' : 'No traces in this time'}
-            actions={
-              narrowed ? (
-                <Button onClick={() => void navigate({ search: (old) => ({ from: old.from, to: old.to }) })}>
-                  Search for everything
-                </Button>
-              ) : (
-                <Button onClick={() => state.setRange({ from: 'now-7d', to: 'now' })}>Look at the last 7 days</Button>
-              )
-            }
-          >
-            {narrowed
-              ? 'All conditions have to be met by one span; two sets of spans in one trace are joined by && between braces.'
-              : 'Home shows how to send some: OpenTelemetry’s and Zipkin’s protocols.'}
-          </Empty>
-        )
+        </>
       )}
       <Suspense>{help && <TraceqlHelp onClose={() => setHelp(false)} />}</Suspense>
     </div>

@@ -136,6 +136,11 @@ const SCREENS = [
       await page.waitForSelector('.compare-field');
     },
   ],
+  [
+    'traces-numbers',
+    `/traces?from=now-30m&to=now&q=${encodeURIComponent('{ kind = server } | quantile_over_time(duration, .5, .95) by (resource.service.name)')}`,
+    '[data-testid=chart] canvas',
+  ],
   ['traces-error', `/traces?q=${encodeURIComponent('{ name = }')}`, '[role=alert]'],
   ['traces-empty', '/traces?from=2020-01-01&to=2020-01-02', '.empty'],
   ['trace', `/trace/${TRACE}`, '.wf-row'],

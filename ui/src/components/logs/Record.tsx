@@ -148,9 +148,9 @@ function Fields({
           to="/trace/$id"
           params={{ id: row.traceId }}
           search={{ span: row.spanId || undefined }}
-          title="The trace in which this was written"
+          title={`Trace ${row.traceId}`}
         >
-          <ChartNoAxesGantt size={13} aria-hidden /> Trace <code>{row.traceId}</code>
+          <ChartNoAxesGantt size={13} aria-hidden /> Open its trace
         </Link>
       )}
       <LongText className={`record-text lv-line lv-${levelOf(row.level)}`} text={textOf(row.body, 2)} />

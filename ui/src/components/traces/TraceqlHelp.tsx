@@ -15,6 +15,8 @@ const ROWS: [string, string][] = [
   ['{ .a = 1 } && { .b = 2 }', 'traces that have both'],
   ['{ status = error } | count() > 3', 'traces with more than three of them'],
   ['{ } | by(resource.service.name) | avg(duration) > 1s', 'a set of spans a service, and a test of each'],
+  ['{ status = error } | rate() by (resource.service.name)', 'numbers over time, as a chart'],
+  ['{ } | quantile_over_time(duration, .5, .99)', 'the same of durations; histogram_over_time(duration) is a heatmap'],
 ];
 
 export default function TraceqlHelp({ onClose }: { onClose: () => void }) {
