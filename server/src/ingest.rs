@@ -235,6 +235,11 @@ impl Ingest {
         self.pool.waiting()
     }
 
+    /// Where logs go, for what this process writes about itself.
+    pub fn log_writer(&self) -> &Arc<dyn LogWriter> {
+        &self.logs
+    }
+
     /// Where metrics go, for what this process writes about itself.
     pub fn writer(&self) -> &Arc<dyn MetricWriter> {
         &self.writer

@@ -104,6 +104,12 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Wall clock in nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 /// Starts a named task on the io runtime that must not end by a panic unnoticed.
 pub fn spawn_named(io: &Handle, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     let task = io.spawn(task);

@@ -37,6 +37,7 @@ use crate::peer::tls::{PeerTls, TlsError};
 use crate::peer::{PeerNet, PeerOptions};
 use crate::postgres::{PostgresOptions, PostgresServer};
 use crate::runtime::{Runtimes, TokioEnv};
+use crate::telemetry::own_log::Lines;
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
 use lock::DirLock;
@@ -83,7 +84,7 @@ pub enum ServiceError {
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> {
-    telemetry::start_log(&config.telemetry)
+    let lines = telemetry::start_log(&config.telemetry)
         .map_err(|reason| ConfigError::Invalid { key: "telemetry.log_level".to_owned(), reason })?;
     for name in &options.ignored_variables {
         tracing::warn!(name, "a variable with the prefix of settings is none and is ignored");
@@ -93,7 +94,7 @@ pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> 
         return Err(ServiceError::NoChaos { path: config.node.data_dir.clone() });
     }
     let runtimes = Runtimes::start()?;
-    let outcome = runtimes.io.block_on(serve(Arc::new(config), options, &runtimes));
+    let outcome = runtimes.io.block_on(serve(Arc::new(config), options, lines, &runtimes));
     // What still runs on them has nothing to finish: requests and groups have ended.
     runtimes.query.shutdown_background();
     runtimes.io.shutdown_background();
@@ -104,6 +105,7 @@ pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> 
 async fn serve(
     config: Arc<Config>,
     options: ServiceOptions,
+    lines: Arc<Lines>,
     runtimes: &Runtimes,
 ) -> Result<(), ServiceError> {
     let stop = stop_signal(options.stop_with_stdin)?;
@@ -172,6 +174,8 @@ async fn serve(
             Arc::clone(backend.ingest.writer()),
             stop.clone(),
         );
+        let writer = Arc::clone(backend.ingest.log_writer());
+        telemetry::own_log::start(runtimes.io.handle(), &config, lines, writer, stop.clone());
     }
     telemetry::span_metrics::start(
         runtimes.io.handle(),

@@ -1,16 +1,22 @@
-//! What a node says about itself: a log on standard error, metrics on `/metrics`, and the same metrics as samples in
-//! the cluster.
+//! What a node says about itself: a log on standard error, metrics on `/metrics`, and both again in the cluster.
 
 pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod node;
+pub mod own_log;
 pub mod process;
 pub mod span_metrics;
 
 pub use metrics::Metrics;
 
-use tracing_subscriber::EnvFilter;
+use std::sync::Arc;
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use own_log::{Lines, Tap};
 
 use crate::config::{LogFormat, TelemetrySection};
 
@@ -24,14 +30,18 @@ pub fn log_filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(&filter).map_err(|error| format!("{level:?}: {error}"))
 }
 
-/// Starts the log. A second start in one process changes nothing.
-pub fn start_log(settings: &TelemetrySection) -> Result<(), String> {
-    let filter = log_filter(&settings.log_level)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Fails when there is a log already.
-    let _ = match settings.log_format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+/// Starts the log; its lines are also put where the node takes them from to write them itself. A second start in one
+/// process changes nothing, and has no lines.
+pub fn start_log(settings: &TelemetrySection) -> Result<Arc<Lines>, String> {
+    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let shown = match settings.log_format {
+        LogFormat::Text => shown.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => shown.json().flatten_event(true).boxed(),
     };
-    Ok(())
+    let lines = Arc::new(Lines::default());
+    let kept = settings.self_monitoring.then(|| Tap(Arc::clone(&lines)));
+    let log = tracing_subscriber::registry().with(log_filter(&settings.log_level)?).with(shown).with(kept);
+    // Fails when there is a log already.
+    let _ = log.try_init();
+    Ok(lines)
 }

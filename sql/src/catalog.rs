@@ -16,13 +16,14 @@ use datafusion::logical_expr::TableType;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use protocol::labels::METRIC_NAME;
+use protocol::logs::RowSignal;
 use protocol::matcher::Matcher;
 use query::engine::ListRequest;
 use query::{Engine, QueryError};
 
 use crate::columns::Table;
-use crate::logs::{self, LogsTable};
 use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
+use crate::rows::RowTable;
 use crate::scan::{ClusterTable, Scope};
 use crate::system::SystemSchema;
 
@@ -122,8 +123,8 @@ impl Metrics {
         Ok(labels.map(|labels| self.provider(Table::metric(metric, &labels))))
     }
 
-    fn logs(&self) -> Arc<dyn TableProvider> {
-        Arc::new(LogsTable::new(self.scope.clone(), self.engine.clone()))
+    fn rows(&self, signal: RowSignal) -> Arc<dyn TableProvider> {
+        Arc::new(RowTable::new(signal, self.scope.clone(), self.engine.clone()))
     }
 
     fn provider(&self, table: Table) -> Arc<dyn TableProvider> {
@@ -135,7 +136,7 @@ fn builtin(name: &str) -> Option<Table> {
     [Table::metrics(), Table::histograms(), Table::exemplars()].into_iter().find(|table| table.name == name)
 }
 
-const BUILTIN: [&str; 4] = ["exemplars", "histograms", logs::NAME, "metrics"];
+const BUILTIN: [&str; 5] = ["exemplars", "histograms", "logs", "metrics", "spans"];
 
 /// A schema of metrics, with the tables over all of them or without.
 #[derive(Debug)]
@@ -159,8 +160,8 @@ impl SchemaProvider for MetricSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if self.with_builtin && name == logs::NAME {
-            return Ok(Some(self.metrics.logs()));
+        if let Some(signal) = RowTable::named(name).filter(|_| self.with_builtin) {
+            return Ok(Some(self.metrics.rows(signal)));
         }
         match builtin(name).filter(|_| self.with_builtin) {
             Some(table) => Ok(Some(self.metrics.provider(table))),

@@ -118,6 +118,15 @@ fn three_nodes_with_live_data_that_survive_a_stop_and_a_lost_disk() {
             Ok(())
         });
     }
+    // So do their logs.
+    eventually("log lines of three nodes", || {
+        let search = "service.name:pharos%20%22the%20node%20runs%22";
+        let path = format!("/api/v1/logs/top?query={search}&field=service.instance.id");
+        let found = clients[1].get(&path)?;
+        let found: serde_json::Value = serde_json::from_str(&found.body)?;
+        anyhow::ensure!(found["data"]["distinct"] == 3 && found["data"]["total"] == 3, "{found}");
+        Ok(())
+    });
     // What it suggests works as it is printed.
     for (command, shows) in
         [("cluster shards", "leader"), ("query", "instance"), ("curl", "\"status\":\"success\"")]

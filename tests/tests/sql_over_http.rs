@@ -109,6 +109,7 @@ fn three_nodes_answer_all_cases() {
 
     formats(&nodes.clients[1]);
     logs_are_a_table(&mut nodes);
+    spans_are_a_table(&mut nodes);
     command(&cluster);
     like_duckdb(&nodes.clients[2]);
 
@@ -250,6 +251,78 @@ fn logs_are_a_table(nodes: &mut Nodes) {
     assert!(of_service.contains("ResourceAttribute(\"service.name\"), Equals(\"cart\")"), "{of_service}");
     let error = nodes.ask("select nothing from logs").expect_err("no such column");
     assert!(error.contains("nothing"), "{error}");
+}
+
+/// Spans by their start, with what tells them from log records.
+fn spans_are_a_table(nodes: &mut Nodes) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let begin = now.as_nanos() as u64 - 1_800_000_000_000;
+    let id = |trace: u64, span: u64| format!("{:016x}", trace * 10 + span + 1);
+    let span = |trace: u64, number: u64| {
+        let start = begin + trace * 1_000_000_007 + number * 1_000;
+        let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+        let parent = if number == 0 { String::new() } else { id(trace, 0) };
+        let events = match number {
+            0 => {
+                json!([{"timeUnixNano": start.to_string(), "name": "begun", "attributes": [text("by", "me")]}])
+            }
+            _ => json!([]),
+        };
+        json!({
+            "traceId": format!("{:032x}", trace + 1),
+            "spanId": id(trace, number),
+            "parentSpanId": parent,
+            "name": if number == 0 { "GET /orders" } else { "SELECT orders" },
+            "kind": if number == 0 { 2 } else { 3 },
+            "startTimeUnixNano": start.to_string(),
+            "endTimeUnixNano": (start + (trace + 1) * 1_000_000).to_string(),
+            "attributes": [text("order", &trace.to_string())],
+            "events": events,
+            "status": {"code": if trace.is_multiple_of(20) && number == 0 { 2 } else { 0 }},
+        })
+    };
+    const TRACES: u64 = 200;
+    let spans: Vec<Value> =
+        (0..TRACES).flat_map(|trace| (0..3).map(move |n| (trace, n))).map(|(t, n)| span(t, n)).collect();
+    let body = json!({"resourceSpans": [{
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "orders"}}]},
+        "scopeSpans": [{"scope": {"name": "shop"}, "spans": spans}],
+    }]});
+    let json = [("Content-Type", "application/json")];
+    let sent = nodes.clients[0].post("/v1/traces", &json, body.to_string().as_bytes());
+    assert_eq!(sent.expect("an answer").status, 200);
+    let mut check = |statement: &str, expected: &[&str]| {
+        let found = nodes.ask(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert_eq!(found, expected, "{statement}");
+    };
+    check(
+        "select service, name, kind, status, duration_ns, trace_id, span_id, parent_id, attributes['order'], scope \
+         from spans order by time, span_id limit 2",
+        &[
+            "orders|GET /orders|server|error|1000000|00000000000000000000000000000001|0000000000000001|NULL|0|shop",
+            "orders|SELECT orders|client|unset|1000000|00000000000000000000000000000001|0000000000000002|\
+             0000000000000001|0|shop",
+        ],
+    );
+    check("select count(*), count(distinct trace_id), count(events) from spans", &["600|200|200"]);
+    check("select count(*) from spans where status = 'error'", &["10"]);
+    check("select count(*) from spans where kind = 'client' and duration_ns > 150000000", &["100"]);
+    check("select count(*) from spans where parent_id = '0000000000000001'", &["2"]);
+    check(
+        "select name, count(*), max(duration_ns) from spans group by name order by name",
+        &["GET /orders|200|200000000", "SELECT orders|400|200000000"],
+    );
+    check(
+        "select events like '[{\"time_ns\":%,\"name\":\"begun\",\"attributes\":{\"by\":\"me\"}}]' from spans \
+         where trace_id = '00000000000000000000000000000003' and kind = 'server'",
+        &["true"],
+    );
+    let plan = nodes.ask("explain select name from spans where status = 'error' and kind = 'server'");
+    let plan = plan.expect("a plan").join("\n");
+    assert!(
+        plan.contains("table=spans") && plan.contains("SpanStatus") && plan.contains("SpanKind"),
+        "{plan}"
+    );
 }
 
 fn command(cluster: &Cluster) {

@@ -13,8 +13,8 @@
 use super::filter::{Bound, LogField, LogFilter, LogRange, LogTest};
 use super::{Attribute, LogRecord, LogStream, LogValue};
 
-/// Version of these messages.
-pub const VERSION: u32 = 1;
+/// Version of these messages. The first one knew log records only, and is still sent for them.
+pub const VERSION: u32 = 2;
 
 /// Filters nest at most so deep, on the wire and in the languages that compile to them.
 pub const MAX_FILTER_DEPTH: usize = 32;
@@ -60,6 +60,9 @@ pub struct LogRequest {
     /// What to do.
     #[prost(oneof = "LogBody", tags = "8, 9, 10, 11, 12, 13, 14, 15, 16")]
     pub body: Option<LogBody>,
+    /// Whether the rows in which spans are kept are asked for, not log records.
+    #[prost(bool, tag = "17")]
+    pub spans: bool,
 }
 
 /// The kinds of questions.

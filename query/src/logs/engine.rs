@@ -21,7 +21,7 @@ use protocol::logs::messages::{
     CountsRequest, FieldCount, FieldMessage, FieldsRequest, FilterMessage, GroupMessage, LogAnswer, LogBody,
     LogRequest, PatternsRequest, PlaceMessage, RowsRequest, VERSION, ValuesRequest,
 };
-use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, TimestampNs};
+use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, RowSignal, TimestampNs};
 use protocol::scan::FragmentBody;
 use protocol::spans;
 use protocol::spans::messages::{TraceBody, TraceRequest};
@@ -55,6 +55,8 @@ const MAX_TEMPLATES: u64 = 50_000;
 /// Whose logs are asked, of which time, and how.
 #[derive(Clone, Debug)]
 pub struct LogQuery {
+    /// Which rows: log records, or those in which spans are kept.
+    pub signal: RowSignal,
     /// Whose.
     pub tenant: TenantId,
     /// What the user asked, for lists of running queries.
@@ -80,6 +82,7 @@ impl LogQuery {
         end_ns: TimestampNs,
     ) -> Self {
         Self {
+            signal: RowSignal::Logs,
             tenant,
             text: text.into(),
             start_ns,
@@ -231,8 +234,10 @@ impl<'a> Asking<'a> {
     /// A question, ready to be sent.
     pub fn prepare(&self, (start_ns, end_ns): (TimestampNs, TimestampNs), body: LogBody) -> Result<Sending> {
         let limits = self.budget.limits();
+        let spans = self.query.signal == RowSignal::Spans;
         self.sending(FragmentBody::Logs(LogRequest {
-            version: VERSION,
+            version: if spans { VERSION } else { 1 },
+            spans,
             text: self.query.text.clone(),
             max_samples: limits.max_samples.saturating_sub(self.budget.samples()),
             max_bytes: limits.max_bytes,

@@ -16,7 +16,7 @@ use protocol::logs::messages::{
     LogRequest, MessageError, PatternsRequest, PlaceMessage, RowMessage, RowsRequest, StreamMessage, VERSION,
     ValuesRequest,
 };
-use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream};
+use protocol::logs::{LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, RowSignal};
 use protocol::scan::FragmentAnswer;
 
 use super::logql::fragment as logql;
@@ -39,6 +39,7 @@ impl From<MessageError> for QueryError {
 /// A question at a shard while it is answered.
 pub(crate) struct Asked<'a> {
     pub source: &'a dyn LogSource,
+    pub signal: RowSignal,
     pub tenant: &'a TenantId,
     pub start_ns: i64,
     pub end_ns: i64,
@@ -65,7 +66,9 @@ pub(crate) fn run_log_fragment(
     };
     let limits = limits.within(request.max_samples, request.max_bytes, request.timeout_ms);
     let budget = Budget::new(limits, control).within(source.memory()).in_round(round);
-    let asked = Asked { source: logs, tenant, start_ns: request.start_ns, end_ns: request.end_ns, budget };
+    let signal = if request.spans { RowSignal::Spans } else { RowSignal::Logs };
+    let (start_ns, end_ns) = (request.start_ns, request.end_ns);
+    let asked = Asked { source: logs, signal, tenant, start_ns, end_ns, budget };
     let answer = match request.body {
         None => return Err(QueryError::Protocol("the request about logs has no body".to_owned())),
         Some(LogBody::Rows(request)) => asked.rows(request),
@@ -110,6 +113,11 @@ impl Failure {
 }
 
 impl<'a> Asked<'a> {
+    /// What every walk is told.
+    pub fn read<'r>(&'r self, should_stop: &'r dyn Fn() -> bool) -> LogRead<'r> {
+        LogRead { signal: self.signal, tenant: self.tenant, should_stop }
+    }
+
     /// Walks over records; each is charged before it is visited.
     pub fn scan(
         &self,
@@ -118,7 +126,7 @@ impl<'a> Asked<'a> {
     ) -> Result<()> {
         let mut failure = Failure::none();
         let should_stop = || self.budget.check().is_err();
-        let read = LogRead { tenant: self.tenant, should_stop: &should_stop };
+        let read = self.read(&should_stop);
         let walked = self.source.scan(&read, scan, &mut |stream, record| {
             let visited = self.budget.charge_samples(1).and_then(|()| visit(stream, record));
             failure.go_on(visited)
@@ -168,7 +176,7 @@ impl<'a> Asked<'a> {
     ) -> Result<()> {
         let mut failure = Failure::none();
         let should_stop = || self.budget.check().is_err();
-        let read = LogRead { tenant: self.tenant, should_stop: &should_stop };
+        let read = self.read(&should_stop);
         let walked = self.source.count(&read, count, &mut |bucket, values, records| {
             let visited = self.budget.charge_samples(1).and_then(|()| visit(bucket, values, records));
             failure.go_on(visited.map(ControlFlow::Continue))
@@ -182,7 +190,7 @@ impl<'a> Asked<'a> {
         let mut gathered = Gathered::new(&self.budget);
         let mut failure = Failure::none();
         let should_stop = || self.budget.check().is_err();
-        let read = LogRead { tenant: self.tenant, should_stop: &should_stop };
+        let read = self.read(&should_stop);
         let range = (self.start_ns, self.end_ns);
         let walked = self.source.values(&read, range, &filter, &field, &mut |values| {
             failure.go_on(gathered.add(values).map(ControlFlow::Continue))
@@ -197,7 +205,7 @@ impl<'a> Asked<'a> {
         let mut found: BTreeMap<LogField, (LogKinds, u64)> = BTreeMap::new();
         let mut failure = Failure::none();
         let should_stop = || self.budget.check().is_err();
-        let read = LogRead { tenant: self.tenant, should_stop: &should_stop };
+        let read = self.read(&should_stop);
         let walked =
             self.source.fields(&read, self.start_ns, self.end_ns, &filter, &mut |field, kinds, records| {
                 let visited = self.budget.charge_samples(1).and_then(|()| {

@@ -19,7 +19,8 @@ use std::ops::ControlFlow;
 
 use protocol::ids::{ShardId, TenantId};
 use protocol::logs::{
-    FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogValue, TimestampNs,
+    FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogValue, RowSignal,
+    TimestampNs,
 };
 
 use crate::source::SourceError;
@@ -27,6 +28,8 @@ use crate::source::SourceError;
 /// For whom something is read, and how to stop it.
 #[derive(Clone, Copy)]
 pub struct LogRead<'a> {
+    /// Which rows: log records, or those in which spans are kept ([`protocol::spans::row`]).
+    pub signal: RowSignal,
     /// Whose data.
     pub tenant: &'a TenantId,
     /// Asked at least once a block, also where nothing matches. Once it says true the read may end with `Ok`, its

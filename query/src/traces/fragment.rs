@@ -10,7 +10,8 @@ use std::sync::Arc;
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
 use protocol::logs::messages::{FieldCount, FieldMessage};
-use protocol::logs::{Attribute, LogColumns, LogField, LogFilter, LogScan, LogStream};
+use protocol::logs::value::id_text;
+use protocol::logs::{Attribute, LogColumns, LogField, LogFilter, LogScan, LogStream, LogTest, RowSignal};
 use protocol::otlp::traces::SpanEncoder;
 use protocol::scan::FragmentAnswer;
 use protocol::spans::messages::{
@@ -28,6 +29,9 @@ use crate::logs::fragment::{Failure, Groups, Result};
 use crate::logs::source::{LogCount, LogKinds, LogRead};
 use crate::source::{ShardSource, SourceError};
 use crate::value::Map;
+
+/// Traces that are loaded at a time where all are wanted.
+pub(super) const MANY_TRACES: usize = 512;
 
 /// A question at a shard while it is answered.
 pub(super) struct Asked<'a> {
@@ -134,7 +138,7 @@ impl Asked<'_> {
         read: impl FnOnce(&LogRead<'_>) -> std::result::Result<T, SourceError>,
     ) -> std::result::Result<T, SourceError> {
         let should_stop = || self.budget.check().is_err();
-        read(&LogRead { tenant: self.tenant, should_stop: &should_stop })
+        read(&LogRead { signal: RowSignal::Spans, tenant: self.tenant, should_stop: &should_stop })
     }
 
     /// Walks over spans that begin in a range; each is charged before it is visited.
@@ -143,10 +147,11 @@ impl Asked<'_> {
         (start_ns, end_ns): (i64, i64),
         filter: LogFilter,
         newest_first: bool,
+        columns: LogColumns,
         visit: &mut dyn FnMut(&LogStream<'_>, &Span<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let mut failure = Failure::none();
-        let scan = LogScan { start_ns, end_ns, filter, newest_first, columns: LogColumns::All };
+        let scan = LogScan { start_ns, end_ns, filter, newest_first, columns };
         let walked = self.read(|read| {
             self.source.spans(read, &scan, &mut |stream, span| {
                 let visited = self.budget.charge_samples(1).and_then(|()| visit(stream, span));
@@ -173,17 +178,67 @@ impl Asked<'_> {
         self.budget.check()
     }
 
-    /// A trace, and what it holds until it goes.
-    pub fn load(&self, trace_id: &[u8; 16]) -> Result<(Trace, Held<'_>)> {
-        let mut gathered = Gathered::default();
+    /// Whole traces, in the order of their ids' list, and what they hold until they go.
+    fn load(&self, ids: &[[u8; 16]]) -> Result<(Vec<Trace>, Held<'_>)> {
+        let mut gathered: Map<[u8; 16], Gathered> = Map::default();
         let mut held = self.budget.hold_while(0)?;
-        self.visit_trace(trace_id, &mut |stream, span| {
+        let texts = ids.iter().map(|id| id_text(id)).collect();
+        let filter = LogFilter::Field(LogField::TraceId, LogTest::OneOf(texts));
+        // A trace is judged whole, whenever its spans were.
+        let always = (i64::MIN, i64::MAX);
+        self.scan(always, filter, false, LogColumns::All, &mut |stream, span| {
             held.grow(memory_bytes(span))?;
+            let gathered = gathered.entry(span.trace_id).or_default();
             gathered.stream(stream);
             gathered.span(span);
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
-        Ok((gathered.assemble(), held))
+        let traces = ids.iter().filter_map(|id| gathered.remove(id)).map(Gathered::assemble);
+        Ok((traces.collect(), held))
+    }
+
+    /// Visits the traces whole, each once, that have a span which a filter finds and which begins in a range. They are
+    /// loaded `many` at a time, for to load one more costs little. Where `visit` returns a time, no trace is wanted any more
+    /// of which this walk has not met a span that begins then or later.
+    pub fn each_trace(
+        &self,
+        range: (i64, i64),
+        filter: LogFilter,
+        newest_first: bool,
+        many: usize,
+        visit: &mut dyn FnMut(&Trace, &Summary) -> Result<Option<i64>>,
+    ) -> Result<()> {
+        let mut seen = Seen::new(&self.budget);
+        let mut waiting: Vec<[u8; 16]> = Vec::with_capacity(many);
+        let mut wanted_from = None;
+        let mut visit_waiting = |waiting: &mut Vec<[u8; 16]>| -> Result<Option<i64>> {
+            let (traces, _held) = self.load(waiting)?;
+            waiting.clear();
+            let mut wanted_from = None;
+            for trace in &traces {
+                if let Some(summary) = trace.summary() {
+                    wanted_from = visit(trace, &summary)?;
+                }
+            }
+            Ok(wanted_from)
+        };
+        let columns = LogColumns::Fields(vec![LogField::TraceId]);
+        self.scan(range, filter, newest_first, columns, &mut |_, span| {
+            if wanted_from.is_some_and(|from| span.start_ns < from) {
+                return Ok(ControlFlow::Break(()));
+            }
+            if seen.is_new(&span.trace_id)? {
+                waiting.push(span.trace_id);
+            }
+            if waiting.len() >= many {
+                wanted_from = visit_waiting(&mut waiting)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if !waiting.is_empty() {
+            visit_waiting(&mut waiting)?;
+        }
+        Ok(())
     }
 
     /// Visits every span that a query finds and that begins in the range, in no order.
@@ -195,7 +250,7 @@ impl Asked<'_> {
         let evaluator = Evaluator::new(query)?;
         let (range, filter) = ((self.start_ns, self.end_ns), pushdown(query));
         if !needs_trace(query) {
-            return self.scan(range, filter, false, &mut |stream, span| {
+            return self.scan(range, filter, false, LogColumns::All, &mut |stream, span| {
                 let subject = Subject { stream, span, trace: None };
                 if evaluator.passes(subject) {
                     visit(subject)?;
@@ -203,17 +258,11 @@ impl Asked<'_> {
                 Ok(ControlFlow::Continue(()))
             });
         }
-        let mut seen = Seen::new(&self.budget);
-        self.scan(range, filter, false, &mut |_, span| {
-            if seen.is_new(&span.trace_id)? {
-                let (trace, _held) = self.load(&span.trace_id)?;
-                if let Some(summary) = trace.summary() {
-                    for at in matched_in(&evaluator, &trace, &summary, range) {
-                        visit(subject_of(&trace, at, &summary))?;
-                    }
-                }
+        self.each_trace(range, filter, false, MANY_TRACES, &mut |trace, summary| {
+            for at in matched_in(&evaluator, trace, summary, range) {
+                visit(subject_of(trace, at, summary))?;
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(None)
         })
     }
 
@@ -293,31 +342,26 @@ impl Asked<'_> {
     /// never sent is none.
     fn edges(&self) -> Result<TraceAnswer> {
         let mut edges: BTreeMap<(String, String), EdgeMessage> = BTreeMap::new();
-        let mut seen = Seen::new(&self.budget);
         let range = (self.start_ns, self.end_ns);
-        self.scan(range, LogFilter::All, false, &mut |_, span| {
-            if seen.is_new(&span.trace_id)? {
-                let (trace, _held) = self.load(&span.trace_id)?;
-                for at in 0..trace.len() {
-                    let callee = &trace.spans[at];
-                    let Some(caller) = callee.parent.map(|parent| trace.spans[parent].service()) else {
-                        continue;
-                    };
-                    let is_in_range = (range.0..=range.1).contains(&callee.span.start_ns);
-                    if caller == callee.service() || !is_in_range {
-                        continue;
-                    }
-                    let key = (caller.to_owned(), service_of(&callee.stream).to_owned());
-                    if !edges.contains_key(&key) {
-                        self.budget.hold(2 * (key.0.len() + key.1.len()) as u64 + 128)?;
-                    }
-                    let edge = edges.entry(key).or_default();
-                    edge.calls += 1;
-                    edge.errors += u64::from(callee.span.status == SpanStatus::Error);
-                    edge.duration_ns += callee.span.duration_ns() as f64;
+        self.each_trace(range, LogFilter::All, false, MANY_TRACES, &mut |trace, _| {
+            for callee in &trace.spans {
+                let Some(caller) = callee.parent.map(|parent| trace.spans[parent].service()) else {
+                    continue;
+                };
+                let is_in_range = (range.0..=range.1).contains(&callee.span.start_ns);
+                if caller == callee.service() || !is_in_range {
+                    continue;
                 }
+                let key = (caller.to_owned(), service_of(&callee.stream).to_owned());
+                if !edges.contains_key(&key) {
+                    self.budget.hold(2 * (key.0.len() + key.1.len()) as u64 + 128)?;
+                }
+                let edge = edges.entry(key).or_default();
+                edge.calls += 1;
+                edge.errors += u64::from(callee.span.status == SpanStatus::Error);
+                edge.duration_ns += callee.span.duration_ns() as f64;
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(None)
         })?;
         let edges = edges.into_iter().map(|((caller, callee), edge)| EdgeMessage { caller, callee, ..edge });
         Ok(TraceAnswer { edges: edges.collect(), ..TraceAnswer::default() })
@@ -340,18 +384,18 @@ pub(super) fn matched_in(
 }
 
 /// Traces that were looked at.
-pub(super) struct Seen<'b> {
+struct Seen<'b> {
     budget: &'b Budget,
     traces: Map<[u8; 16], ()>,
 }
 
 impl<'b> Seen<'b> {
-    pub fn new(budget: &'b Budget) -> Self {
+    fn new(budget: &'b Budget) -> Self {
         Self { budget, traces: Map::default() }
     }
 
     /// Whether a trace comes for the first time.
-    pub fn is_new(&mut self, trace_id: &[u8; 16]) -> Result<bool> {
+    fn is_new(&mut self, trace_id: &[u8; 16]) -> Result<bool> {
         let is_new = self.traces.insert(*trace_id, ()).is_none();
         if is_new {
             self.budget.hold(32)?;

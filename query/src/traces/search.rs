@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use prost::Message;
 use protocol::logs::messages::to_attributes;
@@ -17,12 +16,15 @@ use protocol::spans::messages::{
 use protocol::spans::{SpanSink, SpanStatus};
 
 use super::assemble::{Summary, Trace};
-use super::fragment::{Asked, Seen, trace_id_of};
+use super::fragment::{Asked, MANY_TRACES, trace_id_of};
 use super::traceql::{
     Evaluator, Expr, Field, Intrinsic, Query, Spanset, Spansets, Stage, parse, pushdown, subject_of,
 };
 use crate::error::QueryError;
 use crate::logs::fragment::Result;
+
+/// Traces that are loaded at a time at least.
+const FEWEST_TRACES: usize = 16;
 
 /// Place in a page: what comes first is least.
 type Place = (Reverse<i64>, [u8; 16]);
@@ -49,23 +51,14 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
     if let (Some((Reverse(key), _)), false) = (after, request.slowest_first) {
         walk.1 = walk.1.min(key);
     }
-    let mut seen = Seen::new(&asked.budget);
-    asked.scan(walk, pushdown(&query), true, &mut |_, span| {
-        let is_done = !request.slowest_first
-            && best.len() >= limit
-            && best.last_key_value().is_some_and(|((Reverse(worst), _), _)| *worst > span.start_ns);
-        if is_done {
-            return Ok(ControlFlow::Break(()));
-        }
-        if !seen.is_new(&span.trace_id)? {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let (trace, _held) = asked.load(&span.trace_id)?;
-        let Some(summary) = trace.summary() else { return Ok(ControlFlow::Continue(())) };
-        let sets = evaluator.spansets(&trace, &summary);
+    let mut wanted_from = None;
+    // Slowest first, all are wanted; newest first, hardly more than a page.
+    let many = if request.slowest_first { MANY_TRACES } else { limit.clamp(FEWEST_TRACES, MANY_TRACES) };
+    asked.each_trace(walk, pushdown(&query), true, many, &mut |trace, summary| {
+        let sets = evaluator.spansets(trace, summary);
         let starts = sets.iter().flat_map(|set| set.spans.iter().map(|at| trace.spans[*at].span.start_ns));
         let Some(last) = starts.filter(|start| (range.0..=range.1).contains(start)).max() else {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(wanted_from);
         };
         let key = match request.slowest_first {
             true => i64::try_from(summary.duration_ns()).unwrap_or(i64::MAX),
@@ -75,7 +68,7 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
         let is_behind = after.is_none_or(|after| place > after);
         let is_better = best.len() < limit || best.last_key_value().is_some_and(|(worst, _)| place < *worst);
         if is_behind && is_better {
-            let found = found_message(&trace, &summary, key, &sets, &fields, request);
+            let found = found_message(trace, summary, key, &sets, &fields, request);
             asked.budget.hold(found.encoded_len() as u64 + 128)?;
             best.insert(place, found);
             if best.len() > limit
@@ -84,7 +77,10 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
                 asked.budget.release(worst.encoded_len() as u64 + 128);
             }
         }
-        Ok(ControlFlow::Continue(()))
+        if !request.slowest_first && best.len() >= limit {
+            wanted_from = best.last_key_value().map(|((Reverse(worst), _), _)| *worst);
+        }
+        Ok(wanted_from)
     })?;
     Ok(TraceAnswer { found: best.into_values().collect(), ..TraceAnswer::default() })
 }

@@ -31,7 +31,7 @@ use super::time::{format_rfc3339_ns, parse_time_ns};
 use super::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
-use crate::runtime::now_ms;
+use crate::runtime::now_ns;
 
 /// What a question is about where it does not say: the last hour.
 const DEFAULT_RANGE_NS: i64 = 3_600_000_000_000;
@@ -41,10 +41,6 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// Parts of a histogram where its request does not say.
 const DEFAULT_BUCKETS: i64 = 100;
-
-pub(super) fn now_ns() -> i64 {
-    now_ms().saturating_mul(1_000_000)
-}
 
 /// A time parameter in nanoseconds.
 pub(super) fn time_ns(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {

@@ -28,11 +28,12 @@ use serde_json::{Map, Value, json};
 
 use super::active::{Asked, Notes};
 use super::envelope::{json_response, raw_json};
-use super::logs::{duration_ns, now_ns, range_ns, time_ns};
+use super::logs::{duration_ns, range_ns, time_ns};
 use super::read::Freshness;
 use super::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::runtime::now_ns;
 
 const SECOND_NS: i64 = 1_000_000_000;
 

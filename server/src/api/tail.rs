@@ -27,12 +27,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::active::Asked;
-use super::logs::{duration_ns, now_ns, row_json, time_ns};
+use super::logs::{duration_ns, row_json, time_ns};
 use super::loki::{LokiError, limit, streams_json};
 use super::read::Freshness;
 use super::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::runtime::now_ns;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);

@@ -30,10 +30,10 @@ use query::{Engine, QueryError};
 
 use super::App;
 use super::active::Asked;
-use super::logs::now_ns;
 use super::read::Freshness;
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::runtime::now_ns;
 
 /// Traces that are given where a request does not say.
 const DEFAULT_LIMIT: usize = 20;

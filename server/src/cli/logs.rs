@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::Target;
 use super::{CliError, say};
 use crate::api::time::{format_rfc3339_ns, parse_duration_ms, parse_time_ns};
-use crate::runtime::now_ms;
+use crate::runtime::now_ns;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -95,10 +95,6 @@ impl LogsArgs {
             LogsCommand::Delete(args) => args.run(),
         }
     }
-}
-
-fn now_ns() -> i64 {
-    now_ms().saturating_mul(1_000_000)
 }
 
 fn moment(name: &str, text: &str, now_ns: i64) -> Result<i64, CliError> {

@@ -184,9 +184,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("telemetry.log_level", "`error`, `warn`, `info`, `debug`, or a filter such as `info,cluster=debug`."),
     key("telemetry.log_format", "`text` or `json`."),
-    key("telemetry.self_monitoring", "Whether the node writes its own metrics into the cluster."),
-    key("telemetry.self_monitoring_interval", "Interval of these samples."),
-    key("telemetry.self_monitoring_tenant", "Tenant of these samples. `pharos dev` uses `default`."),
+    key(
+        "telemetry.self_monitoring",
+        "Whether the node writes its own metrics, and its log from level `info` on, into the cluster.",
+    ),
+    key("telemetry.self_monitoring_interval", "Interval of the samples."),
+    key("telemetry.self_monitoring_tenant", "Tenant of both. `pharos dev` uses `default`."),
 ];
 
 /// Keys of a tenant's section, relative to it.

@@ -29,7 +29,7 @@ use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
 use protocol::logs::batch::LogBatchBuilder;
 use protocol::logs::codec::{decode_record, decode_stream};
-use protocol::logs::{LogRecord, LogSink, LogStream, TimestampNs};
+use protocol::logs::{LogRecord, LogSink, LogStream};
 use protocol::otlp::json::Request as JsonRequest;
 use protocol::otlp::logs as otlp_logs;
 use protocol::otlp::response::PartialSuccess;
@@ -45,7 +45,7 @@ use super::decompress::{Coding, decompress};
 use super::otlp::{Encoding, Exported};
 use super::remote_write::COMMIT_TOKEN_HEADER;
 use super::request::Failure;
-use crate::runtime::now_ms;
+use crate::runtime::now_ns;
 
 /// The key by which a client says that two requests are one.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -94,10 +94,6 @@ impl From<Taken> for Decoded<()> {
     fn from(taken: Taken) -> Self {
         Self { rejected: taken.rejected, offence: taken.offence, lacks_time: taken.lacks_time, extra: () }
     }
-}
-
-pub(super) fn now_ns() -> TimestampNs {
-    now_ms().saturating_mul(1_000_000)
 }
 
 pub(super) fn invalid(message: impl Into<String>) -> Failure {

@@ -37,8 +37,9 @@ use tokio_util::task::TaskTracker;
 
 use super::Ingest;
 use super::budget::Share;
-use super::logs::{DECODED_FACTOR, now_ns};
+use super::logs::DECODED_FACTOR;
 use super::request::Failure;
+use crate::runtime::now_ns;
 use crate::telemetry::metrics::registered;
 
 const PROTOCOL: &str = "syslog";

@@ -72,7 +72,7 @@ impl LogSource for ShardView {
         visit: &mut VisitRecord<'_>,
     ) -> Result<(), SourceError> {
         self.snapshot
-            .log_records(reader(read, RowSignal::Logs), scan, visit)
+            .log_records(reader(read, read.signal), scan, visit)
             .map_err(|error| self.logs_failed(error))
     }
 
@@ -83,7 +83,7 @@ impl LogSource for ShardView {
         end_ns: TimestampNs,
         visit: &mut dyn FnMut(&LogStream<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let visited = self.snapshot.log_streams(reader(read, RowSignal::Logs), (start_ns, end_ns), visit);
+        let visited = self.snapshot.log_streams(reader(read, read.signal), (start_ns, end_ns), visit);
         visited.map_err(|error| self.logs_failed(error))
     }
 
@@ -93,7 +93,7 @@ impl LogSource for ShardView {
         count: &LogCount,
         visit: &mut dyn FnMut(u64, &[&str], u64) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        self.counts(RowSignal::Logs, read, count, visit)
+        self.counts(read.signal, read, count, visit)
     }
 
     fn values(
@@ -104,7 +104,7 @@ impl LogSource for ShardView {
         field: &LogField,
         visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let visited = self.snapshot.log_values(reader(read, RowSignal::Logs), range, filter, field, visit);
+        let visited = self.snapshot.log_values(reader(read, read.signal), range, filter, field, visit);
         visited.map_err(|error| self.logs_failed(error))
     }
 
@@ -116,7 +116,7 @@ impl LogSource for ShardView {
         filter: &LogFilter,
         visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        self.row_fields(RowSignal::Logs, read, (start_ns, end_ns), filter, visit)
+        self.row_fields(read.signal, read, (start_ns, end_ns), filter, visit)
     }
 }
 
@@ -206,7 +206,7 @@ mod tests {
         let view = view();
         let logs = view.logs().unwrap();
         let tenant = TenantId::default();
-        let read = LogRead { tenant: &tenant, should_stop: &|| false };
+        let read = LogRead { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
         let filter = LogFilter::Field(LogField::Body, LogTest::Prefix("user 1".to_owned()));
         let count = LogCount {
             start_ns: 3,
@@ -282,7 +282,7 @@ mod tests {
     fn an_expression_that_does_not_compile_is_the_clients_fault() {
         let view = view();
         let tenant = TenantId::default();
-        let read = LogRead { tenant: &tenant, should_stop: &|| false };
+        let read = LogRead { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
         let filter = LogFilter::Field(LogField::Body, LogTest::Regex("(".to_owned()));
         let scan = LogScan { start_ns: 0, end_ns: 9, filter, newest_first: true, columns: LogColumns::All };
         let error = LogSource::scan(&view, &read, &scan, &mut |_, _| ControlFlow::Continue(())).unwrap_err();

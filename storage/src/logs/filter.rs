@@ -139,11 +139,11 @@ impl Compiled {
         }
     }
 
-    /// The trace that all rows which pass belong to, if there is one.
-    pub fn trace(&self) -> Option<[u8; 16]> {
+    /// The traces that all rows which pass belong to, where the filter names them.
+    pub fn traces(&self) -> Option<Vec<[u8; 16]>> {
         match self {
-            Self::And(parts) => parts.iter().find_map(Self::trace),
-            Self::Field(LogField::TraceId, LogTest::Equals(text), _) => id_in(text),
+            Self::And(parts) => parts.iter().find_map(Self::traces),
+            Self::Field(LogField::TraceId, test, _) => ids_of(test),
             _ => None,
         }
     }
@@ -235,28 +235,46 @@ pub(crate) struct TextTest<'a> {
 #[derive(Debug)]
 pub(crate) struct IdTest<'a, const N: usize> {
     test: &'a CompiledTest,
-    /// The only one that passes, if the test is for that.
-    only: Option<[u8; N]>,
-    /// Hash of the text of the only one that passes.
-    hash: Option<u64>,
+    /// The only ones that pass, ascending, if the test names them.
+    only: Option<Vec<[u8; N]>>,
+    /// Hashes of the texts of the only ones that pass.
+    hashes: Option<Vec<u64>>,
 }
 
 impl<'a, const N: usize> IdTest<'a, N> {
     fn new(source: &LogTest, test: &'a CompiledTest) -> Self {
-        match source {
-            LogTest::Equals(text) if !text.is_empty() => {
-                Self { test, only: id_in(text), hash: Some(id_hash(text.as_bytes())) }
-            }
-            _ => Self { test, only: None, hash: None },
-        }
+        let texts = texts_of(source).filter(|texts| texts.iter().all(|text| !text.is_empty()));
+        let hashes = texts.map(|texts| texts.iter().map(|text| id_hash(text.as_bytes())).collect());
+        Self { test, only: ids_of(source), hashes }
     }
 
     fn passes(&self, id: &[u8; N]) -> bool {
         match &self.only {
-            Some(only) => id == only,
+            Some(only) => only.binary_search(id).is_ok(),
             None => self.test.passes(&text(&id_text(id))),
         }
     }
+
+    /// Whether a block may hold one that passes.
+    fn may_be_in(&self, reader: &LogSegmentReader, block: usize) -> Result<bool, SegmentError> {
+        self.hashes.as_ref().map_or(Ok(true), |hashes| reader.may_hold_any(block, hashes))
+    }
+}
+
+/// The only texts that pass, if a test names them.
+fn texts_of(test: &LogTest) -> Option<&[String]> {
+    match test {
+        LogTest::Equals(text) => Some(std::slice::from_ref(text)),
+        LogTest::OneOf(texts) => Some(texts),
+        _ => None,
+    }
+}
+
+/// The only identifiers that pass, ascending, if a test names them and all that it names are some.
+fn ids_of<const N: usize>(test: &LogTest) -> Option<Vec<[u8; N]>> {
+    let mut ids = texts_of(test)?.iter().map(|text| id_in(text)).collect::<Option<Vec<_>>>()?;
+    ids.sort_unstable();
+    Some(ids)
 }
 
 /// The identifier of which a text is the only form; never zeros, whose form is the empty text.
@@ -635,12 +653,8 @@ impl Bound<'_> {
                 verdict => verdict,
             },
             Self::Streams(passing) | Self::Severities(passing) | Self::Events(passing) => of_all(passing),
-            Self::Trace(IdTest { hash: Some(hash), .. }) if !reader.may_hold(block, *hash)? => Verdict::None,
-            Self::Span(IdTest { hash: Some(hash), .. })
-                if reader.finds_span_ids() && !reader.may_hold(block, *hash)? =>
-            {
-                Verdict::None
-            }
+            Self::Trace(test) if !test.may_be_in(reader, block)? => Verdict::None,
+            Self::Span(test) if reader.finds_span_ids() && !test.may_be_in(reader, block)? => Verdict::None,
             Self::Trace(_) | Self::Span(_) => Verdict::Some,
             Self::Parent { columns, otherwise, .. } | Self::Message { columns, otherwise, .. } => {
                 if columns.is_empty() { Verdict::of(*otherwise) } else { Verdict::Some }

@@ -497,8 +497,8 @@ impl StoreSnapshot {
 /// Opens pieces for one filter and range.
 struct Opener<'f> {
     filter: &'f Compiled,
-    /// The trace that all rows which pass belong to, if there is one.
-    trace: Option<[u8; 16]>,
+    /// The traces that all rows which pass belong to, where the filter names them.
+    traces: Option<Vec<[u8; 16]>>,
     range: (TimestampNs, TimestampNs),
     /// The filter bound to each segment's dictionary, by the dictionary's address; they live as long as the snapshot.
     bound: HashMap<*const Dict, Bound<'f>>,
@@ -510,7 +510,7 @@ struct Opener<'f> {
 impl<'f> Opener<'f> {
     fn new(filter: &'f Compiled, range: (TimestampNs, TimestampNs), hidden: &'f [Hidden]) -> Self {
         let (bound, bound_hidden) = (HashMap::new(), HashMap::new());
-        Self { filter, trace: filter.trace(), range, bound, hidden, bound_hidden }
+        Self { filter, traces: filter.traces(), range, bound, hidden, bound_hidden }
     }
 
     /// Places of the deletes that may hide rows of a piece.
@@ -596,8 +596,8 @@ impl<'f> Opener<'f> {
         want: &dyn Fn(&Dict) -> Want,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
         let range = self.range;
-        if let (Place::Batch(held), Some(trace)) = (&piece.place, &self.trace)
-            && !held.may_hold(trace)
+        if let (Place::Batch(held), Some(traces)) = (&piece.place, &self.traces)
+            && !traces.iter().any(|trace| held.may_hold(trace))
         {
             return Ok(None);
         }

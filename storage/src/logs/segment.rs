@@ -375,6 +375,11 @@ impl LogSegmentReader {
 
     /// Whether a block may hold a value of this hash: `false` only if it does not.
     pub fn may_hold(&self, number: usize, hash: u64) -> Result<bool, SegmentError> {
+        self.may_hold_any(number, &[hash])
+    }
+
+    /// Whether a block may hold a value of one of these hashes: `false` only if it does not.
+    pub fn may_hold_any(&self, number: usize, hashes: &[u64]) -> Result<bool, SegmentError> {
         let entry = &self.0.blocks[number];
         if entry.filter_len == 0 {
             return Ok(true);
@@ -384,7 +389,8 @@ impl LogSegmentReader {
         let parts = bytes.split_at_checked(BinaryFuse8::DESCRIPTOR_LEN);
         let (descriptor, fingerprints) =
             parts.ok_or_else(|| corrupt(&self.0.path, offset, Corruption::Bounds("filter")))?;
-        Ok(BinaryFuse8Ref::from_dma(descriptor, fingerprints).contains(&hash))
+        let filter = BinaryFuse8Ref::from_dma(descriptor, fingerprints);
+        Ok(hashes.iter().any(|hash| filter.contains(hash)))
     }
 
     fn bytes(&self, offset: u64, len: usize, crc: u32, what: &'static str) -> Result<&[u8], SegmentError> {

@@ -22,7 +22,7 @@ use protocol::logs::{Attribute, LogColumns, LogField, LogFilter, LogRecord, LogS
 
 use super::super::fragment::{Asked, Failure, Groups, Result, differences};
 use super::super::level;
-use super::super::source::{LogCount, LogRead};
+use super::super::source::LogCount;
 use super::eval::{Part, part_of};
 use super::labels::{DETECTED_LEVEL, LabelSet, label_name, stream_labels};
 use super::pipeline::{
@@ -85,7 +85,7 @@ impl<'a> Streams<'a> {
 fn each_stream(asked: &Asked<'_>, visit: &mut dyn FnMut(&LogStream<'_>) -> Result<()>) -> Result<()> {
     let mut failure = Failure::none();
     let should_stop = || asked.budget.check().is_err();
-    let read = LogRead { tenant: asked.tenant, should_stop: &should_stop };
+    let read = asked.read(&should_stop);
     let walked = asked.source.streams(&read, asked.start_ns, asked.end_ns, &mut |stream| {
         failure.go_on(visit(stream).map(ControlFlow::Continue))
     });

@@ -30,13 +30,13 @@ use super::{
     services, trace_id,
 };
 use crate::api::envelope::raw_json;
-use crate::api::logs::now_ns;
 use crate::api::loki::limit;
 use crate::api::read::Freshness;
 use crate::api::time::parse_time_ns;
 use crate::api::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::runtime::now_ns;
 
 /// Where a request for dependencies does not say: a day.
 const DEFAULT_LOOKBACK_MS: i64 = 86_400_000;

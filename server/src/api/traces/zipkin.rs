@@ -23,12 +23,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Conditions, Question, all_time, operations, path_id, services};
 use crate::api::envelope::raw_json;
-use crate::api::logs::now_ns;
 use crate::api::loki::{LokiError, limit};
 use crate::api::read::Freshness;
 use crate::api::{App, Params};
 use crate::auth::AuthContext;
 use crate::error::ApiError;
+use crate::runtime::now_ns;
 
 /// Traces that are given where a request does not say.
 const DEFAULT_TRACES: usize = 10;

@@ -101,6 +101,11 @@ fn a_trace_is_found_whole_wherever_its_spans_lie() {
             assert_eq!(all.len(), 3);
             assert!(read_trace(&snapshot, &of, &[trace; 16]) == all, "{what}: trace {trace}");
         }
+        let some = LogTest::OneOf([1u8, 7, 199, 200].map(|trace| id_text(&[trace; 16])).into());
+        let scan = scan_of(LogFilter::Field(LogField::TraceId, some), false);
+        let all = expected(&model, 0, &scan);
+        assert_eq!(all.len(), 9);
+        assert!(read_spans(&snapshot, &of, &scan) == all, "{what}: traces together");
         assert_eq!(read_trace(&snapshot, &other, &[7; 16]).len(), 1, "{what}: the other tenant's");
         assert!(
             read_trace(&snapshot, &of, &[200; 16]).is_empty()

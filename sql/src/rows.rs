@@ -1,7 +1,7 @@
-//! The table `logs`: log records by time.
+//! The tables `logs` and `spans`: log records and spans by time, spans by their start.
 //!
 //! ```text
-//! LogsTable::scan ─► LogScan ─pages of rows, in the order of time─► batches
+//! RowTable::scan ─► RowScan ─pages of rows, in the order of time─► batches
 //!    conditions on time: the range that is read    others, as far as shards know them: their filter, checked again above
 //! ```
 //!
@@ -9,20 +9,18 @@
 //! limit reads as many pages as it takes: the first ones are small. A page that misses a shard fails the statement. Pages
 //! are read one after the other: what is written in the meantime may or may not be among them.
 //!
-//! An attribute that occurs several times in a record stands in the map with its first value. Times are nanoseconds.
+//! An attribute that occurs several times in a row stands in the map with its first value. Times are nanoseconds.
 
+mod columns;
 mod filter;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{
-    ArrayRef, Int32Array, Int64Array, MapBuilder, RecordBatch, RecordBatchOptions, StringArray,
-    StringBuilder, TimestampNanosecondArray,
-};
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -40,188 +38,48 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures_util::TryStreamExt;
-use protocol::logs::value::id_text;
-use protocol::logs::{Attribute, LogValue, TimestampNs};
-use query::logs::{LogQuery, Place, Row};
+use protocol::logs::RowSignal;
+use query::logs::{LogQuery, Place};
 use query::{Engine, QueryError};
 
-use crate::columns::{UTC, map_type};
 use crate::scan::Scope;
+use columns::{Page, RowColumn, schema};
 use filter::{Asked, Understood, understand};
-
-/// Name of the table.
-pub const NAME: &str = "logs";
-
-/// Name of the resource's attribute that has a column of its own.
-const SERVICE: &str = "service.name";
 
 /// Rows of the first page, of the largest, and by how much each is larger than the one before.
 const FIRST_PAGE: usize = 500;
 const LARGEST_PAGE: usize = 8_000;
 const GROWTH: usize = 4;
 
-/// Columns of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogColumn {
-    Time,
-    ObservedTime,
-    Severity,
-    SeverityText,
-    Service,
-    Body,
-    TraceId,
-    SpanId,
-    Flags,
-    EventName,
-    Scope,
-    Attributes,
-    Resource,
-}
-
-impl LogColumn {
-    const ALL: [Self; 13] = [
-        Self::Time,
-        Self::ObservedTime,
-        Self::Severity,
-        Self::SeverityText,
-        Self::Service,
-        Self::Body,
-        Self::TraceId,
-        Self::SpanId,
-        Self::Flags,
-        Self::EventName,
-        Self::Scope,
-        Self::Attributes,
-        Self::Resource,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Time => "time",
-            Self::ObservedTime => "observed_time",
-            Self::Severity => "severity",
-            Self::SeverityText => "severity_text",
-            Self::Service => "service",
-            Self::Body => "body",
-            Self::TraceId => "trace_id",
-            Self::SpanId => "span_id",
-            Self::Flags => "flags",
-            Self::EventName => "event_name",
-            Self::Scope => "scope",
-            Self::Attributes => "attributes",
-            Self::Resource => "resource",
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|column| column.name() == name)
-    }
-
-    fn data_type(self) -> DataType {
-        match self {
-            Self::Time | Self::ObservedTime => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
-            Self::Severity => DataType::Int32,
-            Self::Flags => DataType::Int64,
-            Self::Attributes | Self::Resource => map_type(),
-            _ => DataType::Utf8,
-        }
-    }
-
-    fn field(self) -> Field {
-        Field::new(self.name(), self.data_type(), self != Self::Time)
-    }
-
-    /// The values of rows.
-    fn array(self, rows: &[Row]) -> Result<ArrayRef> {
-        let times = |of: &dyn Fn(&Row) -> TimestampNs| -> ArrayRef {
-            let values = rows.iter().map(|row| Some(of(row)).filter(|time| *time != 0 || self == Self::Time));
-            Arc::new(values.collect::<TimestampNanosecondArray>().with_timezone(UTC))
-        };
-        let texts = |of: &dyn Fn(&Row) -> Option<String>| -> ArrayRef {
-            Arc::new(rows.iter().map(of).collect::<StringArray>())
-        };
-        let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        Ok(match self {
-            Self::Time => times(&|row| row.record.effective_ns()),
-            Self::ObservedTime => times(&|row| row.record.observed_ns),
-            Self::Severity => {
-                let of = |row: &Row| Some(i32::from(row.record.severity)).filter(|severity| *severity != 0);
-                Arc::new(rows.iter().map(of).collect::<Int32Array>())
-            }
-            Self::SeverityText => texts(&|row| filled(&row.record.severity_text)),
-            Self::Service => texts(&|row| {
-                let found = row.stream.resource.iter().find(|(key, _)| key == SERVICE)?;
-                Some(found.1.text().into_owned())
-            }),
-            Self::Body => texts(&|row| match &row.record.body {
-                LogValue::Empty => None,
-                body => Some(body.text().into_owned()),
-            }),
-            Self::TraceId => texts(&|row| filled(&id_text(&row.record.trace_id))),
-            Self::SpanId => texts(&|row| filled(&id_text(&row.record.span_id))),
-            Self::Flags => {
-                Arc::new(rows.iter().map(|row| Some(i64::from(row.record.flags))).collect::<Int64Array>())
-            }
-            Self::EventName => texts(&|row| filled(&row.record.event_name)),
-            Self::Scope => texts(&|row| filled(&row.stream.scope_name)),
-            Self::Attributes => maps(rows, |row| &row.record.attributes)?,
-            Self::Resource => maps(rows, |row| &row.stream.resource)?,
-        })
-    }
-}
-
-fn maps<'a>(rows: &'a [Row], of: impl Fn(&'a Row) -> &'a [Attribute<'static>]) -> Result<ArrayRef> {
-    let names = datafusion::arrow::array::MapFieldNames {
-        entry: "entries".to_owned(),
-        key: "keys".to_owned(),
-        value: "values".to_owned(),
-    };
-    let mut maps = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
-    for row in rows {
-        let attributes = of(row);
-        for (at, (key, value)) in attributes.iter().enumerate() {
-            // A map has each key once.
-            if attributes[..at].iter().any(|(before, _)| before == key) {
-                continue;
-            }
-            maps.keys().append_value(key);
-            match value {
-                LogValue::Empty => maps.values().append_null(),
-                value => maps.values().append_value(value.text()),
-            }
-        }
-        maps.append(true)?;
-    }
-    Ok(Arc::new(maps.finish()))
-}
-
-fn schema(columns: &[LogColumn]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|column| column.field()).collect::<Vec<_>>()))
-}
-
 /// The table as a statement sees it.
-pub struct LogsTable {
+pub struct RowTable {
+    signal: RowSignal,
     scope: Scope,
     engine: Engine,
 }
 
-impl LogsTable {
-    /// The logs that an engine reaches.
-    pub fn new(scope: Scope, engine: Engine) -> Self {
-        Self { scope, engine }
+impl RowTable {
+    /// The signal that a table of this name has.
+    pub fn named(name: &str) -> Option<RowSignal> {
+        RowSignal::ALL.into_iter().find(|signal| signal.name() == name)
+    }
+
+    /// What an engine reaches of a signal.
+    pub fn new(signal: RowSignal, scope: Scope, engine: Engine) -> Self {
+        Self { signal, scope, engine }
     }
 }
 
-impl fmt::Debug for LogsTable {
+impl fmt::Debug for RowTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LogsTable")
+        write!(f, "RowTable({})", self.signal.name())
     }
 }
 
 #[async_trait]
-impl TableProvider for LogsTable {
+impl TableProvider for RowTable {
     fn schema(&self) -> SchemaRef {
-        schema(&LogColumn::ALL)
+        schema(RowColumn::all(self.signal))
     }
 
     fn table_type(&self) -> TableType {
@@ -229,7 +87,7 @@ impl TableProvider for LogsTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let how = |filter: &&Expr| match understand(filter) {
+        let how = |filter: &&Expr| match understand(self.signal, filter) {
             Some(Understood::Exactly(_)) => TableProviderFilterPushDown::Exact,
             Some(Understood::Partly(_)) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
@@ -244,28 +102,30 @@ impl TableProvider for LogsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let asked = filters.iter().filter_map(understand).map(Understood::asked);
+        let asked =
+            filters.iter().filter_map(|filter| understand(self.signal, filter)).map(Understood::asked);
         let asked = asked.fold(Asked::default(), Asked::and);
-        let columns: Vec<LogColumn> = match projection {
-            Some(chosen) => chosen.iter().map(|at| LogColumn::ALL[*at]).collect(),
-            None => LogColumn::ALL.to_vec(),
+        let columns: Vec<RowColumn> = match projection {
+            Some(chosen) => chosen.iter().map(|at| RowColumn::all(self.signal)[*at]).collect(),
+            None => RowColumn::all(self.signal).to_vec(),
         };
-        let walk = Walk { asked, columns, newest_first: false, limit };
-        Ok(Arc::new(LogScan::new(self.scope.clone(), self.engine.clone(), walk)))
+        let walk = Walk { signal: self.signal, asked, columns, newest_first: false, limit };
+        Ok(Arc::new(RowScan::new(self.scope.clone(), self.engine.clone(), walk)))
     }
 }
 
 /// What is read.
 #[derive(Clone, Debug)]
 struct Walk {
+    signal: RowSignal,
     asked: Asked,
-    columns: Vec<LogColumn>,
+    columns: Vec<RowColumn>,
     newest_first: bool,
     limit: Option<usize>,
 }
 
 /// The plan node; see the module.
-struct LogScan {
+struct RowScan {
     scope: Scope,
     engine: Engine,
     walk: Walk,
@@ -273,18 +133,18 @@ struct LogScan {
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl fmt::Debug for LogScan {
+impl fmt::Debug for RowScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogScan").field("walk", &self.walk).finish_non_exhaustive()
+        f.debug_struct("RowScan").field("walk", &self.walk).finish_non_exhaustive()
     }
 }
 
-impl LogScan {
+impl RowScan {
     fn new(scope: Scope, engine: Engine, walk: Walk) -> Self {
         let mut known = EquivalenceProperties::new(schema(&walk.columns));
-        if let Some(at) = walk.columns.iter().position(|column| *column == LogColumn::Time) {
+        if let Some(at) = walk.columns.iter().position(|column| *column == RowColumn::Time) {
             let options = SortOptions { descending: walk.newest_first, nulls_first: walk.newest_first };
-            let time = Arc::new(Column::new(LogColumn::Time.name(), at));
+            let time = Arc::new(Column::new(RowColumn::Time.name(), at));
             known.add_ordering([PhysicalSortExpr::new(time, options)]);
         }
         let properties = PlanProperties::new(
@@ -308,11 +168,11 @@ impl LogScan {
     }
 }
 
-impl DisplayAs for LogScan {
+impl DisplayAs for RowScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Walk { asked, columns, newest_first, limit } = &self.walk;
+        let Walk { signal, asked, columns, newest_first, limit } = &self.walk;
         let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
-        write!(f, "LogScan: columns=[{}], {asked}", names.join(", "))?;
+        write!(f, "RowScan: table={}, columns=[{}], {asked}", signal.name(), names.join(", "))?;
         write!(f, ", {} first", if *newest_first { "newest" } else { "oldest" })?;
         match limit {
             Some(limit) => write!(f, ", limit={limit}"),
@@ -321,9 +181,9 @@ impl DisplayAs for LogScan {
     }
 }
 
-impl ExecutionPlan for LogScan {
+impl ExecutionPlan for RowScan {
     fn name(&self) -> &str {
-        "LogScan"
+        "RowScan"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -378,7 +238,7 @@ impl ExecutionPlan for LogScan {
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let Some(first) = order.first() else { return Ok(SortOrderPushdownResult::Unsupported) };
-        let is_time = first.expr.downcast_ref::<Column>().is_some_and(|c| c.name() == LogColumn::Time.name());
+        let is_time = first.expr.downcast_ref::<Column>().is_some_and(|c| c.name() == RowColumn::Time.name());
         // Which rows a limit takes depends on the order in which they come.
         if !is_time || self.walk.limit.is_some() {
             return Ok(SortOrderPushdownResult::Unsupported);
@@ -396,6 +256,7 @@ impl ExecutionPlan for LogScan {
         let Asked { start_ns, end_ns, .. } = self.walk.asked;
         let reading = Reading {
             query: LogQuery {
+                signal: self.walk.signal,
                 consistency: self.scope.consistency.clone(),
                 cancel: self.scope.cancel.clone(),
                 ..LogQuery::new(self.scope.tenant.clone(), self.scope.statement.as_ref(), start_ns, end_ns)
@@ -407,7 +268,7 @@ impl ExecutionPlan for LogScan {
             schema: Arc::clone(&schema),
             after: None,
             page: FIRST_PAGE,
-            held: MemoryConsumer::new("a page of logs").register(context.memory_pool()),
+            held: MemoryConsumer::new("a page of rows").register(context.memory_pool()),
         };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let pages = futures_util::stream::try_unfold(reading, Reading::next);
@@ -448,9 +309,10 @@ impl Reading {
         self.page = (self.page * GROWTH).min(LARGEST_PAGE);
         let bytes = rows.iter().map(|row| row.record.memory_bytes()).sum::<u64>();
         self.held.try_resize(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        let page = Page::new(self.walk.signal, rows)?;
         let arrays =
-            self.walk.columns.iter().map(|column| column.array(&rows)).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+            self.walk.columns.iter().map(|column| column.array(&page)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(page.len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
         Ok(Some((batch, self)))
     }

@@ -1,0 +1,312 @@
+//! The node writes its own log lines into the cluster, as a client would.
+//!
+//! ```text
+//! tracing event ─► Tap, a layer ─► Lines, a bounded queue ─every second─► records ─► the router of everybody's logs
+//! ```
+//!
+//! A line is a record of the service `pharos`, its scope the module that said it, its fields attributes. What can not be
+//! written (no quorum yet, overload) is kept and sent again under the same key, so that each line is there once; beyond
+//! [`MOST_LINES`] the oldest go, and how many did is a line, too. Lines below INFO stay in the log on standard error.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::ids::TenantId;
+use protocol::logs::{Attribute, LogRecord, LogSink, LogStream, LogValue, TimestampNs};
+use tokio::runtime::Handle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use crate::config::Config;
+use crate::ingest::LogWriter;
+use crate::runtime::{now_ns, spawn_named};
+
+/// Lines that wait at most.
+const MOST_LINES: usize = 4_096;
+/// How often lines are written.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    time_ns: TimestampNs,
+    level: Level,
+    target: &'static str,
+    message: String,
+    fields: Vec<Attribute<'static>>,
+}
+
+/// Lines that are not written yet.
+#[derive(Debug, Default)]
+pub struct Lines(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: VecDeque<Line>,
+    lost: u64,
+}
+
+impl Lines {
+    fn push(&self, line: Line) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.lines.len() == MOST_LINES {
+            waiting.lines.pop_front();
+            waiting.lost += 1;
+        }
+        waiting.lines.push_back(line);
+    }
+
+    /// All that wait, oldest first.
+    fn take(&self) -> Vec<Line> {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut lines: Vec<Line> = waiting.lines.into();
+        if let (lost @ 1.., Some(first)) = (waiting.lost, lines.first()) {
+            let lost = Line {
+                level: Level::WARN,
+                target: module_path!(),
+                message: format!("{lost} earlier lines of this node's log were not written here"),
+                fields: Vec::new(),
+                ..*first
+            };
+            lines.insert(0, lost);
+        }
+        lines
+    }
+}
+
+/// Puts lines into the queue.
+pub struct Tap(pub Arc<Lines>);
+
+impl<S: Subscriber> Layer<S> for Tap {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO {
+            return;
+        }
+        let mut line = Line {
+            time_ns: now_ns(),
+            level: *metadata.level(),
+            target: metadata.target(),
+            message: String::new(),
+            fields: Vec::new(),
+        };
+        event.record(&mut line);
+        self.0.push(line);
+    }
+}
+
+impl Line {
+    fn put(&mut self, field: &Field, value: LogValue<'static>) {
+        match (field.name(), value) {
+            ("message", value) => self.message = value.text().into_owned(),
+            (name, value) => self.fields.push((Cow::Borrowed(name), value)),
+        }
+    }
+
+    fn record(&self) -> LogRecord<'_> {
+        let (severity, name) = match self.level {
+            Level::ERROR => (17, "ERROR"),
+            Level::WARN => (13, "WARN"),
+            _ => (9, "INFO"),
+        };
+        LogRecord {
+            time_ns: self.time_ns,
+            observed_ns: self.time_ns,
+            severity,
+            severity_text: name.into(),
+            body: LogValue::String(self.message.as_str().into()),
+            attributes: self.fields.clone(),
+            ..LogRecord::default()
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, LogValue::Float(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, LogValue::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        let value = i64::try_from(value).map_or_else(|_| text(value.to_string()), LogValue::Int);
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, LogValue::Bool(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, text(value.to_owned()));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        // With its causes, as a person would read them.
+        let mut said = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            said = format!("{said}: {error}");
+            cause = error.source();
+        }
+        self.put(field, text(said));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, text(format!("{value:?}")));
+    }
+}
+
+fn text(value: String) -> LogValue<'static> {
+    LogValue::String(value.into())
+}
+
+/// Starts writing until `stop`.
+pub fn start(
+    io: &Handle,
+    config: &Config,
+    lines: Arc<Lines>,
+    writer: Arc<dyn LogWriter>,
+    stop: CancellationToken,
+) {
+    let Ok(tenant) = TenantId::new(&config.telemetry.self_monitoring_tenant) else { return };
+    let instance = config.http_advertise();
+    spawn_named(io, "own-log", async move {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let begun = now_ns();
+        let (mut number, mut failing) = (0u64, false);
+        let mut pending = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => (),
+            }
+            if pending.is_empty() {
+                pending = lines.take();
+                number += 1;
+            }
+            if pending.is_empty() {
+                continue;
+            }
+            let key = format!("own log of {instance} since {begun}, {number}");
+            match write(&*writer, &tenant, &instance, &pending, &key).await {
+                Ok(()) => {
+                    pending.clear();
+                    failing = false;
+                }
+                Err(_) if stop.is_cancelled() => return,
+                Err(reason) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!(reason, "this node's own log is not written");
+                }
+                Err(_) => (),
+            }
+        }
+    });
+}
+
+/// Writes lines; with the same key, once.
+async fn write(
+    writer: &dyn LogWriter,
+    tenant: &TenantId,
+    instance: &str,
+    lines: &[Line],
+    key: &str,
+) -> Result<(), String> {
+    let mut batch = writer.log_batch().map_err(|e| e.to_string())?;
+    records(lines, instance, &mut batch);
+    let key = writer.declared_key(tenant, key);
+    let prepared = writer.prepare_logs(tenant, batch, Some(key)).map_err(|e| e.to_string())?;
+    writer.deliver_logs(prepared).await.map(|_| ()).map_err(|e| e.to_string())
+}
+
+fn records(lines: &[Line], instance: &str, sink: &mut impl LogSink) {
+    let resource: Vec<Attribute<'_>> = vec![
+        ("service.name".into(), LogValue::String("pharos".into())),
+        ("service.instance.id".into(), LogValue::String(instance.into())),
+        ("service.version".into(), LogValue::String(env!("CARGO_PKG_VERSION").into())),
+    ];
+    for run in lines.chunk_by(|a, b| a.target == b.target) {
+        sink.stream(&LogStream {
+            resource: resource.clone(),
+            scope_name: run[0].target.into(),
+            ..LogStream::default()
+        });
+        run.iter().for_each(|line| sink.record(&line.record()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Records(Vec<(String, LogRecord<'static>)>, String);
+
+    impl LogSink for Records {
+        fn stream(&mut self, stream: &LogStream<'_>) {
+            assert_eq!(stream.resource[1].1, LogValue::String("a:1".into()));
+            self.1 = stream.scope_name.to_string();
+        }
+
+        fn record(&mut self, record: &LogRecord<'_>) {
+            self.0.push((self.1.clone(), record.clone().into_owned()));
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_record_with_its_fields() {
+        let lines = Arc::new(Lines::default());
+        let log = tracing_subscriber::registry().with(Tap(Arc::clone(&lines)));
+        tracing::subscriber::with_default(log, || {
+            let source = std::io::Error::other("no disk");
+            tracing::error!(
+                error = &source as &dyn std::error::Error,
+                shard = 7u64,
+                ok = false,
+                "cannot {}",
+                "write"
+            );
+            tracing::info!(target: "elsewhere", share = 0.5, who = %"me", "done");
+            tracing::debug!("details");
+        });
+        let mut found = Records::default();
+        records(&lines.take(), "a:1", &mut found);
+        let [(scope, first), (other, second)] = &found.0[..] else { panic!("{:?}", found.0) };
+        assert_eq!((scope.as_str(), other.as_str()), (module_path!(), "elsewhere"));
+        assert_eq!((first.severity, first.body.text().as_ref()), (17, "cannot write"));
+        let fields: Vec<(&str, String)> =
+            first.attributes.iter().map(|(key, value)| (key.as_ref(), value.text().into_owned())).collect();
+        assert_eq!(
+            fields,
+            [("error", "no disk".to_owned()), ("shard", "7".to_owned()), ("ok", "false".to_owned())]
+        );
+        assert_eq!((second.severity, second.attributes[0].1.clone()), (9, LogValue::Float(0.5)));
+        assert!(first.time_ns > 0 && lines.take().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let lines = Arc::new(Lines::default());
+        let log = tracing_subscriber::registry().with(Tap(Arc::clone(&lines)));
+        tracing::subscriber::with_default(log, || {
+            (0..MOST_LINES + 3).for_each(|number| tracing::info!("line {number}"));
+        });
+        let taken = lines.take();
+        assert_eq!(taken.len(), MOST_LINES + 1);
+        assert!(taken[0].message.starts_with("3 earlier lines") && taken[0].level == Level::WARN);
+        assert_eq!(taken[1].message, "line 3");
+    }
+}
