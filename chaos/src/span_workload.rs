@@ -94,6 +94,7 @@ impl SpanWorkload {
             text("http.request.method", method),
             int("http.response.status_code", status),
             text("server.address", SERVICES[to]),
+            text("network.protocol.version", "1.1"),
         ];
         if kind == SpanKind::Server {
             attributes.push(text("http.route", route));
@@ -131,6 +132,7 @@ impl SpanWorkload {
 
     /// Puts a span below another one: in its time, of its trace.
     fn below_of(&mut self, parent: &Span<'_>, mut span: Span<'static>) -> Span<'static> {
+        span.attributes.push(int("thread.id", 1 + self.below(64) as i64));
         let room = parent.duration_ns().max(10) as i64;
         let begins = self.below(room as u64 / 3 + 1) as i64;
         let lasts = 1 + self.below((room - begins) as u64 * 9 / 10 + 1) as i64;

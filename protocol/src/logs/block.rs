@@ -887,7 +887,7 @@ fn decode_text(
             for slot in std::mem::take(&mut group.slots) {
                 let bytes = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
                 // Words that no dictionary holds lie on the heap of all groups.
-                if slot.kind == Kind::Word && heap.len() > 0 {
+                if slot.kind == Kind::Word && !heap.is_empty() {
                     let words = columns::decode(bytes, budget.take(len)?, trust)?;
                     take(words.iter().filter(|word| **word == 0).count())?;
                 }

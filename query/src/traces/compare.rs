@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use protocol::logs::LogField;
 use protocol::logs::messages::{FieldMessage, GroupMessage};
+use protocol::logs::{LogColumns, LogField};
 use protocol::spans::messages::{AttributesRequest, TraceAnswer};
 
 use super::fragment::Asked;
@@ -67,7 +67,7 @@ pub(super) fn attributes(asked: &Asked<'_>, request: &AttributesRequest) -> Resu
     // None: too many.
     let mut counts: BTreeMap<LogField, Option<BTreeMap<String, u64>>> = BTreeMap::new();
     let mut spans_found = 0;
-    asked.each_match(&query, &mut |subject| {
+    asked.each_match(&query, LogColumns::All, &mut |subject| {
         spans_found += 1;
         let (span, stream) = (subject.span, subject.stream);
         let mut found: Vec<(LogField, String)> = vec![

@@ -241,16 +241,18 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Visits every span that a query finds and that begins in the range, in no order.
+    /// Visits every span that a query finds and that begins in the range, in no order. At least these columns of it are
+    /// there.
     pub fn each_match(
         &self,
         query: &Query,
+        columns: LogColumns,
         visit: &mut dyn FnMut(Subject<'_, '_>) -> Result<()>,
     ) -> Result<()> {
         let evaluator = Evaluator::new(query)?;
         let (range, filter) = ((self.start_ns, self.end_ns), pushdown(query));
         if !needs_trace(query) {
-            return self.scan(range, filter, false, LogColumns::All, &mut |stream, span| {
+            return self.scan(range, filter, false, columns, &mut |stream, span| {
                 let subject = Subject { stream, span, trace: None };
                 if evaluator.passes(subject) {
                     visit(subject)?;

@@ -18,7 +18,7 @@ use protocol::logs::{LogValue, TimestampNs};
 use protocol::spans::messages::{MetricsRequest, SketchMessage, StateMessage, TraceAnswer};
 
 use super::fragment::Asked;
-use super::traceql::{Field, Intrinsic, Metric, MetricKind, Subject, parse};
+use super::traceql::{Field, Intrinsic, Metric, MetricKind, Subject, columns_of, parse};
 use crate::error::QueryError;
 use crate::logs::fragment::{Result, differences, sums};
 use crate::value::Map;
@@ -140,7 +140,7 @@ pub(super) fn metrics(asked: &Asked<'_>, request: &MetricsRequest) -> Result<Tra
     let max_series = usize::try_from(request.max_series).unwrap_or(usize::MAX);
     let with_sketch = matches!(metric.kind, MetricKind::Quantile(..));
     let mut states = States::default();
-    asked.each_match(&query, &mut |subject| {
+    asked.each_match(&query, columns_of(&query), &mut |subject| {
         let passed = i128::from(subject.span.start_ns) - i128::from(request.start_ns);
         let Ok(bucket) = u64::try_from(passed.div_euclid(i128::from(request.step_ns))) else { return Ok(()) };
         let Some((labels, number)) = labels_and_number(&metric, subject) else { return Ok(()) };

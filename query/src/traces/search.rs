@@ -17,9 +17,7 @@ use protocol::spans::{SpanSink, SpanStatus};
 
 use super::assemble::{Summary, Trace};
 use super::fragment::{Asked, MANY_TRACES, trace_id_of};
-use super::traceql::{
-    Evaluator, Expr, Field, Intrinsic, Query, Spanset, Spansets, Stage, parse, pushdown, subject_of,
-};
+use super::traceql::{Evaluator, Field, Intrinsic, Query, Spanset, fields_of, parse, pushdown, subject_of};
 use crate::error::QueryError;
 use crate::logs::fragment::Result;
 
@@ -87,32 +85,7 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
 
 /// The fields that are shown with matching spans: those that the query names, but what is always shown.
 fn shown_fields(query: &Query) -> Vec<Field> {
-    fn of_expr(expr: &Expr, out: &mut Vec<Field>) {
-        match expr {
-            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| of_expr(part, out)),
-            Expr::Not(part) => of_expr(part, out),
-            Expr::Constant(_) => {}
-            Expr::Truth(field) | Expr::Compare(field, ..) => out.push(field.clone()),
-        }
-    }
-    fn of_spansets(spansets: &Spansets, out: &mut Vec<Field>) {
-        match spansets {
-            Spansets::Filter(filter) => filter.iter().for_each(|expr| of_expr(expr, out)),
-            Spansets::Op(left, _, right) => {
-                of_spansets(left, out);
-                of_spansets(right, out);
-            }
-        }
-    }
-    let mut fields = Vec::new();
-    of_spansets(&query.spansets, &mut fields);
-    for stage in &query.stages {
-        match stage {
-            Stage::Filter(spansets) => of_spansets(spansets, &mut fields),
-            Stage::Select(selected) => fields.extend(selected.iter().cloned()),
-            Stage::By(_) | Stage::Aggregate(..) | Stage::Coalesce => {}
-        }
-    }
+    let mut fields = fields_of(query);
     let is_always_shown = |field: &Field| {
         matches!(
             field,

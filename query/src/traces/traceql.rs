@@ -38,7 +38,7 @@ mod printer;
 mod tests;
 
 pub use crate::logs::logql::LogqlError as TraceqlError;
-pub(super) use compile::{needs_trace, pushdown, stored_field};
+pub(super) use compile::{columns_of, fields_of, needs_trace, pushdown, stored_field};
 pub(super) use evaluate::{Evaluator, Spanset, Subject, subject_of};
 pub use parser::parse;
 pub use printer::attribute_name;

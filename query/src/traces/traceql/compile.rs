@@ -2,7 +2,7 @@
 //! result's, and others. What it lets through is looked at exactly, in its trace.
 
 use protocol::logs::filter::{Bound, LogRange};
-use protocol::logs::{LogField, LogFilter, LogTest};
+use protocol::logs::{LogColumns, LogField, LogFilter, LogTest};
 
 use super::{CompareOp, Expr, Field, Intrinsic, Literal, Query, Scope, SpansetOp, Spansets, Stage};
 
@@ -34,6 +34,54 @@ pub(in crate::traces) fn needs_trace(query: &Query) -> bool {
         .as_ref()
         .is_some_and(|metric| fields_need(&metric.by) || metric.kind.field().is_some_and(is_of_trace));
     of_spansets || of_metric || query.stages.iter().any(of_stage)
+}
+
+/// The fields that a query's filters and selections name.
+pub(in crate::traces) fn fields_of(query: &Query) -> Vec<Field> {
+    fn of_expr(expr: &Expr, out: &mut Vec<Field>) {
+        match expr {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| of_expr(part, out)),
+            Expr::Not(part) => of_expr(part, out),
+            Expr::Constant(_) => {}
+            Expr::Truth(field) | Expr::Compare(field, ..) => out.push(field.clone()),
+        }
+    }
+    fn of_spansets(spansets: &Spansets, out: &mut Vec<Field>) {
+        match spansets {
+            Spansets::Filter(filter) => filter.iter().for_each(|expr| of_expr(expr, out)),
+            Spansets::Op(left, _, right) => {
+                of_spansets(left, out);
+                of_spansets(right, out);
+            }
+        }
+    }
+    let mut fields = Vec::new();
+    of_spansets(&query.spansets, &mut fields);
+    for stage in &query.stages {
+        match stage {
+            Stage::Filter(spansets) => of_spansets(spansets, &mut fields),
+            Stage::Select(selected) => fields.extend(selected.iter().cloned()),
+            Stage::By(_) | Stage::Aggregate(..) | Stage::Coalesce => {}
+        }
+    }
+    fields
+}
+
+/// What has to be known of spans that each speak for themselves, to judge and to count them.
+pub(in crate::traces) fn columns_of(query: &Query) -> LogColumns {
+    let mut fields = fields_of(query);
+    for stage in &query.stages {
+        if let Stage::By(by) = stage {
+            fields.extend(by.iter().cloned());
+        }
+    }
+    if let Some(metric) = &query.metric {
+        fields.extend(metric.by.iter().chain(metric.kind.field()).cloned());
+    }
+    match fields.iter().map(stored_field).collect() {
+        Some(stored) => LogColumns::Fields(stored),
+        None => LogColumns::All,
+    }
 }
 
 fn is_of_trace(field: &Field) -> bool {
