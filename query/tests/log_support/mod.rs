@@ -46,11 +46,16 @@ fn only(fields: &[LogField], stream: &LogStream<'_>, record: &LogRecord<'_>) -> 
         stream.scope_name = Cow::Borrowed("");
     }
     let mut record = record.clone().into_owned();
-    record.attributes.retain(|(key, _)| any || attribute(key, LogField::RecordAttribute));
+    // What rows of spans hold under names of their own.
+    let of_span = |key: &str| {
+        key == row::PARENT && keeps(LogField::ParentId)
+            || key == row::STATUS_MESSAGE && keeps(LogField::StatusMessage)
+    };
+    record.attributes.retain(|(key, _)| any || attribute(key, LogField::RecordAttribute) || of_span(key));
     if !(any || keeps(LogField::Body)) {
         record.body = LogValue::Empty;
     }
-    if !keeps(LogField::Severity) {
+    if ![LogField::Severity, LogField::SpanKind, LogField::SpanStatus].into_iter().any(keeps) {
         record.severity = 0;
     }
     if !keeps(LogField::SeverityText) {
@@ -129,7 +134,11 @@ impl SpanSource for LogShard {
         scan: &LogScan,
         visit: &mut VisitSpan<'_>,
     ) -> Result<(), SourceError> {
-        let scan = LogScan { filter: row::row_filter(&scan.filter), ..scan.clone() };
+        let columns = match &scan.columns {
+            LogColumns::Fields(fields) => LogColumns::Fields(fields.iter().map(row::row_field).collect()),
+            LogColumns::All => LogColumns::All,
+        };
+        let scan = LogScan { filter: row::row_filter(&scan.filter), columns, ..scan.clone() };
         self.scan(read, &scan, &mut |stream, record| {
             visit(stream, &row::span_of(record.clone()).expect("rows of spans"))
         })
