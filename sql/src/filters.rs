@@ -11,6 +11,7 @@ use protocol::sql::SqlColumnKind;
 use query::source::TimeRange;
 
 use crate::columns::{ScanColumn, Table};
+use crate::literals::{nanos, text};
 
 /// What conditions come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,15 +183,6 @@ fn scan_column<'a>(table: &'a Table, column: &Column) -> Option<&'a ScanColumn> 
     table.columns.get(at)
 }
 
-fn text(value: &ScalarValue) -> Option<&str> {
-    match value {
-        ScalarValue::Utf8(Some(text))
-        | ScalarValue::LargeUtf8(Some(text))
-        | ScalarValue::Utf8View(Some(text)) => Some(text),
-        _ => None,
-    }
-}
-
 fn compare(table: &Table, side: &Expr, op: Operator, value: &ScalarValue) -> Option<Understood> {
     use Understood::{Exactly, Partly};
     if let Some(label) = label_of(table, side) {
@@ -248,17 +240,6 @@ fn is_time(table: &Table, expr: &Expr) -> bool {
         }
         _ => false,
     }
-}
-
-fn nanos(value: &ScalarValue) -> Option<i128> {
-    let (value, factor) = match value {
-        ScalarValue::TimestampSecond(value, _) => (value, 1_000_000_000),
-        ScalarValue::TimestampMillisecond(value, _) => (value, 1_000_000),
-        ScalarValue::TimestampMicrosecond(value, _) => (value, 1_000),
-        ScalarValue::TimestampNanosecond(value, _) => (value, 1),
-        _ => return None,
-    };
-    value.map(|value| i128::from(value) * factor)
 }
 
 /// `%` is any text, `_` any character, `\` takes the next one literally.

@@ -27,6 +27,7 @@ pub mod filters;
 pub mod format;
 pub mod functions;
 mod interrupt;
+mod literals;
 pub mod memory;
 pub mod postgres;
 pub mod promql;

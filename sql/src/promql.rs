@@ -30,6 +30,7 @@ use query::{Engine, QueryKind, QueryRequest};
 
 use crate::columns::{UTC, time_type};
 use crate::error::SqlError;
+use crate::literals::text;
 use crate::scan::Scope;
 
 /// Queries that one statement may contain.
@@ -159,15 +160,6 @@ impl TableFunctionImpl for Calls {
             state.wanted.push(asked);
         }
         Err(DataFusionError::Plan("promql() is not evaluated yet".to_owned()))
-    }
-}
-
-fn text(value: &ScalarValue) -> Option<&str> {
-    match value {
-        ScalarValue::Utf8(Some(text))
-        | ScalarValue::LargeUtf8(Some(text))
-        | ScalarValue::Utf8View(Some(text)) => Some(text),
-        _ => None,
     }
 }
 

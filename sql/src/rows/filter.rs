@@ -11,6 +11,7 @@ use protocol::logs::filter::{Bound, LogRange};
 use protocol::logs::{LogField, LogFilter, LogTest, RowSignal, TimestampNs};
 
 use super::columns::RowColumn;
+use crate::literals::{nanos, text};
 
 /// Which rows are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -266,31 +267,11 @@ fn longest_piece(pattern: &str) -> String {
     }
 }
 
-fn text(value: &ScalarValue) -> Option<&str> {
-    match value {
-        ScalarValue::Utf8(Some(text))
-        | ScalarValue::LargeUtf8(Some(text))
-        | ScalarValue::Utf8View(Some(text)) => Some(text),
-        _ => None,
-    }
-}
-
 fn number(value: &ScalarValue) -> Option<f64> {
     match value.cast_to(&datafusion::arrow::datatypes::DataType::Float64) {
         Ok(ScalarValue::Float64(Some(value))) => Some(value),
         _ => None,
     }
-}
-
-fn nanos(value: &ScalarValue) -> Option<i128> {
-    let (value, factor) = match value {
-        ScalarValue::TimestampSecond(value, _) => (value, 1_000_000_000),
-        ScalarValue::TimestampMillisecond(value, _) => (value, 1_000_000),
-        ScalarValue::TimestampMicrosecond(value, _) => (value, 1_000),
-        ScalarValue::TimestampNanosecond(value, _) => (value, 1),
-        _ => return None,
-    };
-    value.map(|value| i128::from(value) * factor)
 }
 
 #[cfg(test)]
