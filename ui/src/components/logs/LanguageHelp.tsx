@@ -1,6 +1,7 @@
 // The search language on one page.
 
 import { Dialog } from '../floating';
+import { WriteToFind } from '../WriteToFind';
 
 const ROWS: [string, string][] = [
   ['refused', 'bodies with this word'],
@@ -22,24 +23,7 @@ const ROWS: [string, string][] = [
 export default function LanguageHelp({ onClose }: { onClose: () => void }) {
   return (
     <Dialog open onClose={onClose} title="The search language" width={720}>
-      <table className="facts-table">
-        <thead>
-          <tr>
-            <th>write</th>
-            <th>to find</th>
-          </tr>
-        </thead>
-        <tbody>
-          {ROWS.map(([write, find]) => (
-            <tr key={write}>
-              <td>
-                <code>{write}</code>
-              </td>
-              <td>{find}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <WriteToFind rows={ROWS} />
       <p className="muted small">
         Case matters, but in names of levels. Quotes and \ take meaning from signs: "a:b", a\:b. Fields are attributes
         of the record, or where it has none of this name of its resource, then of its scope; resource.x and attributes.x

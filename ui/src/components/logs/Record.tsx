@@ -5,9 +5,10 @@ import { Link } from '@tanstack/react-router';
 import { ChartNoAxesGantt, Columns3, Minus, Plus, X } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
 import { type LogQuestion, type LogRow, type LogValue, logContext } from '../../api/logs';
-import { levelOf, lineOf, millisOf, textOf, typeOf, visible } from '../../lib/logrow';
+import { levelOf, lineOf, millisOf, textOf, typeOf } from '../../lib/logrow';
 import { formatMoment } from '../../lib/time';
 import { currentTenant } from '../../state/prefs';
+import { JsonText } from '../JsonText';
 import { LongText } from '../LongText';
 import { Empty, ErrorBox, Skeleton } from '../states';
 import { Button, CopyButton, IconButton, Tabs } from '../ui';
@@ -77,13 +78,7 @@ export function RecordDrawer({
         ) : tab === 'fields' ? (
           <Fields row={row} columns={columns} onNarrow={onNarrow} onColumn={onColumn} />
         ) : tab === 'json' ? (
-          <div className="snippet">
-            <pre tabIndex={0} dir="auto">
-              {visible(json.slice(0, 100_000))}
-            </pre>
-            <CopyButton text={json} />
-            {json.length > 100_000 && <p className="cap-note">The rest is copied, not shown.</p>}
-          </div>
+          <JsonText json={json} />
         ) : context.error ? (
           <ErrorBox error={context.error} onRetry={() => void context.refetch()} />
         ) : !context.data ? (

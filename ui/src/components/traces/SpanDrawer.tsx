@@ -15,6 +15,7 @@ import { around, isFailed, selfNs, serviceName, type TraceView } from '../../lib
 import { attribute, equals, quoted } from '../../lib/traceql';
 import { formatCount, formatValue } from '../../lib/units';
 import { currentTenant } from '../../state/prefs';
+import { JsonText } from '../JsonText';
 import { LongText } from '../LongText';
 import { Empty, ErrorBox, Skeleton } from '../states';
 import { CopyButton, IconButton, StatusTag, Tabs } from '../ui';
@@ -222,7 +223,7 @@ export function SpanDrawer({
         ) : tab === 'logs' ? (
           <SpanLogs view={view} own={own} logs={logs} utc={utc} />
         ) : (
-          <Json value={{ ...span, resource: stream?.resource, scope: stream?.scope }} />
+          <JsonText json={jsonOf({ ...span, resource: stream?.resource, scope: stream?.scope })} />
         )}
       </div>
     </aside>
@@ -238,18 +239,7 @@ function Fact({ name, title, children }: { name: string; title?: string; childre
   );
 }
 
-function Json({ value }: { value: object }) {
-  const json = textOf(value as LogValue, 2);
-  return (
-    <div className="snippet">
-      <pre tabIndex={0} dir="auto">
-        {visible(json.slice(0, 100_000))}
-      </pre>
-      <CopyButton text={json} />
-      {json.length > 100_000 && <p className="cap-note">The rest is copied, not shown.</p>}
-    </div>
-  );
-}
+const jsonOf = (value: object): string => textOf(value as LogValue, 2);
 
 function Dropped({ of }: { of: { attributes: number; events: number; links: number } }) {
   const lost = Object.entries(of).filter(([, count]) => count > 0);

@@ -1,6 +1,7 @@
 // TraceQL on one page.
 
 import { Dialog } from '../floating';
+import { WriteToFind } from '../WriteToFind';
 
 const ROWS: [string, string][] = [
   ['{ }', 'all spans'],
@@ -22,24 +23,7 @@ const ROWS: [string, string][] = [
 export default function TraceqlHelp({ onClose }: { onClose: () => void }) {
   return (
     <Dialog open onClose={onClose} title="TraceQL" width={760}>
-      <table className="facts-table">
-        <thead>
-          <tr>
-            <th>write</th>
-            <th>to find</th>
-          </tr>
-        </thead>
-        <tbody>
-          {ROWS.map(([write, find]) => (
-            <tr key={write}>
-              <td>
-                <code>{write}</code>
-              </td>
-              <td>{find}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <WriteToFind rows={ROWS} />
       <p className="muted small">
         A field that a span does not have fails every test but = nil. Text never equals a number. Conditions of the form
         above join what is written here, on the same spans.
