@@ -390,16 +390,21 @@ impl LocalCluster {
         running.map(Node::status).find(Result::is_ok).context("no node answers")?
     }
 
-    /// Waits until every shard has `replicas` voters, a leader and no learner.
+    /// Waits until every shard has `replicas` voters, a leader and no learner, and the meta group as many voters; all of
+    /// it committed: until then the old members decide too, and where one of them dies nobody leads.
     pub fn wait_replicated(&self, replicas: usize) -> anyhow::Result<()> {
         wait_for("every shard is replicated", || {
             let status = self.status()?;
             let shards = status["shards"].as_array().context("shards")?;
             ensure!(shards.len() == usize::from(self.options.shards), "{} shards", shards.len());
+            let count = |of: &Value, key: &str| of[key].as_array().map_or(0, Vec::len);
             for shard in shards {
-                let count = |key: &str| shard[key].as_array().map_or(0, Vec::len);
-                ensure!(count("voters") == replicas && count("learners") == 0, "{shard}");
-                ensure!(shard["leader"].is_u64(), "{shard}");
+                ensure!(count(shard, "voters") == replicas && count(shard, "learners") == 0, "{shard}");
+            }
+            let meta = &status["meta"];
+            ensure!(count(meta, "voters") >= replicas, "{meta}");
+            for group in shards.iter().chain([meta]) {
+                ensure!(group["leader"].is_u64() && group["changing"] == false, "{group}");
             }
             Ok(())
         })

@@ -224,6 +224,8 @@ pub struct ShardStatus {
     pub voters: Vec<NodeId>,
     /// Who follows without a vote.
     pub learners: Vec<NodeId>,
+    /// Whether its leader is changing its members: until that is committed, the old ones decide too.
+    pub changing: bool,
     /// Who should hold it.
     pub wanted: Vec<NodeId>,
     /// Its replicas as the nodes that answered report them.
@@ -282,6 +284,7 @@ impl ShardStatus {
             term: groups.iter().map(|g| g.pulse.term).max().unwrap_or(0),
             voters: leader.map(|g| nodes(&g.pulse.voters)).unwrap_or_default(),
             learners: leader.map(|g| nodes(&g.pulse.learners)).unwrap_or_default(),
+            changing: leader.is_some_and(|g| g.pulse.joint),
             wanted,
             replicas,
             consistent,
@@ -320,6 +323,10 @@ mod tests {
         let groups = [group(1, Role::Leader, 10, 4, "a"), group(2, Role::Follower, 7, 4, "a")];
         let shard = ShardStatus::gather(ShardId(1), vec![NodeId(1)], groups.iter());
         assert_eq!((shard.leader, shard.replicas[1].lag, shard.consistent), (Some(NodeId(1)), 3, true));
+        assert!(!shard.changing);
+        let mut groups = groups;
+        groups[0].pulse.joint = true;
+        assert!(ShardStatus::gather(ShardId(1), vec![], groups.iter()).changing);
         let groups = [group(1, Role::Leader, 10, 4, "a"), group(2, Role::Follower, 7, 4, "b")];
         assert!(!ShardStatus::gather(ShardId(1), vec![], groups.iter()).consistent);
         let groups = [group(1, Role::Leader, 10, 5, "a"), group(2, Role::Follower, 7, 4, "b")];

@@ -8,6 +8,7 @@
 //! - gives up what is left of transfers that ended long ago;
 //! - when a flush has become durable, tells openraft (a snapshot that costs nothing) and lets the log go;
 //! - as leader, brings the group's membership one step closer to what the meta state wants;
+//! - as leader whom no quorum has answered for [`DEAF_AFTER`], gives the leadership up;
 //! - initialises a shard that was never born; ends the node when openraft has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,9 @@ const CHANGE_PAUSE: Duration = Duration::from_millis(200);
 const HOPELESS_ROUNDS: u32 = 5;
 /// Parts of files that nobody asked for in this time are given up.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// A leader that is heard but hears nobody keeps the others from electing and can commit nothing. After so long without a
+/// quorum's answer, twice what the slowest election takes, it gives up.
+const DEAF_AFTER: Duration = Duration::from_secs(2);
 /// How long a membership change may take before the group is looked at again. The change itself goes on.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,6 +70,8 @@ struct Driver<E: Env> {
     /// When a transfer was last under way, if anything of it may be left.
     transferred: Option<<E::Runtime as AsyncRuntime>::Instant>,
     job_failed: Arc<AtomicBool>,
+    /// Since when this replica has led without giving up, if it leads.
+    leads_since: Option<<E::Runtime as AsyncRuntime>::Instant>,
 }
 
 /// The task. Ends with the replica or the node.
@@ -84,6 +90,7 @@ pub(super) async fn drive<E: Env>(node: Weak<Node<E>>, group: Arc<Group<E>>) {
         hopeless: Arc::default(),
         transferred: None,
         job_failed: Arc::default(),
+        leads_since: None,
     };
     loop {
         let Some(node) = node.upgrade() else { return };
@@ -121,8 +128,30 @@ impl<E: Env> Driver<E> {
         if !node.context.is_stopping() && self.group.is_leader() {
             self.propose(node);
             self.change_members(node);
+            self.give_up_when_deaf().await;
+        } else {
+            self.leads_since = None;
         }
         true
+    }
+
+    /// As leader of others whom no quorum has answered for long: asks one of them to lead and, by what openraft makes of
+    /// that, sends no more heartbeats. Then they elect, whether they have heard it or not.
+    async fn give_up_when_deaf(&mut self) {
+        let now = <E::Runtime as AsyncRuntime>::Instant::now();
+        let since = *self.leads_since.get_or_insert(now);
+        let group = &self.group;
+        let (heard, heir) = group.with_metrics(|m| {
+            let voters = m.membership_config.membership().voter_ids();
+            let others: Vec<u64> = voters.filter(|voter| *voter != group.replica.0).collect();
+            let heir = others.get(m.current_term as usize % others.len().max(1)).copied();
+            (m.last_quorum_acked.map_or(since, |at| since.max(at.into_inner())), heir)
+        });
+        let Some(heir) = heir.filter(|_| now.saturating_duration_since(heard) >= DEAF_AFTER) else { return };
+        tracing::warn!(group = %group.id, heir, "no quorum answers this leader: it gives up");
+        self.leads_since = Some(now);
+        // An error means that the group has ended.
+        let _ = group.raft.trigger().transfer_leader(heir).await;
     }
 
     /// Lets the others hear at once when this replica's place in the group changed.

@@ -245,6 +245,22 @@ async fn a_write_lasts_through_an_election() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_nobody_gives_up_and_what_waits_for_it_goes_to_the_next() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let shard = ShardId(1);
+    cluster.write(0).await;
+    wait("a leader is known", || cluster.node(0).leader_of(shard).is_some()).await;
+    let leader = cluster.node(0).leader_of(shard).unwrap();
+    let deaf = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let other = cluster.node((deaf + 1) % 3).clone();
+    // Its heartbeats go on: without its giving up nobody would ever elect. What it was sent may have been written.
+    cluster.deafen(deaf);
+    let answer = other.propose_write(shard, "bytes".into(), GUARD).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_ne!(other.leader_of(shard), Some(leader));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_node_can_be_removed_and_then_stops() {
     let mut cluster = Cluster::of(4, 2).await;
     let written = sorted(cluster.write(0).await);

@@ -83,7 +83,8 @@ impl<E: Env> Node<E> {
     }
 
     /// Gets a sub-batch committed and applied by the shard's leader: follows hints to it, and while there is none waits for
-    /// one to be elected.
+    /// one to be elected. What may be in the log already is given to the next leader again: the shard takes the same
+    /// samples, records and spans once.
     pub async fn propose_write(
         &self,
         shard: ShardId,
@@ -92,6 +93,7 @@ impl<E: Env> Node<E> {
     ) -> Result<ProposeAnswer, WriteError> {
         let now = <E::Runtime as AsyncRuntime>::Instant::now;
         let deadline = now() + timeout;
+        let mut uncertain = None;
         loop {
             let known = self.leadership(shard);
             let mut target = known.map(|(_, leader)| leader);
@@ -102,12 +104,17 @@ impl<E: Env> Node<E> {
                 match self.propose_at(node, shard, sub_batch.clone(), left).await {
                     Ok(answer) => return Ok(answer),
                     Err(ProposeError::NotLeader(hint)) => target = hint.or_else(|| self.leader_of(shard)),
+                    Err(ProposeError::Stopped) => target = self.leader_of(shard),
+                    Err(e @ ProposeError::Unknown(_)) => {
+                        uncertain = Some(e);
+                        target = self.leader_of(shard);
+                    }
                     Err(e) => return Err(e.into_write_error(shard)),
                 }
             }
             let left = deadline.saturating_duration_since(now());
             if left.is_zero() || self.context.is_stopping() {
-                return Err(ProposeError::NotLeader(target).into_write_error(shard));
+                return Err(uncertain.unwrap_or(ProposeError::NotLeader(target)).into_write_error(shard));
             }
             self.another_leader(&[(shard, known)], left.min(RETRY_PAUSE)).await;
         }

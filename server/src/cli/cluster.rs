@@ -142,16 +142,15 @@ fn troubles(status: &Value) -> Vec<String> {
             out.push(format!("the clock of node {} is {offset} ms off the others'", node["id"]));
         }
     }
-    let meta = std::slice::from_ref(&status["meta"]);
-    for (name, shard) in meta
-        .iter()
-        .map(|m| ("the meta group".to_owned(), m))
-        .chain(list(&status["shards"]).iter().map(|shard| (format!("shard {}", shard["id"]), shard)))
-    {
+    let shards = list(&status["shards"]).iter().map(|shard| (format!("shard {}", shard["id"]), shard));
+    for (name, shard) in [("the meta group".to_owned(), &status["meta"])].into_iter().chain(shards) {
         if shard["leader"].is_null() {
             out.push(format!("{name} has no leader"));
-        } else if !list(&shard["learners"]).is_empty() {
+        } else if shard["id"] != 0 && !list(&shard["learners"]).is_empty() {
+            // Beyond its voters, all nodes follow the meta group as learners for good.
             out.push(format!("{name} is taking in replicas on {}", ids(&shard["learners"])));
+        } else if shard["changing"] == true {
+            out.push(format!("{name} is changing its voters"));
         }
         if shard["consistent"] == false {
             out.push(format!("{name}: replicas at one position have different digests"));
@@ -244,12 +243,14 @@ mod tests {
                 {"id": 1, "addr": "a:1", "state": "active", "reachable": true, "ready": true, "log_bytes": 2048, "version": "1"},
                 {"id": 2, "addr": "b:1", "state": "active", "reachable": false},
             ],
-            "meta": {"id": 0, "leader": 1, "learners": [], "consistent": true},
+            "meta": {"id": 0, "leader": 1, "learners": [4], "changing": false, "consistent": true},
             "shards": [
                 {"id": 1, "leader": 1, "term": 2, "voters": [1, 2], "learners": [], "applied": 7, "consistent": true,
                  "replicas": [{"node": 1, "lag": 0, "data": {"series": 5, "memtable_bytes": 10, "segment_bytes": 0}}]},
                 {"id": 2, "leader": null, "term": 2, "voters": [], "learners": [], "applied": 7, "consistent": false,
                  "replicas": []},
+                {"id": 3, "leader": 1, "voters": [1, 2], "learners": [], "changing": true, "replicas": []},
+                {"id": 4, "leader": 1, "voters": [1], "learners": [2, 3], "changing": true, "replicas": []},
             ],
         })
     }
@@ -260,6 +261,8 @@ mod tests {
             "node 2 at b:1 does not answer",
             "shard 2 has no leader",
             "shard 2: replicas at one position have different digests",
+            "shard 3 is changing its voters",
+            "shard 4 is taking in replicas on 2,3",
         ];
         assert_eq!(troubles(&status()), expected);
     }
@@ -270,7 +273,7 @@ mod tests {
         assert!(nodes.lines().nth(1).unwrap().contains("active"), "{nodes}");
         assert!(nodes.lines().nth(2).unwrap().contains("unreachable"), "{nodes}");
         let shards = shards(&status());
-        assert_eq!(shards.lines().count(), 3);
+        assert_eq!(shards.lines().count(), 5);
         assert!(shards.lines().nth(2).unwrap().contains("DIFFER"), "{shards}");
     }
 }

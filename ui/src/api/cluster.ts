@@ -41,6 +41,7 @@ export interface Shard {
   term: number;
   voters: number[];
   learners: number[];
+  changing: boolean;
   wanted: number[];
   replicas: Replica[];
   consistent: boolean;

@@ -1184,8 +1184,8 @@ try {
   await main();
 } catch (error) {
   failures.push('the run itself');
-  console.log(error.stack ?? error);
   console.log(cluster.log?.slice(-3000));
+  console.log(error.stack ?? error);
 } finally {
   await instance?.close();
   await cluster.stop();

@@ -31,6 +31,8 @@ struct Hub {
     handlers: Mutex<BTreeMap<String, Arc<dyn PeerHandler>>>,
     /// Addresses that hear and say nothing.
     cut: Mutex<BTreeSet<String>>,
+    /// Addresses that are heard and hear nothing: no request, and no answer to theirs.
+    deaf: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Clone)]
@@ -50,9 +52,17 @@ impl Net for TestNet {
         if is_cut() {
             return Err(unreachable());
         }
+        let is_deaf = |addr: &str| self.hub.deaf.lock().unwrap().contains(addr);
         let handler = self.hub.handlers.lock().unwrap().get(&to.addr).cloned().ok_or_else(unreachable)?;
-        let answer = tokio::spawn(async move { handler.handle(request).await });
-        match tokio::time::timeout(timeout, answer).await {
+        let arrives = !is_deaf(&to.addr);
+        let exchange = async {
+            let answer = arrives.then(|| tokio::spawn(async move { handler.handle(request).await }));
+            match answer {
+                Some(answer) if !is_deaf(&self.addr) => answer.await,
+                _ => std::future::pending().await,
+            }
+        };
+        match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(answer)) if !is_cut() => Ok(answer),
             Ok(_) => Err(NetError::Broken { addr: to.addr.clone(), reason: "cut off".into() }),
             Err(_) => Err(NetError::Timeout { addr: to.addr.clone(), timeout }),
@@ -253,6 +263,11 @@ impl Cluster {
         } else {
             cut.remove(&addr)
         };
+    }
+
+    /// From here on the node is heard and hears nothing.
+    pub fn deafen(&self, index: usize) {
+        self.hub.deaf.lock().unwrap().insert(self.machines[index].addr.clone());
     }
 
     /// Waits until every running node sees every shard as it should be.
