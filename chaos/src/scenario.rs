@@ -442,7 +442,8 @@ pub struct Goal {
     pub failed_retried_max: f64,
     /// Fraction of the requests of clients that do not retry which may fail, at nodes that no fault strikes.
     pub failed_once_max: Option<f64>,
-    /// Samples and records acknowledged a second during faults, of what there was before: at least this part.
+    /// Samples and records acknowledged a second during faults, once their gaps are over, of what there was before: at
+    /// least this part.
     pub throughput_min: Option<f64>,
 }
 

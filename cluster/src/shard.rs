@@ -195,6 +195,11 @@ pub(crate) struct Group<E: Env> {
     metrics: Receiver<E::Runtime, Metrics<E>>,
 }
 
+/// Whether the members that a replica goes by are committed.
+pub(crate) fn is_committed<E: Env>(metrics: &Metrics<E>) -> bool {
+    metrics.committed_membership_config.log_id() == metrics.membership_config.log_id()
+}
+
 impl<E: Env> Group<E> {
     pub fn new(
         context: Arc<Context<E>>,
@@ -290,8 +295,7 @@ impl<E: Env> Group<E> {
                 applied: index(m.last_applied.map(|id| id.index)),
                 voters: voters.into_iter().collect(),
                 learners: membership.learner_ids().map(ReplicaId).collect(),
-                joint: membership.get_joint_config().len() > 1
-                    || m.committed_membership_config.log_id() != m.membership_config.log_id(),
+                joint: membership.get_joint_config().len() > 1 || !is_committed::<E>(m),
                 matched: matched.map(|(r, id)| (ReplicaId(*r), index(id.map(|id| id.index)))).collect(),
                 bytes: 0,
             }

@@ -76,7 +76,7 @@ pub struct Figures {
     pub rate_before: f64,
     /// Items acknowledged a second during faults.
     pub rate_during: f64,
-    /// The second as a part of the first.
+    /// Items acknowledged a second during faults once their gaps are over, as a part of those before.
     pub throughput_part: Option<f64>,
     /// Time of acknowledged writes before the first fault: median, 99th percentile.
     pub write_ms_before: (f64, f64),
@@ -152,11 +152,15 @@ pub fn figures(history: &History, nodes: usize) -> Figures {
     let items = |is_in: &dyn Fn(Micros) -> bool| -> f64 {
         writes.iter().filter(|op| op.outcome == Outcome::Ok && is_in(op.t1)).map(|op| op.items as f64).sum()
     };
-    let during = covered(&faults, end);
+    let spans: Vec<Span> = faults.iter().map(|fault| (fault.t0, fault.t1)).collect();
+    let gaps: Vec<Span> = faults.iter().zip(&figures.gaps).map(|(fault, gap)| gap_of(fault, gap)).collect();
+    let during = covered(&spans, end);
     figures.rate_before = items(&is_before) / (first.saturating_sub(warm).max(1) as f64 / 1e6);
     figures.rate_during = items(&is_during) / (during.max(1) as f64 / 1e6);
-    if during > 0 && figures.rate_before > 0.0 {
-        figures.throughput_part = Some(figures.rate_during / figures.rate_before);
+    let settled = during - covered(&gaps, end);
+    if settled > 0 && figures.rate_before > 0.0 {
+        let is_settled = |t: Micros| is_during(t) && !gaps.iter().any(|&(t0, t1)| (t0..t1).contains(&t));
+        figures.throughput_part = Some(items(&is_settled) / (settled as f64 / 1e6) / figures.rate_before);
     }
     let times = |is_in: &dyn Fn(Micros) -> bool| {
         let ended = writes.iter().filter(|op| op.outcome == Outcome::Ok && is_in(op.t1));
@@ -237,12 +241,21 @@ fn heal(since: Micros, end: Micros, attempts: &[&Attempt], reads: &[(Micros, boo
     Some(ms(first as u64 * HEAL_PART))
 }
 
-/// Microseconds that some fault was under way.
-fn covered(faults: &[&FaultOp], end: Micros) -> Micros {
+/// From and to.
+type Span = (Micros, Micros);
+
+/// The part of a fault in which writes were not to be had.
+fn gap_of(fault: &FaultOp, gap: &Gap) -> Span {
+    let ended = gap.ms.map_or(fault.t1, |ms| fault.t0 + (ms * 1e3) as Micros);
+    (fault.t0, ended.min(fault.t1))
+}
+
+/// Microseconds that lie in some of these, which are in order of their begin.
+fn covered(spans: &[Span], end: Micros) -> Micros {
     let mut until = 0;
     let mut sum = 0;
-    for fault in faults {
-        let (from, to) = (fault.t0.max(until), fault.t1.min(end));
+    for &(t0, t1) in spans {
+        let (from, to) = (t0.max(until), t1.min(end));
         sum += to.saturating_sub(from);
         until = until.max(to);
     }
@@ -369,9 +382,19 @@ mod tests {
     }
 
     #[test]
+    fn throughput_counts_what_comes_after_the_gap() {
+        let mut lines = vec![kill(0, 2000, 6000), Line::LoadEnd { t: 9_000_000 }];
+        // One write every 100 ms before; none for a second; then one every 200 ms while the node is away.
+        let times = (0..2000).step_by(100).chain((3000..6000).step_by(200));
+        lines.extend(times.map(|t| write(0, Class::OtherNode, vec![attempt(1, t, t + 1, "200")])));
+        let figures = figures(&History { lines }, 3);
+        let part = figures.throughput_part.unwrap();
+        assert!((0.49..0.54).contains(&part), "{part}");
+        assert!(figures.rate_during < 0.4 * figures.rate_before);
+    }
+
+    #[test]
     fn overlapping_faults_are_covered_once() {
-        let fault = |t0, t1| FaultOp { name: String::new(), detail: String::new(), nodes: vec![], t0, t1 };
-        let faults = [fault(10, 30), fault(20, 40), fault(50, 90)];
-        assert_eq!(covered(&faults.iter().collect::<Vec<_>>(), 80), 60);
+        assert_eq!(covered(&[(10, 30), (20, 40), (50, 90)], 80), 60);
     }
 }

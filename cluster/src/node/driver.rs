@@ -26,7 +26,7 @@ use crate::env::{Env, StepKind, detach};
 use crate::meta::{MetaCommand, ReplicaId};
 use crate::node::Node;
 use crate::placement::{self, Change};
-use crate::shard::{Group, log_index};
+use crate::shard::{Group, is_committed, log_index};
 use crate::types::{self, LogId};
 
 /// How often a group is looked at when nothing happens.
@@ -157,8 +157,7 @@ impl<E: Env> Driver<E> {
     /// Lets the others hear at once when this replica's place in the group changed.
     fn tell(&mut self, node: &Arc<Node<E>>) {
         let news = self.group.with_metrics(|m| {
-            let committed = m.committed_membership_config.log_id() == m.membership_config.log_id();
-            (m.state, m.current_leader, *m.membership_config.log_id(), committed)
+            (m.state, m.current_leader, *m.membership_config.log_id(), is_committed::<E>(m))
         });
         if self.told.as_ref() != Some(&news) {
             self.told = Some(news);
@@ -358,7 +357,11 @@ impl<E: Env> Driver<E> {
     fn change_members(&self, node: &Arc<Node<E>>) {
         let group = &self.group;
         let meta = node.meta();
-        if !meta.is_bootstrapped() || group.changing.load(Ordering::Acquire) {
+        // One change has to be committed before openraft takes the next.
+        if !meta.is_bootstrapped()
+            || group.changing.load(Ordering::Acquire)
+            || !group.with_metrics(is_committed::<E>)
+        {
             return;
         }
         let (pulse, reachable) = (group.place(), node.context.reachable());
