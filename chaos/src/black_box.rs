@@ -18,5 +18,7 @@ pub mod figures;
 pub mod history;
 mod hostile;
 mod html;
+mod numbered;
+mod reader;
 pub mod report;
 pub mod run;

@@ -7,6 +7,7 @@
 //! [load]                       # a second
 //! metrics = 1500
 //! logs = 150
+//! traces = 100
 //! [[step]]
 //! at = "8s"
 //! every = "8s"
@@ -406,6 +407,8 @@ pub struct Load {
     pub metrics: u32,
     /// Log records a second, by OTLP over HTTP.
     pub logs: u32,
+    /// Spans a second, by OTLP over HTTP.
+    pub traces: u32,
     /// Queries a second.
     pub queries: u32,
     /// What clients do when a request fails.
@@ -414,7 +417,7 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { metrics: 1500, logs: 150, queries: 12, retry: Retry::Mixed }
+        Self { metrics: 1500, logs: 150, traces: 100, queries: 12, retry: Retry::Mixed }
     }
 }
 
@@ -661,6 +664,7 @@ impl Scenario {
         for (what, rate, most) in [
             ("metrics", self.load.metrics, 1_000_000),
             ("logs", self.load.logs, 100_000),
+            ("traces", self.load.traces, 100_000),
             ("queries", self.load.queries, 1000),
         ] {
             if rate > most {

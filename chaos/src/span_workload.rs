@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use prost::Message;
-use protocol::logs::{Attribute, LogValue, TimestampNs};
+use protocol::logs::{Attribute, LogStream, LogValue, TimestampNs};
 use protocol::spans::{Span, SpanKind, SpanStatus};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -270,6 +270,13 @@ fn encode(spans: &[Made], resources: &[Resource]) -> Vec<u8> {
     ExportRequest { resource_spans }.encode_to_vec()
 }
 
+/// Encodes spans of one stream as a whole OTLP export.
+pub fn encode_export(stream: &LogStream<'_>, spans: &[Span<'_>]) -> Vec<u8> {
+    let scope = ScopeSpans { spans: spans.iter().map(SpanMessage::of).collect() };
+    let spans = ResourceSpans { resource: Some(Resource::of(stream)), scope_spans: vec![scope] };
+    ExportRequest { resource_spans: vec![spans] }.encode_to_vec()
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
@@ -340,7 +347,6 @@ impl SpanMessage {
 
 #[cfg(test)]
 mod tests {
-    use protocol::logs::LogStream;
     use protocol::spans::SpanSink;
 
     use super::*;

@@ -224,7 +224,7 @@ fn absent(id: &'static str, title: &'static str, why: &str) -> Check {
 fn name((signal, client): Who, series: usize) -> String {
     match signal {
         Signal::Metrics => format!("metrics, client {client}, series {series}"),
-        Signal::Logs => format!("logs, client {client}"),
+        Signal::Logs | Signal::Traces => format!("{}, client {client}", signal.name()),
     }
 }
 
@@ -315,7 +315,7 @@ fn acknowledged(history: &History, tracks: &BTreeMap<Who, Track>, nodes: usize) 
             evidence: format!("{} was not read back from every node", name(*who, 0)),
             ..rule.close("")
         },
-        _ => rule.close("acknowledged samples and records looked for"),
+        _ => rule.close("acknowledged samples, records and spans looked for"),
     }
 }
 
@@ -353,7 +353,7 @@ fn invented(history: &History, tracks: &BTreeMap<Who, Track>) -> Check {
             rule.violated(invented.count(), || format!("{place}: {invented} was never sent"));
         }
     }
-    rule.close("samples and records seen")
+    rule.close("samples, records and spans seen")
 }
 
 fn as_written(history: &History) -> Check {
@@ -367,7 +367,7 @@ fn as_written(history: &History) -> Check {
             rule.violated(1, || format!("{place}: {wrong}"));
         }
     }
-    rule.close("samples and records compared")
+    rule.close("samples, records and spans compared")
 }
 
 fn monotonic(history: &History) -> Check {
@@ -433,7 +433,7 @@ fn read_after_ack(history: &History, tracks: &BTreeMap<Who, Track>) -> Check {
             });
         }
     }
-    rule.close("acknowledged samples and records expected in answers")
+    rule.close("acknowledged samples, records and spans expected in answers")
 }
 
 fn alike(history: &History) -> Check {

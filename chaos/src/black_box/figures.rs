@@ -52,6 +52,8 @@ pub struct Figures {
     pub samples_acked: u64,
     /// Log records that were acknowledged.
     pub records_acked: u64,
+    /// Spans acknowledged.
+    pub spans_acked: u64,
     /// Items whose fate their client never learned.
     pub unknown: u64,
     /// Attempts to write.
@@ -117,6 +119,7 @@ pub fn figures(history: &History, nodes: usize) -> Figures {
         match (op.outcome, op.signal) {
             (Outcome::Ok, Signal::Metrics) => figures.samples_acked += op.items,
             (Outcome::Ok, Signal::Logs) => figures.records_acked += op.items,
+            (Outcome::Ok, Signal::Traces) => figures.spans_acked += op.items,
             (Outcome::Info, _) => figures.unknown += op.items,
             (Outcome::Fail, _) => {}
         }

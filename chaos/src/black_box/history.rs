@@ -130,14 +130,20 @@ pub enum Signal {
     Metrics,
     /// Records, by OTLP.
     Logs,
+    /// Spans, by OTLP.
+    Traces,
 }
 
 impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Traces];
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
             Self::Logs => "logs",
+            Self::Traces => "traces",
         }
     }
 }

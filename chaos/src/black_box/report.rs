@@ -100,7 +100,10 @@ impl<'a> Report<'a> {
         let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0} ms"));
         vec![
             ("seconds of load", format!("{:.1}", f.seconds)),
-            ("samples, log records acknowledged", format!("{}, {}", f.samples_acked, f.records_acked)),
+            (
+                "samples, log records, spans acknowledged",
+                format!("{}, {}, {}", f.samples_acked, f.records_acked, f.spans_acked),
+            ),
             ("items of unknown fate", f.unknown.to_string()),
             ("attempts to write that succeeded", format!("{:.2} % of {}", f.attempts_ok * 100.0, f.attempts)),
             ("queries not answered", of((f.queries.1, f.queries.0))),

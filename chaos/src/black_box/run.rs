@@ -20,9 +20,11 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::black_box::check::{Judgement, judge};
-use crate::black_box::clients::{ATTEMPT, Common, Reader, Running, Writer, read_until, write_until, writers};
+use crate::black_box::clients::{ATTEMPT, Common, Running, Writer, read_until, write_until, writers};
 use crate::black_box::faults::{Pids, Stage, leaders};
 use crate::black_box::history::{FinalRead, History, Line, NodeSample, Recorder, SCHEMA, Signal, TotalRead};
+use crate::black_box::numbered;
+use crate::black_box::reader::Reader;
 use crate::client::Client;
 use crate::http::Connection;
 use crate::ledger::now_ms;
@@ -224,7 +226,7 @@ fn read_back(
     consistency: Option<&str>,
 ) -> anyhow::Result<()> {
     let mut connection = Connection::new(common.nodes[node], ATTEMPT * 10);
-    let mut highest = [0; 2];
+    let mut highest = [0; Signal::ALL.len()];
     for writer in everyone {
         let hi = writer.sent.load(Ordering::SeqCst);
         let (signal, client) = (writer.signal, writer.client);
@@ -234,7 +236,7 @@ fn read_back(
         }
         let found = wait_for(&format!("node {} answers in the end", node + 1), || {
             let mut reader = Reader::new(&mut connection, common.start_ms, consistency);
-            let read = reader.read(signal, client, 0..writer.series(), (0, hi));
+            let read = reader.read(signal, client, 0..numbered::series(signal), (0, hi));
             let (found, is_partial) = read.map_err(anyhow::Error::msg)?;
             ensure!(!is_partial, "a partial answer");
             Ok(found)
@@ -251,7 +253,7 @@ fn read_back(
             }));
         }
     }
-    for signal in [Signal::Metrics, Signal::Logs] {
+    for signal in Signal::ALL {
         if !everyone.iter().any(|writer| writer.signal == signal) {
             continue;
         }
