@@ -25,6 +25,7 @@ pub(crate) mod identity;
 pub(crate) mod memory;
 mod offer;
 pub(crate) mod shard_dirs;
+mod space;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ use crate::status::{
 use context::Context;
 pub use delete::{Delete, LogDelete};
 pub use fragment::{FragmentError, FragmentHandler, NoFragments};
+pub use space::DataLimits;
 
 /// How long peers may take to hear that this node stops.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -92,6 +94,8 @@ pub struct NodeConfig {
     pub flush: FlushPolicy,
     /// Bytes of log entries that no segment covers yet, all groups together; above, the largest shard flushes.
     pub max_unflushed_bytes: u64,
+    /// What segments may take of the disk.
+    pub data_limits: DataLimits,
     /// The node's memory. Whoever else holds some on this node draws on the same ledger.
     pub memory: MemoryLedger,
 }
@@ -111,6 +115,7 @@ impl NodeConfig {
             store: ShardOptions::default(),
             flush: FlushPolicy::default(),
             max_unflushed_bytes: 384 << 20,
+            data_limits: DataLimits::default(),
             memory: MemoryLedger::default(),
         }
     }
@@ -271,6 +276,8 @@ impl<E: Env> Node<E> {
             stopping: self.context.is_stopping(),
             groups: self.all_groups().iter().map(|g| g.pulse()).collect(),
             short_of_memory: self.context.config.memory.pressure() >= Pressure::Writes,
+            evict_before_ms: Some(self.context.evict_before_ms.load(Ordering::Acquire))
+                .filter(|at| *at > i64::MIN),
         }
     }
 

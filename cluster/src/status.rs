@@ -93,6 +93,9 @@ pub struct Pulse {
     /// Whether it has no memory left for writes.
     #[serde(default)]
     pub short_of_memory: bool,
+    /// What ends before this moment, milliseconds since 1970, has to go: its disk has no room for it.
+    #[serde(default)]
+    pub evict_before_ms: Option<i64>,
 }
 
 /// State of a replica's data.

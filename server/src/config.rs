@@ -154,6 +154,8 @@ pub struct StorageSection {
     pub retention: Retention,
     pub log_retention: Retention,
     pub span_retention: Retention,
+    pub max_data: ByteSize,
+    pub max_disk_share: f64,
     pub max_unflushed_log: ByteSize,
     pub memtable_size: ByteSize,
     pub flush_interval: Span,
@@ -165,6 +167,8 @@ impl Default for StorageSection {
             retention: Retention::For(Span::secs(30 * 86_400)),
             log_retention: Retention::For(Span::secs(14 * 86_400)),
             span_retention: Retention::For(Span::secs(14 * 86_400)),
+            max_data: ByteSize(0),
+            max_disk_share: 1.0,
             max_unflushed_log: ByteSize::mib(384),
             memtable_size: ByteSize::mib(6),
             flush_interval: Span::secs(300),
@@ -516,6 +520,9 @@ impl Config {
         if matches!(self.storage.retention, Retention::For(span) if span.as_ms() < 3_600_000) {
             return invalid("storage.retention", "must be at least 1h".into());
         }
+        if !(self.storage.max_disk_share > 0.0 && self.storage.max_disk_share <= 1.0) {
+            return invalid("storage.max_disk_share", "must be above 0 and at most 1".into());
+        }
         if matches!(self.storage.log_retention, Retention::For(span) if span.as_ms() < 3_600_000) {
             return invalid("storage.log_retention", "must be at least 1h".into());
         }
@@ -631,6 +638,9 @@ mod tests {
         refused(|c| c.query.timeout = Span::secs(0), "query.timeout");
         refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
+        for share in [0.0, 1.5, -0.1, f64::NAN] {
+            refused(|c| c.storage.max_disk_share = share, "storage.max_disk_share");
+        }
         refused(|c| c.storage.log_retention = Retention::For(Span::secs(5)), "storage.log_retention");
         refused(|c| c.storage.span_retention = Retention::For(Span::secs(5)), "storage.span_retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use chaos::process::CHAOS_MARKER;
 use cluster::error::ClusterError;
-use cluster::node::{Node, NodeConfig};
+use cluster::node::{DataLimits, Node, NodeConfig};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use protocol::memory::MemoryLedger;
@@ -344,6 +344,11 @@ fn node_config(config: &Config, memory: &MemoryLedger) -> NodeConfig {
     node.flush.retention_ms = config.storage.retention.as_ms();
     node.flush.log_retention_ms = config.storage.log_retention.as_ms();
     node.flush.span_retention_ms = config.storage.span_retention.as_ms();
+    let (max_data, share) = (config.storage.max_data.0, config.storage.max_disk_share);
+    node.data_limits = DataLimits {
+        max_bytes: (max_data > 0).then_some(max_data),
+        max_disk_share: (share < 1.0).then_some(share),
+    };
     // Who starts a node before the one it joins is up means it to wait.
     node.join_timeout = Duration::from_secs(600);
     node

@@ -333,6 +333,11 @@ impl<F: Fs> ShardStore<F> {
         self.shared.lock().segment_bytes()
     }
 
+    /// Bytes of all files on disk, of those too that go once nobody reads them any more.
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.lock().files.bytes()
+    }
+
     /// The segments of the manifest, by time.
     pub fn segments(&self) -> Vec<SegmentMeta> {
         let mut segments = self.shared.lock().manifest.segments.clone();

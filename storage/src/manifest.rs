@@ -230,6 +230,11 @@ pub struct SegmentMeta {
 }
 
 impl SegmentMeta {
+    /// The last moment for which it may hold anything: its partition's, or its own where the partition has no bounds.
+    pub const fn last_ms(&self) -> i64 {
+        if self.partition.is_catch_all() { self.max_time } else { self.partition.span().1 }
+    }
+
     /// Appends the segment's description.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.file.encode(out);

@@ -1,7 +1,7 @@
 //! What all parts of a node share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub(crate) struct Context<E: Env> {
     pub closing: AtomicBool,
     /// The disk is nearly full: no writes are taken.
     pub disk_full: AtomicBool,
+    /// What ends before this moment has to go, for it takes more of the disk than it may; [`i64::MIN`] for nothing.
+    pub evict_before_ms: AtomicI64,
     /// A flush that is to free memory is being asked for.
     pub relieving: AtomicBool,
 }
@@ -123,6 +125,11 @@ impl<R: AsyncRuntime> Pulses<R> {
     /// Nodes that spoke lately and have no memory left for writes.
     pub fn short_of_memory(&self) -> BTreeSet<NodeId> {
         self.fresh(|pulse| pulse.short_of_memory.then_some(pulse.node)).into_iter().collect()
+    }
+
+    /// The latest moment before which data has to go, as some of these nodes said lately.
+    pub fn evict_before_ms(&self, nodes: &BTreeSet<NodeId>) -> Option<i64> {
+        self.fresh(|pulse| pulse.evict_before_ms.filter(|_| nodes.contains(&pulse.node))).into_iter().max()
     }
 
     /// Who leads what, `own` groups included.

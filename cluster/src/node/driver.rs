@@ -257,7 +257,7 @@ impl<E: Env> Driver<E> {
             return;
         }
         let header = self.group.command_header();
-        let policy = node.flush_policy(header.encoder_epoch);
+        let policy = node.flush_policy(&self.group, header.encoder_epoch);
         let Some(command) = shard.store.propose(&policy, header.cluster_time_ms) else {
             self.group.commanding.store(false, Ordering::Release);
             return;
@@ -457,11 +457,13 @@ async fn carry_out<E: Env>(node: &Node<E>, group: &Group<E>, change: &Change) ->
 
 impl<E: Env> Node<E> {
     /// When to flush, merge and drop. Nothing is dropped by a time that only this node's clock vouches for.
-    fn flush_policy(&self, encoder_epoch: u16) -> FlushPolicy {
-        let mut policy = FlushPolicy { encoder_epoch, ..self.context.config.flush.clone() };
+    fn flush_policy(&self, group: &Group<E>, encoder_epoch: u16) -> FlushPolicy {
+        let evict_before_ms = self.evict_before_ms(group);
+        let mut policy = FlushPolicy { encoder_epoch, evict_before_ms, ..self.context.config.flush.clone() };
         if !self.context.has_cluster_time() {
             policy.retention_ms = None;
             (policy.log_retention_ms, policy.span_retention_ms) = (None, None);
+            policy.evict_before_ms = None;
         }
         policy
     }
@@ -530,7 +532,7 @@ impl<E: Env> Node<E> {
         }
         let commanding = Commanding(&group.commanding);
         let header = group.command_header();
-        let mut policy = self.flush_policy(header.encoder_epoch);
+        let mut policy = self.flush_policy(group, header.encoder_epoch);
         change(&mut policy);
         let due = store.propose(&policy, header.cluster_time_ms);
         if let Some(command) = &due {

@@ -1,14 +1,12 @@
 //! Tasks of the node as a whole: pulses, the log's size, and, on the meta leader, placement.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
 use protocol::ids::{META_GROUP, NodeId, ShardId};
-use storage::fs::Fs;
 
-use crate::env::{Env, StepKind, detach};
+use crate::env::{Env, detach};
 use crate::error::ClusterError;
 use crate::meta::{MemberState, MetaCommand, MetaOutcome, ReplicaId};
 use crate::network::rpc::{Refusal, Request};
@@ -27,8 +25,6 @@ const PULSE_TIMEOUT: Duration = Duration::from_millis(1500);
 const MARK: Duration = Duration::from_millis(200);
 /// Every so many marks the log's size is looked at.
 const MARKS_PER_CHECK: u32 = 5;
-/// Share of the disk that must be free for writes to be taken.
-const MIN_FREE_PERCENT: u64 = 5;
 /// How often the meta leader thinks about placement.
 const PLACEMENT: Duration = Duration::from_millis(300);
 
@@ -140,22 +136,6 @@ pub(super) async fn housekeeping<E: Env>(node: Weak<Node<E>>) {
 }
 
 impl<E: Env> Node<E> {
-    /// Refuses writes while the disk is nearly full: what is left is for flushes, merges and the log of what is under way.
-    async fn check_disk(&self) {
-        let (fs, dir) = (self.context.env.fs().clone(), self.context.config.data_dir.clone());
-        let space = self.context.env.run_step(StepKind::Transfer, move || fs.space(&dir)).await;
-        let Ok(space) = space else { return };
-        let is_full =
-            u128::from(space.free_bytes) * 100 < u128::from(space.total_bytes) * u128::from(MIN_FREE_PERCENT);
-        if self.context.disk_full.swap(is_full, Ordering::AcqRel) != is_full {
-            let free = space.free_bytes;
-            match is_full {
-                true => tracing::error!(free, "the disk is nearly full: no writes are taken"),
-                false => tracing::info!(free, "the disk has space again"),
-            }
-        }
-    }
-
     async fn check_log(self: &Arc<Self>) {
         let (stats, limit) = (self.context.wal.stats(), self.context.config.max_unflushed_bytes);
         let live: u64 = stats.groups.iter().map(|g| g.bytes).sum();

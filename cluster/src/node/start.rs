@@ -5,7 +5,7 @@
 //! or a shard map that is not the cluster's.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -169,6 +169,7 @@ impl<E: Env> Node<E> {
             stopping: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
+            evict_before_ms: AtomicI64::new(i64::MIN),
             relieving: AtomicBool::new(false),
         });
         let shards = context.meta.get().shards.len().max(usize::from(context.config.shards)) as u16;

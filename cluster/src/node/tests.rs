@@ -3,6 +3,7 @@
 mod harness;
 mod keep;
 mod memory;
+mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -76,6 +76,14 @@ pub const KEYS: &[Key] = &[
     key("storage.retention", "How long metrics are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.log_retention", "How long logs are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.span_retention", "How long spans are kept, or `unlimited`. Partitions are dropped whole."),
+    key(
+        "storage.max_data",
+        "What segments of this node may take: above, the oldest days of all signals go before their retention is over. 0: no limit.",
+    ),
+    key(
+        "storage.max_disk_share",
+        "The same as a share of what is free on the disk and what the node's files take. 1: all of it.",
+    ),
     key("storage.max_unflushed_log", "Unflushed log of this node; above it the largest shard flushes first."),
     key("storage.memtable_size", "A shard whose memtable has grown to this size flushes it."),
     key("storage.flush_interval", "A memtable older than this is flushed however small it is."),

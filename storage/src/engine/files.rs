@@ -98,6 +98,10 @@ impl KnownFiles {
         }
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.files.values().map(|known| known.file.len_bytes).sum()
+    }
+
     pub fn has_removable(&self) -> bool {
         self.removable().next().is_some()
     }

@@ -239,8 +239,7 @@ fn insert_segments(manifest: &mut Manifest, segments: Vec<SegmentMeta>) {
 /// Whether a cut of its retention class lets a segment go.
 pub(super) fn is_expired(segment: &SegmentMeta, cut: &RetentionCut) -> bool {
     let partition = segment.partition;
-    let last = if partition.is_catch_all() { segment.max_time } else { partition.span().1 };
-    partition.signal == cut.signal && partition.class == cut.class && last < cut.before_ms
+    partition.signal == cut.signal && partition.class == cut.class && segment.last_ms() < cut.before_ms
 }
 
 /// The segments of a merge in log order, `None` if they can not be merged.

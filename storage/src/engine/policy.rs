@@ -40,6 +40,8 @@ pub struct FlushPolicy {
     pub log_retention_ms: Option<i64>,
     /// Age at which spans may go; `None` keeps them.
     pub span_retention_ms: Option<i64>,
+    /// What lies before this moment may go whatever its age: a disk has no room for it.
+    pub evict_before_ms: Option<i64>,
     /// Series that nobody writes to any more which make a new registry generation worthwhile, if they are also half of
     /// all.
     pub min_forgotten_series: usize,
@@ -60,6 +62,7 @@ impl Default for FlushPolicy {
             retention_ms: None,
             log_retention_ms: None,
             span_retention_ms: None,
+            evict_before_ms: None,
             min_forgotten_series: 20_000,
         }
     }
@@ -151,7 +154,8 @@ fn staggered(bytes: usize, shard: ShardId) -> usize {
 
 fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
     let cut = |signal: u8, retention_ms: Option<i64>| {
-        let before_ms = now_ms.checked_sub(retention_ms?)?;
+        let by_age = retention_ms.and_then(|age| now_ms.checked_sub(age));
+        let before_ms = by_age.max(policy.evict_before_ms)?;
         let cut = RetentionCut { signal, class: 0, before_ms };
         state.manifest.segments.iter().any(|s| is_expired(s, &cut)).then_some(cut)
     };

@@ -34,6 +34,7 @@ fn pulse() -> Pulse {
             bytes: 5,
         }],
         short_of_memory: true,
+        evict_before_ms: Some(-5),
     }
 }
 

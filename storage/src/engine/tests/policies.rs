@@ -126,6 +126,25 @@ fn old_partitions_go_by_the_clusters_clock() {
 }
 
 #[test]
+fn what_has_no_room_goes_before_its_time() {
+    let mut replica = Replica::new();
+    replica.write(&[("a", 1, 1.0), ("a", PARTITION_MS, 2.0), ("a", 3 * PARTITION_MS, 3.0)]);
+    replica.begin_flush(false);
+    replica.settle();
+    let on_disk = replica.store.file_bytes();
+    assert!(on_disk >= replica.store.segment_bytes());
+    for retention_ms in [None, Some(100 * PARTITION_MS)] {
+        let policy = FlushPolicy { evict_before_ms: Some(PARTITION_MS + 1), retention_ms, ..quiet() };
+        replica.settle_with(&policy);
+        assert_eq!(replica.store.stats().segments, 2, "what ends behind the moment stays");
+    }
+    let policy = FlushPolicy { evict_before_ms: Some(2 * PARTITION_MS), ..quiet() };
+    replica.settle_with(&policy);
+    assert_eq!(replica.read(), series(&[("a", &[(3 * PARTITION_MS, 3.0)])]));
+    assert!(replica.store.file_bytes() < on_disk);
+}
+
+#[test]
 fn a_new_generation_forgets_series_and_is_told_to_writers() {
     let mut replica = Replica::new();
     let policy = FlushPolicy { force_flush: true, min_forgotten_series: 3, ..quiet() };
