@@ -93,10 +93,8 @@ export class Cluster {
 
   /** Writes samples by remote write 1.0. */
   async write(series, node = 1, tenant) {
-    const body = snappy(writeRequest(series));
-    const answer = await fetch(`${this.url(node)}/api/v1/write`, {
-      method: 'POST',
-      body,
+    const answer = await this.send('/api/v1/write', node, {
+      body: snappy(writeRequest(series)),
       headers: {
         'Content-Type': 'application/x-protobuf',
         'Content-Encoding': 'snappy',
@@ -105,6 +103,15 @@ export class Cluster {
       },
     });
     if (!answer.ok) throw new Error(`write: ${answer.status} ${await answer.text()}`);
+  }
+
+  /** Posts as exporters do: what is answered 429 or 503, say because the disk is busy, is sent again, the same bytes. */
+  send(path, node, request) {
+    return until(`${path} is taken`, async () => {
+      const answer = await fetch(`${this.url(node)}${path}`, { method: 'POST', ...request });
+      if (answer.status === 429 || answer.status === 503) throw new Error(`${answer.status} ${await answer.text()}`);
+      return answer;
+    });
   }
 
   /** Writes log records by OTLP. */
@@ -163,8 +170,7 @@ export class Cluster {
   }
 
   async otlp(what, body, node, tenant) {
-    const answer = await fetch(`${this.url(node)}/v1/${what}`, {
-      method: 'POST',
+    const answer = await this.send(`/v1/${what}`, node, {
       body: JSON.stringify(body),
       headers: { 'Content-Type': 'application/json', ...(tenant ? { 'X-Scope-OrgID': tenant } : {}) },
     });
