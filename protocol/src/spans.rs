@@ -123,6 +123,11 @@ impl Span<'_> {
     pub fn duration_ns(&self) -> u64 {
         u64::try_from(self.end_ns.saturating_sub(self.start_ns)).unwrap_or(0)
     }
+
+    /// Its place in time, by which it is kept and found: its start, or its end if it has no start.
+    pub fn placed_ns(&self) -> TimestampNs {
+        if self.start_ns == 0 { self.end_ns } else { self.start_ns }
+    }
 }
 
 /// Takes spans as a decoder finds them.

@@ -21,7 +21,7 @@ pub mod source;
 pub mod traceql;
 
 pub use assemble::{Summary, Trace, TraceSpan};
-pub use engine::{Found, Order, SearchOptions, TracePlace};
+pub use engine::{Found, Order, SearchOptions, Summaries, TracePlace};
 
 use protocol::logs::{LogField, LogFilter};
 

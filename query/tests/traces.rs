@@ -11,11 +11,11 @@ use log_support::LogCluster;
 use proptest::prelude::*;
 use protocol::error::ErrorKind;
 use protocol::ids::TenantId;
-use protocol::logs::{LogField, LogFilter, LogStream, LogValue};
+use protocol::logs::{LogField, LogFilter, LogStream, LogTest, LogValue};
 use protocol::spans::{Span, SpanKind, SpanStatus};
 use query::logs::engine::LogQuery;
 use query::traces::engine::{MAX_TRACES, TraceSeries};
-use query::traces::{Found, Order, SearchOptions, TracePlace};
+use query::traces::{Found, Order, SearchOptions, Summary, TracePlace};
 use query::{Engine, EngineOptions, Limits, QueryError};
 
 type Part = (LogStream<'static>, Span<'static>);
@@ -174,6 +174,44 @@ proptest! {
     }
 
     #[test]
+    fn traces_in_short_are_those_that_begin_in_a_range(
+        parts in parts(60),
+        start in 0i64..40,
+        width in 0i64..60,
+        limit in 1usize..6,
+        of_one in proptest::option::of(1u8..12),
+    ) {
+        let range = (start, start + width);
+        let id = of_one.map(|number| format!("{number:032x}"));
+        let filter = id.clone().map_or(LogFilter::All, |id| LogFilter::Field(LogField::TraceId, LogTest::Equals(id)));
+        // Whole traces, judged one by one.
+        let mut expected: Vec<Summary> = Vec::new();
+        for number in (1u8..12).filter(|number| of_one.is_none_or(|one| one == *number)) {
+            let mut trace_id = [0; 16];
+            trace_id[15] = number;
+            let trace = now(engine(1, &parts).0.trace(&ask("trace", (0, 0)), trace_id)).expect("it is answered");
+            expected.extend(trace.and_then(|trace| trace.summary()));
+        }
+        expected.retain(|summary| (range.0..=range.1).contains(&summary.start_ns));
+        expected.sort_by_key(|summary| (std::cmp::Reverse(summary.start_ns), summary.trace_id));
+        for shards in SHARDS {
+            let (engine, _) = engine(shards, &parts);
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let page = now(engine.trace_summaries(&ask("traces", range), &filter, limit, after));
+                let page = page.expect("it is answered");
+                prop_assert!(page.traces.len() >= limit || page.next.is_none());
+                found.extend(page.traces);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(&found, &expected);
+        }
+    }
+
+    #[test]
     fn traces_come_whole(parts in parts(60)) {
         for shards in SHARDS {
             let (engine, _) = engine(shards, &parts);
@@ -220,6 +258,39 @@ fn what_a_trace_is_in_short() {
     assert_eq!(search(&engine, "{ }", (0, 1000), slowest)[0].summary.root_service, "cron");
     // A matching span outside of the range does not bring its trace.
     assert!(search(&engine, "{ name = \"op 3\" }", (0, 19), options).is_empty());
+}
+
+#[test]
+fn a_trace_in_short_says_whether_its_root_is_there_and_is_placed_by_what_has_a_time() {
+    let mut parts = shop();
+    parts.push(part(4, 2, 1, "cart", 300, 5, 200));
+    // One without a start, which is placed at its end: behind the beginning of other traces.
+    let mut unbegun = part(5, 1, 0, "cron", 0, 0, 200);
+    unbegun.1.end_ns = 250;
+    parts.push(unbegun);
+    for shards in SHARDS {
+        let (engine, _) = engine(shards, &parts);
+        let mut told = Vec::new();
+        let mut after = None;
+        loop {
+            let query = ask("traces", (i64::MIN, i64::MAX));
+            let page =
+                now(engine.trace_summaries(&query, &LogFilter::All, 1, after)).expect("it is answered");
+            told.extend(page.traces.iter().map(|one| (one.trace_id[15], one.start_ns, one.orphaned)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected = [(4, 300, true), (5, 250, false), (3, 200, false), (2, 100, false), (1, 10, false)];
+        assert_eq!(told, expected);
+        // A filter on what spans of a trace do not share would make traces of parts.
+        let filter = LogFilter::Field(LogField::Body, LogTest::Exists);
+        assert!(now(engine.trace_summaries(&ask("traces", (0, 9)), &filter, 1, None)).is_err());
+        let many = MAX_TRACES + 1;
+        let refused = now(engine.trace_summaries(&ask("traces", (0, 9)), &LogFilter::All, many, None));
+        assert_eq!(refused.map(|_| ()).map_err(|error| error.kind()), Err(ErrorKind::InvalidInput));
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Names of tables: `metrics`, `histograms`, `exemplars`, `logs` and one per metric in the schema `public`; the metrics alone,
-//! whatever they are called, in the schema `metric`; `system.*`; and what PostgreSQL's clients look up, `pg_catalog.*`.
+//! Names of tables: `metrics`, `histograms`, `exemplars`, `logs`, `spans`, `span_events`, `traces` and one per metric in the
+//! schema `public`; the metrics alone, whatever they are called, in the schema `metric`; `system.*`; and what PostgreSQL's
+//! clients look up, `pg_catalog.*`.
 //!
-//! The first four names hide metrics of the same name, which `metric."metrics"` still reaches.
+//! The names that are not metrics' hide metrics of the same name, which `metric."metrics"` still reaches.
 //!
 //! A metric's table is made when a statement names it, of the labels that its series have at that moment. Which metrics
 //! there are is asked for only where a statement wants to list tables.
@@ -16,14 +17,13 @@ use datafusion::logical_expr::TableType;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use protocol::labels::METRIC_NAME;
-use protocol::logs::RowSignal;
 use protocol::matcher::Matcher;
 use query::engine::ListRequest;
 use query::{Engine, QueryError};
 
 use crate::columns::Table;
 use crate::postgres::catalog::{PG_CATALOG, PgCatalog};
-use crate::rows::RowTable;
+use crate::rows::{RowKind, RowTable};
 use crate::scan::{ClusterTable, Scope};
 use crate::system::SystemSchema;
 
@@ -123,8 +123,8 @@ impl Metrics {
         Ok(labels.map(|labels| self.provider(Table::metric(metric, &labels))))
     }
 
-    fn rows(&self, signal: RowSignal) -> Arc<dyn TableProvider> {
-        Arc::new(RowTable::new(signal, self.scope.clone(), self.engine.clone()))
+    fn rows(&self, kind: RowKind) -> Arc<dyn TableProvider> {
+        Arc::new(RowTable::new(kind, self.scope.clone(), self.engine.clone()))
     }
 
     fn provider(&self, table: Table) -> Arc<dyn TableProvider> {
@@ -136,7 +136,7 @@ fn builtin(name: &str) -> Option<Table> {
     [Table::metrics(), Table::histograms(), Table::exemplars()].into_iter().find(|table| table.name == name)
 }
 
-const BUILTIN: [&str; 5] = ["exemplars", "histograms", "logs", "metrics", "spans"];
+const BUILTIN: [&str; 7] = ["exemplars", "histograms", "logs", "metrics", "span_events", "spans", "traces"];
 
 /// A schema of metrics, with the tables over all of them or without.
 #[derive(Debug)]
@@ -160,8 +160,9 @@ impl SchemaProvider for MetricSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(signal) = RowTable::named(name).filter(|_| self.with_builtin) {
-            return Ok(Some(self.metrics.rows(signal)));
+        let of_rows = RowKind::ALL.into_iter().find(|kind| kind.name() == name);
+        if let Some(kind) = of_rows.filter(|_| self.with_builtin) {
+            return Ok(Some(self.metrics.rows(kind)));
         }
         match builtin(name).filter(|_| self.with_builtin) {
             Some(table) => Ok(Some(self.metrics.provider(table))),

@@ -1,13 +1,18 @@
-//! The tables `logs` and `spans`: log records and spans by time, spans by their start.
+//! The tables `logs`, `spans`, `span_events` and `traces`: log records by time, spans by their start, events by that of
+//! their span, traces in short by their first start.
 //!
 //! ```text
 //! RowTable::scan ─► RowScan ─pages of rows, in the order of time─► batches
 //!    conditions on time: the range that is read    others, as far as shards know them: their filter, checked again above
 //! ```
 //!
-//! Rows come from all shards merged by time, oldest first, or newest first where a statement sorts so. A statement with a
-//! limit reads as many pages as it takes: the first ones are small. A page that misses a shard fails the statement. Pages
+//! Rows come from all shards merged by time, oldest first, or newest first where a statement sorts so; traces newest first
+//! always. A statement with a limit reads as many pages as it takes: the first ones are small. A page that misses a shard fails the statement. Pages
 //! are read one after the other: what is written in the meantime may or may not be among them.
+//!
+//! A trace is judged at its shard, over all its spans. That it begins in a range of time is known there, as its first span
+//! is then in the range; what else is asked of it is asked of the row. An event may lie anywhere in time, so that only a
+//! condition on its span's start narrows what is read.
 //!
 //! An attribute that occurs several times in a row stands in the map with its first value. Times are nanoseconds.
 
@@ -38,11 +43,12 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures_util::TryStreamExt;
-use protocol::logs::RowSignal;
 use query::logs::{LogQuery, Place};
+use query::traces::{Summary, TracePlace};
 use query::{Engine, QueryError};
 
 use crate::scan::Scope;
+pub(crate) use columns::RowKind;
 use columns::{Page, RowColumn, schema};
 use filter::{Asked, Understood, understand};
 
@@ -51,35 +57,33 @@ const FIRST_PAGE: usize = 500;
 const LARGEST_PAGE: usize = 8_000;
 const GROWTH: usize = 4;
 
+/// Rows that are given on at once.
+const BATCH_ROWS: usize = 2_000;
+
 /// The table as a statement sees it.
 pub struct RowTable {
-    signal: RowSignal,
+    kind: RowKind,
     scope: Scope,
     engine: Engine,
 }
 
 impl RowTable {
-    /// The signal that a table of this name has.
-    pub fn named(name: &str) -> Option<RowSignal> {
-        RowSignal::ALL.into_iter().find(|signal| signal.name() == name)
-    }
-
-    /// What an engine reaches of a signal.
-    pub fn new(signal: RowSignal, scope: Scope, engine: Engine) -> Self {
-        Self { signal, scope, engine }
+    /// What an engine reaches of the rows.
+    pub(crate) fn new(kind: RowKind, scope: Scope, engine: Engine) -> Self {
+        Self { kind, scope, engine }
     }
 }
 
 impl fmt::Debug for RowTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowTable({})", self.signal.name())
+        write!(f, "RowTable({})", self.kind.name())
     }
 }
 
 #[async_trait]
 impl TableProvider for RowTable {
     fn schema(&self) -> SchemaRef {
-        schema(RowColumn::all(self.signal))
+        schema(self.kind.columns())
     }
 
     fn table_type(&self) -> TableType {
@@ -87,7 +91,7 @@ impl TableProvider for RowTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let how = |filter: &&Expr| match understand(self.signal, filter) {
+        let how = |filter: &&Expr| match understand(self.kind, filter) {
             Some(Understood::Exactly(_)) => TableProviderFilterPushDown::Exact,
             Some(Understood::Partly(_)) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
@@ -102,14 +106,14 @@ impl TableProvider for RowTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let asked =
-            filters.iter().filter_map(|filter| understand(self.signal, filter)).map(Understood::asked);
-        let asked = asked.fold(Asked::default(), Asked::and);
+        let asked = filters.iter().filter_map(|filter| understand(self.kind, filter)).map(Understood::asked);
+        let asked = asked.fold(Asked { filter: self.kind.filter(), ..Asked::default() }, Asked::and);
         let columns: Vec<RowColumn> = match projection {
-            Some(chosen) => chosen.iter().map(|at| RowColumn::all(self.signal)[*at]).collect(),
-            None => RowColumn::all(self.signal).to_vec(),
+            Some(chosen) => chosen.iter().map(|at| self.kind.columns()[*at]).collect(),
+            None => self.kind.columns().to_vec(),
         };
-        let walk = Walk { signal: self.signal, asked, columns, newest_first: false, limit };
+        let newest_first = self.kind == RowKind::Traces;
+        let walk = Walk { kind: self.kind, asked, columns, newest_first, limit };
         Ok(Arc::new(RowScan::new(self.scope.clone(), self.engine.clone(), walk)))
     }
 }
@@ -117,7 +121,7 @@ impl TableProvider for RowTable {
 /// What is read.
 #[derive(Clone, Debug)]
 struct Walk {
-    signal: RowSignal,
+    kind: RowKind,
     asked: Asked,
     columns: Vec<RowColumn>,
     newest_first: bool,
@@ -142,9 +146,10 @@ impl fmt::Debug for RowScan {
 impl RowScan {
     fn new(scope: Scope, engine: Engine, walk: Walk) -> Self {
         let mut known = EquivalenceProperties::new(schema(&walk.columns));
-        if let Some(at) = walk.columns.iter().position(|column| *column == RowColumn::Time) {
+        let place = walk.kind.place();
+        if let Some(at) = walk.columns.iter().position(|column| *column == place) {
             let options = SortOptions { descending: walk.newest_first, nulls_first: walk.newest_first };
-            let time = Arc::new(Column::new(RowColumn::Time.name(), at));
+            let time = Arc::new(Column::new(place.name(), at));
             known.add_ordering([PhysicalSortExpr::new(time, options)]);
         }
         let properties = PlanProperties::new(
@@ -170,9 +175,9 @@ impl RowScan {
 
 impl DisplayAs for RowScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Walk { signal, asked, columns, newest_first, limit } = &self.walk;
+        let Walk { kind, asked, columns, newest_first, limit } = &self.walk;
         let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
-        write!(f, "RowScan: table={}, columns=[{}], {asked}", signal.name(), names.join(", "))?;
+        write!(f, "RowScan: table={}, columns=[{}], {asked}", kind.name(), names.join(", "))?;
         write!(f, ", {} first", if *newest_first { "newest" } else { "oldest" })?;
         match limit {
             Some(limit) => write!(f, ", limit={limit}"),
@@ -238,9 +243,12 @@ impl ExecutionPlan for RowScan {
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let Some(first) = order.first() else { return Ok(SortOrderPushdownResult::Unsupported) };
-        let is_time = first.expr.downcast_ref::<Column>().is_some_and(|c| c.name() == RowColumn::Time.name());
+        let place = self.walk.kind.place().name();
+        let is_place = first.expr.downcast_ref::<Column>().is_some_and(|c| c.name() == place);
+        // Traces come in one order alone.
+        let can_do = first.options.descending || self.walk.kind != RowKind::Traces;
         // Which rows a limit takes depends on the order in which they come.
-        if !is_time || self.walk.limit.is_some() {
+        if !is_place || !can_do || self.walk.limit.is_some() {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
         let inner = self.with(Walk { newest_first: first.options.descending, ..self.walk.clone() });
@@ -256,7 +264,7 @@ impl ExecutionPlan for RowScan {
         let Asked { start_ns, end_ns, .. } = self.walk.asked;
         let reading = Reading {
             query: LogQuery {
-                signal: self.walk.signal,
+                signal: self.walk.kind.signal(),
                 consistency: self.scope.consistency.clone(),
                 cancel: self.scope.cancel.clone(),
                 ..LogQuery::new(self.scope.tenant.clone(), self.scope.statement.as_ref(), start_ns, end_ns)
@@ -267,7 +275,11 @@ impl ExecutionPlan for RowScan {
             walk: self.walk.clone(),
             schema: Arc::clone(&schema),
             after: None,
-            page: FIRST_PAGE,
+            after_trace: None,
+            is_over: false,
+            page: None,
+            page_bytes: 0,
+            page_rows: FIRST_PAGE,
             held: MemoryConsumer::new("a page of rows").register(context.memory_pool()),
         };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
@@ -287,7 +299,13 @@ struct Reading {
     walk: Walk,
     schema: SchemaRef,
     after: Option<Place>,
-    page: usize,
+    after_trace: Option<TracePlace>,
+    /// Whether the page is the last one.
+    is_over: bool,
+    page: Option<Page>,
+    page_bytes: usize,
+    /// What a page is asked to have: rows, spans that have events, or traces of each shard.
+    page_rows: usize,
     /// Rows that are still wanted.
     left: usize,
     held: MemoryReservation,
@@ -295,25 +313,70 @@ struct Reading {
 
 impl Reading {
     async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
-        let wanted = self.page.min(self.left);
-        if wanted == 0 {
+        while self.left > 0 {
+            if let Some(batch) = self.batch()? {
+                return Ok(Some((batch, self)));
+            }
+            if self.is_over {
+                break;
+            }
+            self.read().await?;
+        }
+        Ok(None)
+    }
+
+    /// The next rows of the page.
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(page) = &mut self.page else { return Ok(None) };
+        let rows = page.show_next(BATCH_ROWS.min(self.left));
+        if rows == 0 {
+            self.page = None;
             return Ok(None);
         }
-        self.query.timeout = Some(self.scope.context().timeout);
-        let (filter, newest_first) = (&self.walk.asked.filter, self.walk.newest_first);
-        let rows = self.engine.log_rows(&self.query, filter, newest_first, wanted, self.after).await;
-        let rows = rows.map_err(|error: QueryError| DataFusionError::External(Box::new(error)))?;
-        self.after = rows.last().map(|row| row.place);
-        // A page that is not full is the last one.
-        self.left = if rows.len() < wanted { 0 } else { self.left - rows.len() };
-        self.page = (self.page * GROWTH).min(LARGEST_PAGE);
-        let bytes = rows.iter().map(|row| row.record.memory_bytes()).sum::<u64>();
-        self.held.try_resize(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-        let page = Page::new(self.walk.signal, rows)?;
-        let arrays =
-            self.walk.columns.iter().map(|column| column.array(&page)).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(page.len()));
+        self.left -= rows;
+        let arrays = self.walk.columns.iter().map(|column| column.array(page)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
-        Ok(Some((batch, self)))
+        // Each event of a span comes with what its span has, which may be more than the span.
+        self.held.try_resize(self.page_bytes.saturating_add(batch.get_array_memory_size()))?;
+        Ok(Some(batch))
     }
+
+    async fn read(&mut self) -> Result<()> {
+        self.query.timeout = Some(self.scope.context().timeout);
+        let wanted = self.page_rows.min(self.left);
+        let external = |error: QueryError| DataFusionError::External(Box::new(error));
+        let (filter, newest_first) = (&self.walk.asked.filter, self.walk.newest_first);
+        let page = if self.walk.kind == RowKind::Traces {
+            let found = self.engine.trace_summaries(&self.query, filter, wanted, self.after_trace).await;
+            let found = found.map_err(external)?;
+            self.after_trace = found.next;
+            self.is_over = found.next.is_none();
+            self.hold(found.traces.iter().map(memory_bytes).sum())?;
+            Page::traces(found.traces)
+        } else {
+            let rows = self.engine.log_rows(&self.query, filter, newest_first, wanted, self.after).await;
+            let rows = rows.map_err(external)?;
+            self.after = rows.last().map(|row| row.place);
+            // A page that is not full is the last one.
+            self.is_over = rows.len() < wanted;
+            self.hold(rows.iter().map(|row| row.record.memory_bytes()).sum())?;
+            Page::new(self.walk.kind, rows)?
+        };
+        self.page_rows = (self.page_rows * GROWTH).min(LARGEST_PAGE);
+        self.page = Some(page);
+        Ok(())
+    }
+
+    fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.page_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.held.try_resize(self.page_bytes)
+    }
+}
+
+/// Bytes that a trace in short takes, roughly.
+fn memory_bytes(trace: &Summary) -> u64 {
+    let service = |(name, ..): &(String, u64, u64)| size_of::<(String, u64, u64)>() + name.len();
+    let services: usize = trace.services.iter().map(service).sum();
+    (size_of::<Summary>() + trace.root_service.len() + trace.root_name.len() + services) as u64
 }

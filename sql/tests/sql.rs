@@ -199,7 +199,9 @@ fn tenants_see_their_own() {
             "other",
             "select table_name from information_schema.tables where table_schema = 'public' order by 1"
         ),
-        Ok(["exemplars", "histograms", "logs", "metrics", "secret", "spans"].map(str::to_owned).into())
+        Ok(["exemplars", "histograms", "logs", "metrics", "secret", "span_events", "spans", "traces"]
+            .map(str::to_owned)
+            .into())
     );
 }
 

@@ -114,6 +114,13 @@ fn psql_asks_the_cases() {
     // What psql looks up to show tables and columns.
     let (out, err) = show("\\d", "default");
     assert!(out.contains("public|up|view|pharos\n") && out.contains("public|metrics|view"), "{out}{err}");
+    for table in ["logs", "spans", "span_events", "traces"] {
+        assert!(out.contains(&format!("public|{table}|view|pharos\n")), "{table}: {out}{err}");
+    }
+    let (out, err) = show("\\d traces", "default");
+    assert!(out.contains("duration_ns|bigint|") && out.contains("services|text[]|"), "{out}{err}");
+    let (out, err) = show("\\d span_events", "default");
+    assert!(out.contains("time|timestamp with time zone|") && out.contains("attributes|json|"), "{out}{err}");
     let (out, err) = show("\\d up", "default");
     assert!(out.contains("time|timestamp with time zone|") && out.contains("instance|text|"), "{out}{err}");
     // The database is the tenant.

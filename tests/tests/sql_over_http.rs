@@ -255,7 +255,11 @@ fn logs_are_a_table(nodes: &mut Nodes) {
     assert!(error.contains("nothing"), "{error}");
 }
 
-/// Spans by their start, with what tells them from log records.
+/// Traces of three spans that are written, and by how much the events of some come behind them.
+const TRACES: u64 = 200;
+const LATE_NS: u64 = 600_000_000_000;
+
+/// Spans by their start, with what tells them from log records; their events; and traces in short.
 fn spans_are_a_table(nodes: &mut Nodes) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let begin = now.as_nanos() as u64 - 1_800_000_000_000;
@@ -264,10 +268,11 @@ fn spans_are_a_table(nodes: &mut Nodes) {
         let start = begin + trace * 1_000_000_007 + number * 1_000;
         let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
         let parent = if number == 0 { String::new() } else { id(trace, 0) };
+        let event = |time: u64, name: &str| json!({"timeUnixNano": time.to_string(), "name": name, "attributes": [text("by", "me")]});
         let events = match number {
-            0 => {
-                json!([{"timeUnixNano": start.to_string(), "name": "begun", "attributes": [text("by", "me")]}])
-            }
+            // Long after the span.
+            0 if trace.is_multiple_of(50) => json!([event(start, "begun"), event(start + LATE_NS, "late")]),
+            0 => json!([event(start, "begun")]),
             _ => json!([]),
         };
         json!({
@@ -283,7 +288,6 @@ fn spans_are_a_table(nodes: &mut Nodes) {
             "status": {"code": if trace.is_multiple_of(20) && number == 0 { 2 } else { 0 }},
         })
     };
-    const TRACES: u64 = 200;
     let spans: Vec<Value> =
         (0..TRACES).flat_map(|trace| (0..3).map(move |n| (trace, n))).map(|(t, n)| span(t, n)).collect();
     let body = json!({"resourceSpans": [{
@@ -325,6 +329,94 @@ fn spans_are_a_table(nodes: &mut Nodes) {
         plan.contains("table=spans") && plan.contains("SpanStatus") && plan.contains("SpanKind"),
         "{plan}"
     );
+    events_are_a_table(nodes, begin);
+    traces_are_a_table(nodes, begin);
+}
+
+fn events_are_a_table(nodes: &mut Nodes, begin: u64) {
+    let mut check = |statement: &str, expected: &[&str]| {
+        let found = nodes.ask(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert_eq!(found, expected, "{statement}");
+    };
+    check(
+        "select name, service, span_name, time = span_time, kind, trace_id, span_id, attributes['by'], \
+         resource['service.name'] from span_events order by span_time, time limit 2",
+        &[
+            "begun|orders|GET /orders|true|server|00000000000000000000000000000001|0000000000000001|me|orders",
+            "late|orders|GET /orders|false|server|00000000000000000000000000000001|0000000000000001|me|orders",
+        ],
+    );
+    check("select count(*), count(distinct span_id) from span_events", &["204|200"]);
+    // Where an event lies says nothing of where its span is.
+    let late = begin + LATE_NS;
+    check(
+        &format!("select count(*), min(name) from span_events where time >= to_timestamp_nanos({late})"),
+        &["4|late"],
+    );
+    check(
+        &format!(
+            "select count(*) from span_events where time < to_timestamp_nanos({late}) \
+             and span_time <= to_timestamp_nanos({begin}) and name = 'begun'"
+        ),
+        &["1"],
+    );
+    check("select count(*) from span_events where status = 'error'", &["12"]);
+    check("select span_id from span_events order by span_time desc limit 1", &["00000000000007c7"]);
+    check("select count(*) from (select name from span_events limit 3)", &["3"]);
+    let plan = nodes.ask("explain select name from span_events where name = 'late' and service = 'orders'");
+    let plan = plan.expect("a plan").join("\n");
+    assert!(plan.contains("table=span_events") && plan.contains("Field(Events, Exists)"), "{plan}");
+    assert!(plan.contains("Equals(\"orders\")") && !plan.contains("Equals(\"late\")"), "{plan}");
+}
+
+fn traces_are_a_table(nodes: &mut Nodes, begin: u64) {
+    let orphan = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{
+        "traceId": format!("{:032x}", 0xffff), "spanId": format!("{:016x}", 0xffff), "name": "lost",
+        "parentSpanId": format!("{:016x}", 0xfffe),
+        "startTimeUnixNano": (begin - 5).to_string(), "endTimeUnixNano": begin.to_string(),
+    }]}]}]});
+    let json = [("Content-Type", "application/json")];
+    let sent = nodes.clients[0].post("/v1/traces", &json, orphan.to_string().as_bytes());
+    assert_eq!(sent.expect("an answer").status, 200);
+    let mut check = |statement: &str, expected: &[&str]| {
+        let found = nodes.ask(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        assert_eq!(found, expected, "{statement}");
+    };
+    check(
+        "select trace_id, duration_ns, root_service, root_name, span_count, error_count, services from traces \
+         order by time limit 2",
+        &[
+            "0000000000000000000000000000ffff|5|NULL|NULL|1|0|[]",
+            "00000000000000000000000000000001|1002000|orders|GET /orders|3|1|[\"orders\"]",
+        ],
+    );
+    check("select count(*), sum(span_count), sum(error_count) from traces", &["201|601|10"]);
+    // A trace is in the range in which it begins, and then whole.
+    let at = |trace: u64| begin + trace * 1_000_000_007;
+    let between = |from: u64, to: u64| {
+        format!(
+            "select count(*), sum(span_count) from traces \
+             where time >= to_timestamp_nanos({from}) and time <= to_timestamp_nanos({to})"
+        )
+    };
+    check(&between(at(10), at(20)), &["11|33"]);
+    check(&between(at(10) + 1, at(20) - 1), &["9|27"]);
+    check("select duration_ns from traces order by time desc limit 2", &["200002000", "199002000"]);
+    check("select duration_ns from traces where root_name = 'GET /orders' limit 1", &["200002000"]);
+    check("select count(*) from traces where error_count > 0 and duration_ns > 100000000", &["5"]);
+    check("select count(*) from traces where array_has(services, 'orders')", &["200"]);
+    check(
+        "select t.span_count, count(*) from traces t join spans s on s.trace_id = t.trace_id \
+         where t.trace_id = '00000000000000000000000000000007' group by t.span_count",
+        &["3|3"],
+    );
+    let mut plan = |statement: &str| nodes.ask(&format!("explain {statement}")).expect("a plan").join("\n");
+    let newest = plan("select trace_id from traces where time > '2020-01-01' order by time desc limit 5");
+    assert!(newest.contains("newest first, limit=5") && !newest.contains("SortExec"), "{newest}");
+    let oldest = plan("select trace_id from traces order by time limit 5");
+    assert!(oldest.contains("newest first") && oldest.contains("SortExec"), "{oldest}");
+    let one = plan("select * from traces where trace_id = 'ab'");
+    assert!(one.contains("Field(TraceId, Equals(\"ab\"))"), "{one}");
 }
 
 fn command(cluster: &Cluster) {

@@ -70,6 +70,8 @@ pub enum LogField {
     StatusMessage,
     /// Id of the span that caused a span; the empty text of a root.
     ParentId,
+    /// What happened within a span, as it is kept: only that there is something can be asked for.
+    Events,
 }
 
 /// A test of one value.

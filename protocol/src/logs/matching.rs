@@ -262,6 +262,7 @@ impl LogField {
                 None => passes(&text("")),
             },
             Self::ParentId => passes(&text(&id_text(&row::parent_of(record)))),
+            Self::Events => row::own(record, row::EVENTS).is_some_and(passes),
         }
     }
 

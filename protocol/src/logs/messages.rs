@@ -561,6 +561,7 @@ impl From<&LogField> for FieldMessage {
             LogField::SpanStatus => (18, ""),
             LogField::StatusMessage => (19, ""),
             LogField::ParentId => (20, ""),
+            LogField::Events => (21, ""),
         };
         Self { kind, name: name.to_owned() }
     }
@@ -591,6 +592,7 @@ impl TryFrom<FieldMessage> for LogField {
             18 => Self::SpanStatus,
             19 => Self::StatusMessage,
             20 => Self::ParentId,
+            21 => Self::Events,
             kind => return wrong("field", kind),
         })
     }

@@ -13,7 +13,9 @@
 use crate::logs::messages::{AttributeMessage, FieldCount, FieldMessage, FilterMessage, GroupMessage};
 
 /// Version of these messages.
-pub const VERSION: u32 = 1;
+///
+/// 2: [`TraceBody::Summaries`]. A question that an older shard can answer is sent as of version 1.
+pub const VERSION: u32 = 2;
 
 /// Something asked of the traces of one shard.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -40,7 +42,7 @@ pub struct TraceRequest {
     #[prost(sfixed64, tag = "7")]
     pub end_ns: i64,
     /// What to do.
-    #[prost(oneof = "TraceBody", tags = "8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "TraceBody", tags = "8, 9, 10, 11, 12, 13, 14, 15")]
     pub body: Option<TraceBody>,
 }
 
@@ -68,6 +70,19 @@ pub enum TraceBody {
     /// Calls between services.
     #[prost(message, tag = "14")]
     Edges(EdgesRequest),
+    /// Traces in short.
+    #[prost(message, tag = "15")]
+    Summaries(SummariesRequest),
+}
+
+impl TraceBody {
+    /// The version of these messages that knows the question.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Summaries(_) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// One trace, whenever it was.
@@ -104,7 +119,7 @@ pub struct SearchRequest {
 /// Place of a trace in an order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TracePlaceMessage {
-    /// By what it is ordered: start of its last matching span, or duration.
+    /// By what it is ordered: start of its last matching span, its own start, or duration.
     #[prost(sfixed64, tag = "1")]
     pub key: i64,
     /// The trace.
@@ -164,6 +179,20 @@ pub struct AttributesRequest {
 /// Calls between services.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct EdgesRequest {}
+
+/// Traces that begin in the range, in short: the latest first, by their start.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SummariesRequest {
+    /// What their spans must meet. It is about nothing but the id of the trace, which all of its spans have.
+    #[prost(message, required, tag = "1")]
+    pub filter: FilterMessage,
+    /// At most so many traces.
+    #[prost(uint64, tag = "2")]
+    pub limit: u64,
+    /// Only traces behind this one.
+    #[prost(message, optional, tag = "3")]
+    pub after: Option<TracePlaceMessage>,
+}
 
 /// A shard's answer; which parts are filled depends on the question.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -227,6 +256,9 @@ pub struct FoundMessage {
     /// All its spans as an OTLP request, where they are wanted.
     #[prost(bytes = "vec", tag = "10")]
     pub whole: Vec<u8>,
+    /// The root names a parent that the trace does not have.
+    #[prost(bool, tag = "11")]
+    pub orphaned: bool,
 }
 
 /// A service in a trace.

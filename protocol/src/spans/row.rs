@@ -37,8 +37,9 @@ const MARK: char = '\u{1}';
 pub const PARENT: &str = "\u{1}parent";
 /// Attribute that holds the message of the status.
 pub const STATUS_MESSAGE: &str = "\u{1}message";
+/// Attribute that holds the events, where there are any.
+pub const EVENTS: &str = "\u{1}events";
 const TRACE_STATE: &str = "\u{1}state";
-const EVENTS: &str = "\u{1}events";
 const LINKS: &str = "\u{1}links";
 const DROPPED_ATTRIBUTES: &str = "\u{1}dropped";
 const DROPPED_EVENTS: &str = "\u{1}dropped.events";
@@ -550,5 +551,10 @@ mod tests {
         let root = Span { end_ns: -1, ..Span::default() };
         assert!(meets(&root, LogField::ParentId, "") && meets(&root, LogField::StatusMessage, ""));
         assert!(meets(&root, LogField::Duration, "0"));
+        let happened = Span { events: vec![SpanEvent::default()], ..Span::default() };
+        let has_events = row_filter(&LogFilter::Field(LogField::Events, LogTest::Exists));
+        let has_events = CompiledFilter::new(&has_events).expect("the filter compiles");
+        let has_events = |span: &Span<'_>| has_events.matches(&LogStream::default(), &row_of(span));
+        assert!(has_events(&happened) && !has_events(&span) && !has_events(&root));
     }
 }

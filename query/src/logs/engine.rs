@@ -23,7 +23,6 @@ use protocol::logs::messages::{
 };
 use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, RowSignal, TimestampNs};
 use protocol::scan::FragmentBody;
-use protocol::spans;
 use protocol::spans::messages::{TraceBody, TraceRequest};
 
 use super::fragment::sums;
@@ -256,7 +255,7 @@ impl<'a> Asking<'a> {
     ) -> Result<Sending> {
         let limits = self.budget.limits();
         self.sending(FragmentBody::Traces(TraceRequest {
-            version: spans::messages::VERSION,
+            version: body.version(),
             text: self.query.text.clone(),
             max_samples: limits.max_samples.saturating_sub(self.budget.samples()),
             max_bytes: limits.max_bytes,

@@ -81,6 +81,8 @@ pub struct Summary {
     pub root_service: String,
     /// Name of the root.
     pub root_name: String,
+    /// Whether the root is an orphan: no true one is there.
+    pub orphaned: bool,
     /// First start.
     pub start_ns: i64,
     /// Last end.
@@ -247,6 +249,7 @@ impl Trace {
             trace_id: root.span.trace_id,
             root_service: root.service().to_owned(),
             root_name: root.span.name.clone().into_owned(),
+            orphaned: root.is_orphan(),
             start_ns: self.spans.first()?.span.start_ns,
             end_ns,
             spans: self.len() as u64,

@@ -3,6 +3,7 @@
 //! A shard that does not answer fails the question, as for logs. Traces are judged by their shards, so that putting
 //! together is sorting, adding and cutting off; a page goes on behind the place of its last trace.
 
+use std::cmp::Reverse;
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
@@ -12,7 +13,8 @@ use protocol::logs::{Attribute, LogField, LogFilter};
 use protocol::otlp::traces::decode;
 use protocol::spans::messages::{
     AttributesRequest, EdgesRequest, FoundMessage, MetricsRequest, SearchRequest, SetMessage,
-    SpanCountsRequest, SpanFieldsRequest, TraceAnswer, TraceBody, TraceIdRequest, TracePlaceMessage,
+    SpanCountsRequest, SpanFieldsRequest, SummariesRequest, TraceAnswer, TraceBody, TraceIdRequest,
+    TracePlaceMessage,
 };
 
 use super::assemble::{Summary, Trace};
@@ -52,7 +54,7 @@ pub enum Order {
 /// Place of a trace in a search, where the next page may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TracePlace {
-    /// Start of its last matching span, or its duration, in nanoseconds.
+    /// Start of its last matching span, its own start, or its duration, in nanoseconds.
     pub key: i64,
     /// The trace.
     pub trace_id: [u8; 16],
@@ -135,6 +137,15 @@ pub struct Found {
     pub trace: Option<Trace>,
 }
 
+/// Traces in short, and where the next ones are.
+#[derive(Clone, Debug, Default)]
+pub struct Summaries {
+    /// The traces, the latest first.
+    pub traces: Vec<Summary>,
+    /// The place behind which there may be more.
+    pub next: Option<TracePlace>,
+}
+
 /// Calls from one service to another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceEdge {
@@ -155,6 +166,10 @@ fn trace_of(shard: ShardId, spans: &[u8]) -> Result<Trace> {
     decode(spans, &mut gathered)
         .map_err(|error| QueryError::Protocol(format!("shard {shard} sent spans that are none: {error}")))?;
     Ok(gathered.assemble())
+}
+
+fn place_message(place: TracePlace) -> TracePlaceMessage {
+    TracePlaceMessage { key: place.key, trace_id: place.trace_id.to_vec() }
 }
 
 fn set_of(message: SetMessage) -> MatchedSet {
@@ -178,6 +193,7 @@ fn found_of(shard: ShardId, message: FoundMessage, whole: bool) -> Result<Found>
             trace_id,
             root_service: message.root_service,
             root_name: message.root_name,
+            orphaned: message.orphaned,
             start_ns: message.start_ns,
             end_ns: message.end_ns,
             spans: message.spans,
@@ -259,9 +275,7 @@ impl Engine {
             limit: options.limit as u64,
             spans_per_set: options.spans_per_set,
             slowest_first: options.order == Order::Slowest,
-            after: options
-                .after
-                .map(|place| TracePlaceMessage { key: place.key, trace_id: place.trace_id.to_vec() }),
+            after: options.after.map(place_message),
             whole: options.whole,
         });
         let mut found = Vec::new();
@@ -275,6 +289,42 @@ impl Engine {
         });
         found.truncate(options.limit);
         found.into_iter().map(|(shard, message)| found_of(shard, message, options.whole)).collect()
+    }
+
+    /// Traces that begin in the query's time and whose ids pass a filter about nothing else, in short: the latest first,
+    /// those of one time by their ids. Each shard is asked for `limit` of them, and all are given of which it is known
+    /// that no shard has one before them, so that what shards have read is not read again for the next ones.
+    pub async fn trace_summaries(
+        &self,
+        query: &LogQuery,
+        filter: &LogFilter,
+        limit: usize,
+        after: Option<TracePlace>,
+    ) -> Result<Summaries> {
+        if limit > MAX_TRACES {
+            return Err(QueryError::BadParameter(format!("limit {limit} is more than {MAX_TRACES} traces")));
+        }
+        let body = TraceBody::Summaries(SummariesRequest {
+            filter: filter.into(),
+            limit: limit as u64,
+            after: after.map(place_message),
+        });
+        let place = |found: &Found| (Reverse(found.place.key), found.place.trace_id);
+        let (mut all, mut end) = (Vec::new(), None);
+        for (shard, answer) in Asking::new(self, query).ask_traces(body).await? {
+            let is_full = limit > 0 && answer.found.len() >= limit;
+            for message in answer.found {
+                all.push(found_of(shard, message, false)?);
+            }
+            // A full shard may have more behind its last trace: what others have behind that is not the next.
+            if let Some(last) = all.last().filter(|_| is_full).map(place) {
+                end = Some(end.map_or(last, |end: (Reverse<i64>, [u8; 16])| end.min(last)));
+            }
+        }
+        all.retain(|found| end.is_none_or(|end| place(found) <= end));
+        all.sort_by_key(place);
+        let next = end.map(|(Reverse(key), trace_id)| TracePlace { key, trace_id });
+        Ok(Summaries { traces: all.into_iter().map(|found| found.summary).collect(), next })
     }
 
     /// Numbers over time, as the query's TraceQL names them: buckets of a width, the first of which begins with the

@@ -72,6 +72,7 @@ pub(crate) fn run_trace_fragment(
         Some(TraceBody::Fields(_)) => asked.fields(),
         Some(TraceBody::Attributes(request)) => compare::attributes(&asked, &request),
         Some(TraceBody::Edges(_)) => asked.edges(),
+        Some(TraceBody::Summaries(request)) => search::summaries(&asked, request),
     }?;
     asked.budget.check()?;
     asked.budget.settle();
@@ -224,7 +225,8 @@ impl Asked<'_> {
         };
         let columns = LogColumns::Fields(vec![LogField::TraceId]);
         self.scan(range, filter, newest_first, columns, &mut |_, span| {
-            if wanted_from.is_some_and(|from| span.start_ns < from) {
+            // What has no start is placed at its end, which is not read here: it tells nothing of how far the walk is.
+            if wanted_from.is_some_and(|from| span.start_ns != 0 && span.start_ns < from) {
                 return Ok(ControlFlow::Break(()));
             }
             if seen.is_new(&span.trace_id)? {

@@ -3,15 +3,20 @@
 //! Newest first, the walk goes from the newest candidate backwards. A trace's place is the start of its last matching span;
 //! as matching spans are candidates, no trace that was not met yet can lie behind the walk, and the walk ends when the page
 //! is full of traces that lie before it. Slowest first, every candidate has to be looked at.
+//!
+//! Traces in short are those that begin in a range, whatever their spans are, the latest first: the first span of each is a
+//! candidate, so that the same walk finds them, and ends as soon.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use prost::Message;
 use protocol::logs::messages::to_attributes;
+use protocol::logs::{LogField, LogFilter};
 use protocol::otlp::traces::SpanEncoder;
 use protocol::spans::messages::{
-    FoundMessage, MatchMessage, SearchRequest, ServiceMessage, SetMessage, TraceAnswer, TracePlaceMessage,
+    FoundMessage, MatchMessage, SearchRequest, ServiceMessage, SetMessage, SummariesRequest, TraceAnswer,
+    TracePlaceMessage,
 };
 use protocol::spans::{SpanSink, SpanStatus};
 
@@ -19,6 +24,7 @@ use super::assemble::{Summary, Trace};
 use super::fragment::{Asked, MANY_TRACES, trace_id_of};
 use super::traceql::{Evaluator, Field, Intrinsic, Query, Spanset, fields_of, parse, pushdown, subject_of};
 use crate::error::QueryError;
+use crate::exec::Budget;
 use crate::logs::fragment::Result;
 
 /// Traces that are loaded at a time at least.
@@ -34,17 +40,14 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
         return Err(QueryError::Protocol("a search for traces asks for numbers".to_owned()));
     }
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-    let mut best: BTreeMap<Place, FoundMessage> = BTreeMap::new();
+    let mut best = Best::new(&asked.budget, limit);
     if limit == 0 {
         return Ok(TraceAnswer::default());
     }
     let evaluator = Evaluator::new(&query)?;
     let fields = shown_fields(&query);
     let range = (asked.start_ns, asked.end_ns);
-    let after = match &request.after {
-        Some(place) => Some((Reverse(place.key), trace_id_of(&place.trace_id)?)),
-        None => None,
-    };
+    let after = request.after.as_ref().map(place_of).transpose()?;
     let mut walk = range;
     if let (Some((Reverse(key), _)), false) = (after, request.slowest_first) {
         walk.1 = walk.1.min(key);
@@ -63,24 +66,103 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
             false => last,
         };
         let place = (Reverse(key), summary.trace_id);
-        let is_behind = after.is_none_or(|after| place > after);
-        let is_better = best.len() < limit || best.last_key_value().is_some_and(|(worst, _)| place < *worst);
-        if is_behind && is_better {
-            let found = found_message(trace, summary, key, &sets, &fields, request);
-            asked.budget.hold(found.encoded_len() as u64 + 128)?;
-            best.insert(place, found);
-            if best.len() > limit
-                && let Some((_, worst)) = best.pop_last()
-            {
-                asked.budget.release(worst.encoded_len() as u64 + 128);
-            }
+        if after.is_none_or(|after| place > after) {
+            best.put(place, || found_message(trace, summary, key, &sets, &fields, request))?;
         }
-        if !request.slowest_first && best.len() >= limit {
-            wanted_from = best.last_key_value().map(|((Reverse(worst), _), _)| *worst);
+        if !request.slowest_first {
+            wanted_from = best.wanted_from();
         }
         Ok(wanted_from)
     })?;
-    Ok(TraceAnswer { found: best.into_values().collect(), ..TraceAnswer::default() })
+    Ok(best.answer())
+}
+
+/// Answers which traces begin in the range.
+pub(super) fn summaries(asked: &Asked<'_>, request: SummariesRequest) -> Result<TraceAnswer> {
+    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+    let mut best = Best::new(&asked.budget, limit);
+    if limit == 0 {
+        return Ok(TraceAnswer::default());
+    }
+    let filter = LogFilter::try_from(request.filter)?;
+    if !is_about_traces(&filter) {
+        let message = "traces in short are asked for by what their spans do not have in common";
+        return Err(QueryError::Protocol(message.to_owned()));
+    }
+    let after = request.after.as_ref().map(place_of).transpose()?;
+    let range = (asked.start_ns, asked.end_ns);
+    // A trace that begins later than the one before lies before it.
+    let walk = (range.0, after.map_or(range.1, |(Reverse(key), _)| range.1.min(key)));
+    let many = limit.clamp(FEWEST_TRACES, MANY_TRACES);
+    asked.each_trace(walk, filter, true, many, &mut |trace, summary| {
+        // By where its spans are found, so that none without a start hides the trace from the walk.
+        let Some(start_ns) = trace.spans.iter().map(|span| span.span.placed_ns()).min() else {
+            return Ok(best.wanted_from());
+        };
+        let place = (Reverse(start_ns), summary.trace_id);
+        let is_behind = after.is_none_or(|after| place > after);
+        if is_behind && (range.0..=range.1).contains(&start_ns) {
+            best.put(place, || FoundMessage { start_ns, ..short_message(summary, start_ns) })?;
+        }
+        Ok(best.wanted_from())
+    })?;
+    Ok(best.answer())
+}
+
+/// Whether all spans of a trace pass, or none.
+fn is_about_traces(filter: &LogFilter) -> bool {
+    match filter {
+        LogFilter::All | LogFilter::Field(LogField::TraceId, _) => true,
+        LogFilter::Field(..) => false,
+        LogFilter::And(parts) | LogFilter::Or(parts) => parts.iter().all(is_about_traces),
+        LogFilter::Not(part) => is_about_traces(part),
+    }
+}
+
+fn place_of(place: &TracePlaceMessage) -> Result<Place> {
+    Ok((Reverse(place.key), trace_id_of(&place.trace_id)?))
+}
+
+/// The first traces of a page, as far as they were met.
+struct Best<'b> {
+    budget: &'b Budget,
+    limit: usize,
+    found: BTreeMap<Place, FoundMessage>,
+}
+
+impl<'b> Best<'b> {
+    fn new(budget: &'b Budget, limit: usize) -> Self {
+        Self { budget, limit, found: BTreeMap::new() }
+    }
+
+    /// Puts a trace in its place if that is on the page, which the last one may leave for it.
+    fn put(&mut self, place: Place, message: impl FnOnce() -> FoundMessage) -> Result<()> {
+        let is_full = self.found.len() >= self.limit;
+        if is_full && self.found.last_key_value().is_none_or(|(worst, _)| place >= *worst) {
+            return Ok(());
+        }
+        let message = message();
+        self.budget.hold(held_bytes(&message))?;
+        self.found.insert(place, message);
+        if is_full && let Some((_, worst)) = self.found.pop_last() {
+            self.budget.release(held_bytes(&worst));
+        }
+        Ok(())
+    }
+
+    /// The key before which nothing is wanted any more, where the latest come first.
+    fn wanted_from(&self) -> Option<i64> {
+        let (Reverse(worst), _) = self.found.last_key_value().filter(|_| self.found.len() >= self.limit)?.0;
+        Some(*worst)
+    }
+
+    fn answer(self) -> TraceAnswer {
+        TraceAnswer { found: self.found.into_values().collect(), ..TraceAnswer::default() }
+    }
+}
+
+fn held_bytes(found: &FoundMessage) -> u64 {
+    found.encoded_len() as u64 + 128
 }
 
 /// The fields that are shown with matching spans: those that the query names, but what is always shown.
@@ -137,11 +219,6 @@ fn found_message(
             spans: set.spans.iter().take(most).map(|at| matching(*at)).collect(),
         }
     };
-    let service = |(name, spans, errors): &(String, u64, u64)| ServiceMessage {
-        name: name.clone(),
-        spans: *spans,
-        errors: *errors,
-    };
     let whole = request.whole.then(|| {
         let mut encoder = SpanEncoder::default();
         for span in &trace.spans {
@@ -151,6 +228,20 @@ fn found_message(
         encoder.finish()
     });
     FoundMessage {
+        sets: sets.iter().map(set).collect(),
+        whole: whole.unwrap_or_default(),
+        ..short_message(summary, key)
+    }
+}
+
+/// A trace in short, without its spans.
+fn short_message(summary: &Summary, key: i64) -> FoundMessage {
+    let service = |(name, spans, errors): &(String, u64, u64)| ServiceMessage {
+        name: name.clone(),
+        spans: *spans,
+        errors: *errors,
+    };
+    FoundMessage {
         place: TracePlaceMessage { key, trace_id: summary.trace_id.to_vec() },
         start_ns: summary.start_ns,
         end_ns: summary.end_ns,
@@ -159,7 +250,8 @@ fn found_message(
         spans: summary.spans,
         errors: summary.errors,
         services: summary.services.iter().map(service).collect(),
-        sets: sets.iter().map(set).collect(),
-        whole: whole.unwrap_or_default(),
+        sets: Vec::new(),
+        whole: Vec::new(),
+        orphaned: summary.orphaned,
     }
 }

@@ -50,6 +50,7 @@ fn only(fields: &[LogField], stream: &LogStream<'_>, record: &LogRecord<'_>) -> 
     let of_span = |key: &str| {
         key == row::PARENT && keeps(LogField::ParentId)
             || key == row::STATUS_MESSAGE && keeps(LogField::StatusMessage)
+            || key == row::EVENTS && keeps(LogField::Events)
     };
     record.attributes.retain(|(key, _)| any || attribute(key, LogField::RecordAttribute) || of_span(key));
     if !(any || keeps(LogField::Body)) {

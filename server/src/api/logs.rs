@@ -444,6 +444,7 @@ fn field_name(field: &LogField) -> (String, &'static str) {
         LogField::SpanStatus => ("status".to_owned(), "record"),
         LogField::StatusMessage => ("status_message".to_owned(), "record"),
         LogField::ParentId => ("parent_id".to_owned(), "record"),
+        LogField::Events => ("events".to_owned(), "record"),
     }
 }
 

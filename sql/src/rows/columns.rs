@@ -1,26 +1,93 @@
-//! The columns of `logs` and `spans`.
+//! The tables of rows and their columns.
 //!
-//! A column that both tables have means the same in both. Events and links of a span are JSON, since they are lists of
-//! what has attributes of its own.
+//! A column that several tables have means the same in all; of an event, time, name and attributes are its own, and what
+//! else there is is its span's. Events and links in the row of a span are JSON, since they are lists of what has attributes
+//! of its own.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, Int32Array, Int64Array, MapBuilder, StringArray, StringBuilder, TimestampNanosecondArray,
+    ArrayRef, Int32Array, Int64Array, ListBuilder, MapBuilder, StringArray, StringBuilder,
+    TimestampNanosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use protocol::logs::value::id_text;
-use protocol::logs::{Attribute, LogField, LogRecord, LogStream, LogValue, RowSignal, TimestampNs};
+use protocol::logs::{
+    Attribute, LogField, LogFilter, LogRecord, LogStream, LogTest, LogValue, RowSignal, TimestampNs,
+};
 use protocol::spans::row::span_of;
 use protocol::spans::{Span, SpanEvent, SpanKind, SpanLink, SpanStatus};
 use query::logs::Row;
+use query::traces::Summary;
 
 use crate::columns::{UTC, map_type};
 
 /// Name of the resource's attribute that has a column of its own.
 const SERVICE: &str = "service.name";
+
+/// A table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowKind {
+    /// Log records.
+    Logs,
+    /// Spans.
+    Spans,
+    /// Events of spans.
+    SpanEvents,
+    /// Traces in short.
+    Traces,
+}
+
+impl RowKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Logs, Self::Spans, Self::SpanEvents, Self::Traces];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Spans => "spans",
+            Self::SpanEvents => "span_events",
+            Self::Traces => "traces",
+        }
+    }
+
+    pub const fn columns(self) -> &'static [RowColumn] {
+        match self {
+            Self::Logs => LOGS,
+            Self::Spans => SPANS,
+            Self::SpanEvents => SPAN_EVENTS,
+            Self::Traces => TRACES,
+        }
+    }
+
+    /// What the shards keep that the table is made of.
+    pub const fn signal(self) -> RowSignal {
+        match self {
+            Self::Logs => RowSignal::Logs,
+            Self::Spans | Self::SpanEvents | Self::Traces => RowSignal::Spans,
+        }
+    }
+
+    /// The column by which rows come, and of which ranges are read. An event may lie outside of its span, so that the range
+    /// of its time says nothing of where the span is.
+    pub const fn place(self) -> RowColumn {
+        match self {
+            Self::Logs | Self::Spans | Self::Traces => Time,
+            Self::SpanEvents => SpanTime,
+        }
+    }
+
+    /// What all rows that the table is made of meet.
+    pub fn filter(self) -> LogFilter {
+        match self {
+            Self::SpanEvents => LogFilter::Field(LogField::Events, LogTest::Exists),
+            Self::Logs | Self::Spans | Self::Traces => LogFilter::All,
+        }
+    }
+}
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +115,13 @@ pub(crate) enum RowColumn {
     Resource,
     Events,
     Links,
+    SpanTime,
+    SpanName,
+    RootService,
+    RootName,
+    SpanCount,
+    ErrorCount,
+    Services,
 }
 
 use RowColumn::*;
@@ -89,6 +163,14 @@ const SPANS: &[RowColumn] = &[
     Links,
 ];
 
+const SPAN_EVENTS: &[RowColumn] = &[
+    Time, Name, Service, SpanName, SpanTime, Duration, Kind, Status, TraceId, SpanId, Scope, Attributes,
+    Resource,
+];
+
+const TRACES: &[RowColumn] =
+    &[Time, EndTime, Duration, TraceId, RootService, RootName, SpanCount, ErrorCount, Services];
+
 /// Kinds and states by the names that they have in the table.
 const KINDS: [(SpanKind, &str); 6] = [
     (SpanKind::Unspecified, "unspecified"),
@@ -102,14 +184,6 @@ const STATES: [(SpanStatus, &str); 3] =
     [(SpanStatus::Unset, "unset"), (SpanStatus::Ok, "ok"), (SpanStatus::Error, "error")];
 
 impl RowColumn {
-    /// Columns of a signal's table.
-    pub const fn all(signal: RowSignal) -> &'static [Self] {
-        match signal {
-            RowSignal::Logs => LOGS,
-            RowSignal::Spans => SPANS,
-        }
-    }
-
     pub const fn name(self) -> &'static str {
         match self {
             Time => "time",
@@ -135,31 +209,49 @@ impl RowColumn {
             Resource => "resource",
             Events => "events",
             Links => "links",
+            SpanTime => "span_time",
+            SpanName => "span_name",
+            RootService => "root_service",
+            RootName => "root_name",
+            SpanCount => "span_count",
+            ErrorCount => "error_count",
+            Services => "services",
         }
     }
 
-    pub fn named(signal: RowSignal, name: &str) -> Option<Self> {
-        Self::all(signal).iter().copied().find(|column| column.name() == name)
+    pub fn named(kind: RowKind, name: &str) -> Option<Self> {
+        kind.columns().iter().copied().find(|column| column.name() == name)
     }
 
     fn field(self) -> Field {
         let data_type = match self {
-            Time | ObservedTime | EndTime => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+            Time | ObservedTime | EndTime | SpanTime => {
+                DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()))
+            }
             Severity => DataType::Int32,
-            Flags | Duration => DataType::Int64,
+            Flags | Duration | SpanCount | ErrorCount => DataType::Int64,
             Attributes | Resource => map_type(),
+            Services => DataType::new_list(DataType::Utf8, true),
             _ => DataType::Utf8,
         };
-        Field::new(self.name(), data_type, self != Time)
+        Field::new(self.name(), data_type, !matches!(self, Time | SpanTime))
     }
 
-    /// The field of a shard's filter that has the column's text.
-    pub fn text_field(self) -> Option<LogField> {
+    /// Whether the column is the event's own, of which a span may have several.
+    fn is_of_event(self, kind: RowKind) -> bool {
+        kind == RowKind::SpanEvents && matches!(self, Time | Name | Attributes)
+    }
+
+    /// The field of a shard's filter that has the column's text. Traces are not asked for by what some of their spans have.
+    pub fn text_field(self, kind: RowKind) -> Option<LogField> {
+        if self.is_of_event(kind) {
+            return None;
+        }
         Some(match self {
             SeverityText => LogField::SeverityText,
             Service => LogField::ResourceAttribute(SERVICE.to_owned()),
             // A span's name is its body.
-            Body | Name => LogField::Body,
+            Body | Name | SpanName => LogField::Body,
             StatusMessage => LogField::StatusMessage,
             TraceId => LogField::TraceId,
             SpanId => LogField::SpanId,
@@ -170,9 +262,21 @@ impl RowColumn {
         })
     }
 
+    /// The field of a shard's filter that has the value of a key of the column's map.
+    pub fn key_field(self, kind: RowKind, key: String) -> Option<LogField> {
+        match self {
+            Attributes if !self.is_of_event(kind) => Some(LogField::RecordAttribute(key)),
+            Resource => Some(LogField::ResourceAttribute(key)),
+            _ => None,
+        }
+    }
+
     /// The field of a shard's filter that has the column's number; where the column shows names, with the number of this
     /// one.
-    pub fn number_field(self, name: Option<&str>) -> Option<(LogField, Option<u8>)> {
+    pub fn number_field(self, kind: RowKind, name: Option<&str>) -> Option<(LogField, Option<u8>)> {
+        if kind == RowKind::Traces {
+            return None;
+        }
         Some(match (self, name) {
             (Severity, None) => (LogField::Severity, None),
             (Duration, None) => (LogField::Duration, None),
@@ -182,7 +286,7 @@ impl RowColumn {
         })
     }
 
-    /// The values of rows.
+    /// The values of the rows that are shown.
     pub fn array(self, page: &Page) -> Result<ArrayRef> {
         let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let service = |stream: &LogStream<'_>| {
@@ -190,49 +294,86 @@ impl RowColumn {
             Some(found.1.text().into_owned())
         };
         Ok(match self {
-            Time => page.times(|record| record.effective_ns(), |span| span.start_ns, true),
-            ObservedTime => page.times(|record| record.observed_ns, |_| 0, false),
-            EndTime => page.times(|_| 0, |span| span.end_ns, false),
-            Duration => page.longs(|_| 0, |span| i64::try_from(span.duration_ns()).unwrap_or(i64::MAX)),
-            Flags => page.longs(|record| i64::from(record.flags), |span| i64::from(span.flags)),
+            Time => page.times(true, |row| match row {
+                RowRef::Log(record) => record.effective_ns(),
+                RowRef::Span(span) => span.placed_ns(),
+                RowRef::Event(_, event) => event.time_ns,
+                RowRef::Trace(trace) => trace.start_ns,
+            }),
+            ObservedTime => page.times(false, |row| row.log().map_or(0, |record| record.observed_ns)),
+            EndTime => page.times(false, |row| match row {
+                RowRef::Trace(trace) => trace.end_ns,
+                row => row.span().map_or(0, |span| span.end_ns),
+            }),
+            SpanTime => page.times(true, |row| row.span().map_or(0, Span::placed_ns)),
+            Duration => page.longs(|row| match row {
+                RowRef::Trace(trace) => trace.duration_ns(),
+                row => row.span().map_or(0, Span::duration_ns),
+            }),
+            Flags => page.longs(|row| match row {
+                RowRef::Log(record) => u64::from(record.flags),
+                row => row.span().map_or(0, |span| u64::from(span.flags)),
+            }),
+            SpanCount => page.longs(|row| row.trace().map_or(0, |trace| trace.spans)),
+            ErrorCount => page.longs(|row| row.trace().map_or(0, |trace| trace.errors)),
             Severity => {
-                let of = |row: RowRef<'_>| match row {
-                    RowRef::Log(record) => Some(i32::from(record.severity)).filter(|severity| *severity != 0),
-                    RowRef::Span(_) => None,
-                };
-                Arc::new(page.each(of).collect::<Int32Array>())
+                let of = |row: RowRef<'_>| row.log().map(|record| i32::from(record.severity));
+                Arc::new(
+                    page.each(of).map(|found| found.filter(|number| *number != 0)).collect::<Int32Array>(),
+                )
             }
             Service => Arc::new(page.streams().map(service).collect::<StringArray>()),
             Scope => {
                 Arc::new(page.streams().map(|stream| filled(&stream.scope_name)).collect::<StringArray>())
             }
-            SeverityText => page.texts(|record| filled(&record.severity_text), |_| None),
-            EventName => page.texts(|record| filled(&record.event_name), |_| None),
-            Body => page.texts(
-                |record| match &record.body {
-                    LogValue::Empty => None,
-                    body => Some(body.text().into_owned()),
-                },
-                |_| None,
-            ),
-            Name => page.texts(|_| None, |span| Some(span.name.to_string())),
-            Kind => page.texts(|_| None, |span| name_in(&KINDS, span.kind)),
-            Status => page.texts(|_| None, |span| name_in(&STATES, span.status)),
-            StatusMessage => page.texts(|_| None, |span| filled(&span.status_message)),
-            TraceState => page.texts(|_| None, |span| filled(&span.trace_state)),
-            TraceId => page
-                .texts(|record| filled(&id_text(&record.trace_id)), |span| filled(&id_text(&span.trace_id))),
-            SpanId => {
-                page.texts(|record| filled(&id_text(&record.span_id)), |span| filled(&id_text(&span.span_id)))
-            }
-            ParentId => page.texts(|_| None, |span| filled(&id_text(&span.parent_id))),
-            Events => page.texts(|_| None, |span| list(&span.events, write_event)),
-            Links => page.texts(|_| None, |span| list(&span.links, write_link)),
+            SeverityText => page.texts(|row| filled(&row.log()?.severity_text)),
+            EventName => page.texts(|row| filled(&row.log()?.event_name)),
+            Body => page.texts(|row| match &row.log()?.body {
+                LogValue::Empty => None,
+                body => Some(body.text().into_owned()),
+            }),
+            Name => page.texts(|row| match row {
+                RowRef::Event(_, event) => Some(event.name.to_string()),
+                row => Some(row.span()?.name.to_string()),
+            }),
+            SpanName => page.texts(|row| Some(row.span()?.name.to_string())),
+            Kind => page.texts(|row| name_in(&KINDS, row.span()?.kind)),
+            Status => page.texts(|row| name_in(&STATES, row.span()?.status)),
+            StatusMessage => page.texts(|row| filled(&row.span()?.status_message)),
+            TraceState => page.texts(|row| filled(&row.span()?.trace_state)),
+            TraceId => page.texts(|row| match row {
+                RowRef::Log(record) => filled(&id_text(&record.trace_id)),
+                RowRef::Span(span) | RowRef::Event(span, _) => filled(&id_text(&span.trace_id)),
+                RowRef::Trace(trace) => filled(&id_text(&trace.trace_id)),
+            }),
+            SpanId => page.texts(|row| match row {
+                RowRef::Log(record) => filled(&id_text(&record.span_id)),
+                row => filled(&id_text(&row.span()?.span_id)),
+            }),
+            ParentId => page.texts(|row| filled(&id_text(&row.span()?.parent_id))),
+            Events => page.texts(|row| list(&row.span()?.events, write_event)),
+            Links => page.texts(|row| list(&row.span()?.links, write_link)),
             Attributes => maps(page.each(|row| match row {
                 RowRef::Log(record) => record.attributes.as_slice(),
                 RowRef::Span(span) => span.attributes.as_slice(),
+                RowRef::Event(_, event) => event.attributes.as_slice(),
+                RowRef::Trace(_) => &[],
             }))?,
             Resource => maps(page.streams().map(|stream| stream.resource.as_slice()))?,
+            RootService => page.texts(|row| filled(&row.rooted()?.root_service)),
+            RootName => page.texts(|row| Some(row.rooted()?.root_name.clone())),
+            Services => {
+                let mut lists = ListBuilder::new(StringBuilder::new());
+                for trace in page.each(RowRef::trace) {
+                    let names = trace.into_iter().flat_map(|trace| &trace.services);
+                    // A span without a service is counted, but names none.
+                    for (name, ..) in names.filter(|(name, ..)| !name.is_empty()) {
+                        lists.values().append_value(name);
+                    }
+                    lists.append(true);
+                }
+                Arc::new(lists.finish())
+            }
         })
     }
 }
@@ -317,91 +458,140 @@ pub(crate) fn schema(columns: &[RowColumn]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|column| column.field()).collect::<Vec<_>>()))
 }
 
-/// A row as its signal has it.
+/// A row as its table has it.
 #[derive(Clone, Copy)]
 enum RowRef<'r> {
     Log(&'r LogRecord<'static>),
     Span(&'r Span<'static>),
+    Event(&'r Span<'static>, &'r SpanEvent<'static>),
+    Trace(&'r Summary),
 }
 
-/// Rows of one signal.
+impl<'r> RowRef<'r> {
+    fn log(self) -> Option<&'r LogRecord<'static>> {
+        match self {
+            Self::Log(record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The span, or that of the event.
+    fn span(self) -> Option<&'r Span<'static>> {
+        match self {
+            Self::Span(span) | Self::Event(span, _) => Some(span),
+            _ => None,
+        }
+    }
+
+    fn trace(self) -> Option<&'r Summary> {
+        match self {
+            Self::Trace(trace) => Some(trace),
+            _ => None,
+        }
+    }
+
+    /// The trace, if its root is there.
+    fn rooted(self) -> Option<&'r Summary> {
+        self.trace().filter(|trace| !trace.orphaned)
+    }
+}
+
+/// Rows of one table, of which some at a time are shown.
 pub(crate) struct Page {
     streams: Vec<Arc<LogStream<'static>>>,
     rows: PageRows,
+    shown: Range<usize>,
 }
 
 enum PageRows {
     Logs(Vec<LogRecord<'static>>),
     Spans(Vec<Span<'static>>),
+    /// Spans, and which events of which.
+    Events(Vec<Span<'static>>, Vec<(usize, usize)>),
+    Traces(Vec<Summary>),
 }
 
 impl Page {
-    pub fn new(signal: RowSignal, rows: Vec<Row>) -> Result<Self> {
+    /// Rows of what shards keep: a row each, or one for each of their events.
+    pub fn new(kind: RowKind, rows: Vec<Row>) -> Result<Self> {
         let (streams, records): (_, Vec<LogRecord<'static>>) =
             rows.into_iter().map(|row| (row.stream, row.record)).unzip();
-        let rows = match signal {
-            RowSignal::Logs => PageRows::Logs(records),
-            RowSignal::Spans => {
-                let spans = records.into_iter().map(span_of).collect::<std::result::Result<Vec<_>, _>>();
-                PageRows::Spans(spans.map_err(|error| DataFusionError::External(Box::new(error)))?)
+        if kind == RowKind::Logs {
+            return Ok(Self::of(streams, PageRows::Logs(records)));
+        }
+        let spans = records.into_iter().map(span_of).collect::<std::result::Result<Vec<_>, _>>();
+        let spans = spans.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        if kind == RowKind::Spans {
+            return Ok(Self::of(streams, PageRows::Spans(spans)));
+        }
+        let of_span = |(at, span): (usize, &Span<'_>)| (0..span.events.len()).map(move |event| (at, event));
+        let events = spans.iter().enumerate().flat_map(of_span).collect();
+        Ok(Self::of(streams, PageRows::Events(spans, events)))
+    }
+
+    pub fn traces(traces: Vec<Summary>) -> Self {
+        Self::of(Vec::new(), PageRows::Traces(traces))
+    }
+
+    fn of(streams: Vec<Arc<LogStream<'static>>>, rows: PageRows) -> Self {
+        Self { streams, rows, shown: 0..0 }
+    }
+
+    /// Shows the next rows, so many at most; tells how many they are.
+    pub fn show_next(&mut self, most: usize) -> usize {
+        let from = self.shown.end;
+        self.shown = from..self.len().min(from.saturating_add(most));
+        self.shown.len()
+    }
+
+    fn len(&self) -> usize {
+        match &self.rows {
+            PageRows::Logs(logs) => logs.len(),
+            PageRows::Spans(spans) => spans.len(),
+            PageRows::Events(_, events) => events.len(),
+            PageRows::Traces(traces) => traces.len(),
+        }
+    }
+
+    fn streams(&self) -> Box<dyn Iterator<Item = &LogStream<'static>> + '_> {
+        match &self.rows {
+            PageRows::Events(_, events) => {
+                Box::new(events[self.shown.clone()].iter().map(|(span, _)| self.streams[*span].as_ref()))
             }
-        };
-        Ok(Self { streams, rows })
+            // Traces are of no stream.
+            PageRows::Traces(_) => Box::new(std::iter::empty()),
+            _ => Box::new(self.streams[self.shown.clone()].iter().map(AsRef::as_ref)),
+        }
     }
 
-    pub fn len(&self) -> usize {
-        self.streams.len()
-    }
-
-    fn streams(&self) -> impl Iterator<Item = &LogStream<'static>> {
-        self.streams.iter().map(AsRef::as_ref)
-    }
-
-    fn each<'r, T>(&'r self, of: impl Fn(RowRef<'r>) -> T) -> impl Iterator<Item = T> {
-        let (logs, spans) = match &self.rows {
-            PageRows::Logs(logs) => (logs.as_slice(), [].as_slice()),
-            PageRows::Spans(spans) => ([].as_slice(), spans.as_slice()),
-        };
-        logs.iter().map(RowRef::Log).chain(spans.iter().map(RowRef::Span)).map(of)
+    fn each<'r, T: 'r>(&'r self, of: impl Fn(RowRef<'r>) -> T + 'r) -> Box<dyn Iterator<Item = T> + 'r> {
+        let shown = self.shown.clone();
+        match &self.rows {
+            PageRows::Logs(logs) => Box::new(logs[shown].iter().map(RowRef::Log).map(of)),
+            PageRows::Spans(spans) => Box::new(spans[shown].iter().map(RowRef::Span).map(of)),
+            PageRows::Events(spans, events) => {
+                let row = |(span, event): &(usize, usize)| {
+                    RowRef::Event(&spans[*span], &spans[*span].events[*event])
+                };
+                Box::new(events[shown].iter().map(row).map(of))
+            }
+            PageRows::Traces(traces) => Box::new(traces[shown].iter().map(RowRef::Trace).map(of)),
+        }
     }
 
     /// Times, of which 0 is none unless every row has one.
-    fn times(
-        &self,
-        log: impl Fn(&LogRecord<'static>) -> TimestampNs,
-        span: impl Fn(&Span<'static>) -> TimestampNs,
-        all_have_it: bool,
-    ) -> ArrayRef {
-        let values = self.each(|row| match row {
-            RowRef::Log(record) => log(record),
-            RowRef::Span(found) => span(found),
-        });
-        let values = values.map(|time| Some(time).filter(|time| *time != 0 || all_have_it));
+    fn times(&self, all_have_it: bool, of: impl Fn(RowRef<'_>) -> TimestampNs) -> ArrayRef {
+        let values = self.each(of).map(|time| Some(time).filter(|time| *time != 0 || all_have_it));
         Arc::new(values.collect::<TimestampNanosecondArray>().with_timezone(UTC))
     }
 
-    fn longs(
-        &self,
-        log: impl Fn(&LogRecord<'static>) -> i64,
-        span: impl Fn(&Span<'static>) -> i64,
-    ) -> ArrayRef {
-        let values = self.each(|row| match row {
-            RowRef::Log(record) => log(record),
-            RowRef::Span(found) => span(found),
-        });
-        Arc::new(values.collect::<Int64Array>())
+    fn longs(&self, of: impl Fn(RowRef<'_>) -> u64) -> ArrayRef {
+        let long = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        Arc::new(self.each(of).map(long).collect::<Int64Array>())
     }
 
-    fn texts(
-        &self,
-        log: impl Fn(&LogRecord<'static>) -> Option<String>,
-        span: impl Fn(&Span<'static>) -> Option<String>,
-    ) -> ArrayRef {
-        let values = self.each(|row| match row {
-            RowRef::Log(record) => log(record),
-            RowRef::Span(found) => span(found),
-        });
-        Arc::new(values.collect::<StringArray>())
+    fn texts(&self, of: impl Fn(RowRef<'_>) -> Option<String>) -> ArrayRef {
+        Arc::new(self.each(of).collect::<StringArray>())
     }
 }
 
@@ -415,9 +605,10 @@ mod tests {
     fn shown(column: RowColumn, page: &Page) -> String {
         let array = column.array(page).expect("an array");
         assert_eq!(array.data_type(), column.field().data_type(), "{}", column.name());
-        assert_eq!(array.len(), page.len(), "{}", column.name());
+        assert_eq!(array.len(), page.shown.len(), "{}", column.name());
         let text = pretty_format_columns("x", &[array]).expect("a table").to_string();
-        text.lines().nth(3).unwrap_or_default().trim_matches(['|', ' ']).to_owned()
+        let rows = text.lines().skip(3).map(|line| line.trim_matches(['|', ' ']).to_owned());
+        rows.filter(|line| !line.starts_with("+-")).collect::<Vec<_>>().join("; ")
     }
 
     #[test]
@@ -450,7 +641,8 @@ mod tests {
         let place = query::logs::Place { time_ns: 0, shard: protocol::ids::ShardId(0), ordinal: 0 };
         let record = row_of(&span).into_owned();
         let row = Row { stream: Arc::new(stream), record, place };
-        let page = Page::new(RowSignal::Spans, vec![row]).expect("spans");
+        let mut page = Page::new(RowKind::Spans, vec![row]).expect("spans");
+        assert_eq!((page.show_next(9), page.len()), (1, 1));
         for (column, expected) in [
             (Time, "1970-01-01T00:00:01Z"),
             (EndTime, "1970-01-01T00:00:01.000000500Z"),
@@ -476,15 +668,128 @@ mod tests {
         ] {
             assert_eq!(shown(column, &page), expected, "{}", column.name());
         }
-        assert_eq!(RowColumn::all(RowSignal::Spans).len(), 18);
+        assert_eq!(RowKind::Spans.columns().len(), 18);
+    }
+
+    fn row(span: &Span<'_>) -> Row {
+        let service = (SERVICE.into(), LogValue::String("shop".into()));
+        let stream = LogStream { resource: vec![service], ..LogStream::default() };
+        let place = query::logs::Place { time_ns: 0, shard: protocol::ids::ShardId(0), ordinal: 0 };
+        Row { stream: Arc::new(stream), record: row_of(span).into_owned(), place }
+    }
+
+    #[test]
+    fn an_event_has_what_is_its_own_and_what_is_its_spans() {
+        let event = |time_ns, name: &'static str| SpanEvent {
+            time_ns,
+            name: name.into(),
+            attributes: vec![("of".into(), LogValue::String(name.into()))],
+            ..SpanEvent::default()
+        };
+        let span = |id: u8, start_ns, end_ns, events| Span {
+            trace_id: [1; 16],
+            span_id: [id; 8],
+            name: "GET".into(),
+            kind: SpanKind::Server,
+            status: SpanStatus::Error,
+            start_ns,
+            end_ns,
+            attributes: vec![("of".into(), LogValue::String("the span".into()))],
+            events,
+            ..Span::default()
+        };
+        let rows = [
+            // One before its span, one without a time.
+            span(2, 1_000_000_000, 1_000_000_005, vec![event(999_999_999, "early"), event(0, "a")]),
+            span(3, 2, 2, Vec::new()),
+            // Without a start.
+            span(4, 0, 4_000_000_000, vec![event(5_000_000_000, "late")]),
+        ];
+        let mut page = Page::new(RowKind::SpanEvents, rows.iter().map(row).collect()).expect("spans");
+        let mut seen = Vec::new();
+        while page.show_next(2) > 0 {
+            let of = |column: &RowColumn| format!("{}: {}", column.name(), shown(*column, &page));
+            seen.push(RowKind::SpanEvents.columns().iter().map(of).collect::<Vec<_>>());
+        }
+        let expected = [
+            [
+                "time: 1970-01-01T00:00:00.999999999Z; 1970-01-01T00:00:00Z",
+                "name: early; a",
+                "service: shop; shop",
+                "span_name: GET; GET",
+                "span_time: 1970-01-01T00:00:01Z; 1970-01-01T00:00:01Z",
+                "duration_ns: 5; 5",
+                "kind: server; server",
+                "status: error; error",
+                "trace_id: 01010101010101010101010101010101; 01010101010101010101010101010101",
+                "span_id: 0202020202020202; 0202020202020202",
+                "scope: ; ",
+                "attributes: {of: early}; {of: a}",
+                "resource: {service.name: shop}; {service.name: shop}",
+            ],
+            [
+                "time: 1970-01-01T00:00:05Z",
+                "name: late",
+                "service: shop",
+                "span_name: GET",
+                "span_time: 1970-01-01T00:00:04Z",
+                "duration_ns: 4000000000",
+                "kind: server",
+                "status: error",
+                "trace_id: 01010101010101010101010101010101",
+                "span_id: 0404040404040404",
+                "scope: ",
+                "attributes: {of: late}",
+                "resource: {service.name: shop}",
+            ],
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_trace_without_its_root_has_no_root() {
+        let whole = Summary {
+            trace_id: [7; 16],
+            root_service: "web".to_owned(),
+            root_name: String::new(),
+            orphaned: false,
+            start_ns: 1_000_000_000,
+            end_ns: 3_000_000_000,
+            spans: 5,
+            errors: 2,
+            services: vec![(String::new(), 1, 0), ("cart".to_owned(), 1, 1), ("web".to_owned(), 3, 1)],
+        };
+        let orphaned = Summary { orphaned: true, services: Vec::new(), ..whole.clone() };
+        let mut page = Page::traces(vec![whole, orphaned]);
+        assert_eq!(page.show_next(2), 2);
+        for (column, expected) in [
+            (Time, "1970-01-01T00:00:01Z; 1970-01-01T00:00:01Z"),
+            (EndTime, "1970-01-01T00:00:03Z; 1970-01-01T00:00:03Z"),
+            (Duration, "2000000000; 2000000000"),
+            (TraceId, "07070707070707070707070707070707; 07070707070707070707070707070707"),
+            (SpanCount, "5; 5"),
+            (ErrorCount, "2; 2"),
+            (Services, "[cart, web]; []"),
+        ] {
+            assert_eq!(shown(column, &page), expected, "{}", column.name());
+        }
+        // No text and the empty text look the same.
+        assert_eq!(shown(RootService, &page), "web; ");
+        let nulls = |column: RowColumn| {
+            let array = column.array(&page).expect("an array");
+            (0..2).map(|row| array.is_null(row)).collect::<Vec<_>>()
+        };
+        assert_eq!((nulls(RootService), nulls(RootName)), (vec![false, true], vec![false, true]));
+        assert_eq!(RowKind::Traces.columns().len(), 9);
     }
 
     #[test]
     fn names_of_kinds_and_states_are_the_numbers_that_shards_know() {
-        assert_eq!(Kind.number_field(Some("client")), Some((LogField::SpanKind, Some(3))));
-        assert_eq!(Status.number_field(Some("error")), Some((LogField::SpanStatus, Some(2))));
-        assert_eq!(Kind.number_field(Some("nonsense")), None);
-        assert_eq!(Duration.number_field(None), Some((LogField::Duration, None)));
-        assert_eq!(Name.number_field(None), None);
+        let of = |column: RowColumn, name| column.number_field(RowKind::Spans, name);
+        assert_eq!(of(Kind, Some("client")), Some((LogField::SpanKind, Some(3))));
+        assert_eq!(of(Status, Some("error")), Some((LogField::SpanStatus, Some(2))));
+        assert_eq!(of(Kind, Some("nonsense")), None);
+        assert_eq!(of(Duration, None), Some((LogField::Duration, None)));
+        assert_eq!(of(Name, None), None);
     }
 }

@@ -8,9 +8,9 @@ use std::fmt;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator};
 use protocol::logs::filter::{Bound, LogRange};
-use protocol::logs::{LogField, LogFilter, LogTest, RowSignal, TimestampNs};
+use protocol::logs::{LogField, LogFilter, LogTest, TimestampNs};
 
-use super::columns::RowColumn;
+use super::columns::{RowColumn, RowKind};
 use crate::literals::{nanos, text};
 
 /// Which rows are read.
@@ -85,14 +85,14 @@ impl Understood {
 }
 
 /// What a condition says of rows.
-pub fn understand(signal: RowSignal, expr: &Expr) -> Option<Understood> {
-    Reader { signal }.understand(expr)
+pub fn understand(kind: RowKind, expr: &Expr) -> Option<Understood> {
+    Reader { kind }.understand(expr)
 }
 
-/// Reads conditions on the table of a signal.
+/// Reads conditions on a table.
 #[derive(Clone, Copy)]
 struct Reader {
-    signal: RowSignal,
+    kind: RowKind,
 }
 
 impl Reader {
@@ -160,7 +160,7 @@ impl Reader {
 
     fn column(self, expr: &Expr) -> Option<RowColumn> {
         match expr {
-            Expr::Column(column) => RowColumn::named(self.signal, &column.name),
+            Expr::Column(column) => RowColumn::named(self.kind, &column.name),
             _ => None,
         }
     }
@@ -168,16 +168,9 @@ impl Reader {
     /// The field of which a text is the value.
     fn text_field(self, expr: &Expr) -> Option<LogField> {
         match expr {
-            Expr::Column(_) => self.column(expr)?.text_field(),
+            Expr::Column(_) => self.column(expr)?.text_field(self.kind),
             Expr::ScalarFunction(call) if call.func.name() == "get_field" => match call.args.as_slice() {
-                [of, Expr::Literal(name, _)] => {
-                    let name = text(name)?.to_owned();
-                    match self.column(of)? {
-                        RowColumn::Attributes => Some(LogField::RecordAttribute(name)),
-                        RowColumn::Resource => Some(LogField::ResourceAttribute(name)),
-                        _ => None,
-                    }
-                }
+                [of, Expr::Literal(name, _)] => self.column(of)?.key_field(self.kind, text(name)?.to_owned()),
                 _ => None,
             },
             _ => None,
@@ -200,7 +193,7 @@ impl Reader {
             return Some(Partly(Asked::field(field, test)));
         }
         let column = self.column(side).or_else(|| self.timestamp_cast(side))?;
-        if column == RowColumn::Time {
+        if column == self.kind.place() {
             let nanos = nanos(value)?;
             let time = |time: i128| time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
             return Some(Exactly(match op {
@@ -212,7 +205,7 @@ impl Reader {
                 _ => return None,
             }));
         }
-        let (field, of_text) = column.number_field(text(value))?;
+        let (field, of_text) = column.number_field(self.kind, text(value))?;
         let value = match of_text {
             Some(number) => f64::from(number),
             // Beyond, floats leave out whole numbers.
@@ -238,7 +231,7 @@ impl Reader {
         match expr {
             Expr::Cast(cast) => {
                 let is_nanos = matches!(cast.field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _));
-                self.column(&cast.expr).filter(|column| is_nanos && *column == RowColumn::Time)
+                self.column(&cast.expr).filter(|column| is_nanos && *column == self.kind.place())
             }
             _ => None,
         }
@@ -286,7 +279,7 @@ mod tests {
 
     #[track_caller]
     fn check(expr: Expr, expected: &str) {
-        let shown = match understand(RowSignal::Logs, &expr) {
+        let shown = match understand(RowKind::Logs, &expr) {
             None => "no".to_owned(),
             Some(Understood::Exactly(asked)) => format!("exactly {asked}"),
             Some(Understood::Partly(asked)) => format!("partly {asked}"),
@@ -306,16 +299,57 @@ mod tests {
             (col("name").eq(lit("GET")), "Field(Body, Equals(\"GET\"))"),
             (col("parent_id").eq(lit("00")), "Field(ParentId, Equals(\"00\"))"),
         ] {
-            let found = understand(RowSignal::Spans, &expr).map(|found| format!("{found:?}"));
+            let found = understand(RowKind::Spans, &expr).map(|found| format!("{found:?}"));
             assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{expr}: {found:?}");
-            assert_eq!(understand(RowSignal::Logs, &expr), None, "{expr}");
+            assert_eq!(understand(RowKind::Logs, &expr), None, "{expr}");
         }
         for expr in [
             col("kind").gt(lit("client")),
             col("kind").eq(lit("nonsense")),
             col("duration_ns").lt(lit(i64::MAX)),
         ] {
-            assert_eq!(understand(RowSignal::Spans, &expr), None, "{expr}");
+            assert_eq!(understand(RowKind::Spans, &expr), None, "{expr}");
+        }
+    }
+
+    #[test]
+    fn events_are_asked_for_by_their_spans() {
+        let asked = |expr: Expr| understand(RowKind::SpanEvents, &expr);
+        // An event may lie before its span, or behind it, and have any name.
+        for own in [
+            col("time").gt(ns(5)),
+            col("name").eq(lit("exception")),
+            col("name").like(lit("%exc%")),
+            col("time").gt(ns(5)).or(col("span_time").gt(ns(5))),
+        ] {
+            assert_eq!(asked(own.clone()), None, "{own}");
+        }
+        assert_eq!(
+            asked(col("span_time").between(ns(5), ns(9))),
+            Some(Understood::Exactly(Asked::time(5, 9)))
+        );
+        let name = Asked::field(LogField::Body, LogTest::Equals("GET".to_owned()));
+        assert_eq!(asked(col("span_name").eq(lit("GET"))), Some(Understood::Partly(name)));
+        let both = asked(col("kind").eq(lit("server")).and(col("time").gt(ns(5))));
+        assert!(
+            both.is_some_and(|both| matches!(both, Understood::Partly(asked) if asked.start_ns == i64::MIN))
+        );
+    }
+
+    #[test]
+    fn traces_are_asked_for_by_what_their_spans_share() {
+        let asked = |expr: Expr| understand(RowKind::Traces, &expr);
+        assert_eq!(asked(col("time").gt_eq(ns(5))), Some(Understood::Exactly(Asked::time(5, i64::MAX))));
+        let id = Asked::field(LogField::TraceId, LogTest::Equals("ab".to_owned()));
+        assert_eq!(asked(col("trace_id").eq(lit("ab"))), Some(Understood::Partly(id)));
+        for other in [
+            col("duration_ns").gt(lit(5)),
+            col("root_service").eq(lit("web")),
+            col("root_name").eq(lit("GET")),
+            col("span_count").gt(lit(5)),
+            col("end_time").gt(ns(5)),
+        ] {
+            assert_eq!(asked(other.clone()), None, "{other}");
         }
     }
 

@@ -372,6 +372,9 @@ fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest,
         LogField::RecordAttribute(name) => {
             Bound::Attribute { columns: columns_named(dict, name), test: text_test(), otherwise: None }
         }
+        LogField::Events => {
+            Bound::Attribute { columns: columns_named(dict, row::EVENTS), test: text_test(), otherwise: None }
+        }
         LogField::Any => Bound::Any(text_test()),
     }
 }

@@ -715,6 +715,7 @@ fn want_of(field: &LogField, dict: &Dict) -> Want {
         }
         LogField::StatusMessage => Want { attributes: of_record(row::STATUS_MESSAGE), ..none },
         LogField::ParentId => Want { attributes: of_record(row::PARENT), ..none },
+        LogField::Events => Want { attributes: of_record(row::EVENTS), ..none },
         LogField::TraceId => Want { traces: true, ..none },
         LogField::SpanId => Want { spans: true, ..none },
         LogField::Flags => Want { flags: true, ..none },

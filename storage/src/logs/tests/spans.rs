@@ -280,6 +280,7 @@ fn any_filter_of_spans() -> impl Strategy<Value = LogFilter> {
         Just(LogField::SpanStatus),
         Just(LogField::StatusMessage),
         Just(LogField::ParentId),
+        Just(LogField::Events),
         Just(LogField::Attribute("\u{1}parent".to_owned())),
         Just(LogField::RecordAttribute("\u{1}message".to_owned())),
     ];
