@@ -276,8 +276,7 @@ impl<E: Env> Node<E> {
             stopping: self.context.is_stopping(),
             groups: self.all_groups().iter().map(|g| g.pulse()).collect(),
             short_of_memory: self.context.config.memory.pressure() >= Pressure::Writes,
-            evict_before_ms: Some(self.context.evict_before_ms.load(Ordering::Acquire))
-                .filter(|at| *at > i64::MIN),
+            evict_before_ms: self.context.evict_before_ms(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod remote_write;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
+use chaos::client::Client;
 use chaos::ledger::Ledger;
 use chaos::process::{ClusterOptions, LocalCluster};
 use tempfile::TempDir;
@@ -66,6 +67,17 @@ impl Cluster {
             panic!("the cluster did not start: {e:#}")
         });
         Self { inner, _dir: dir }
+    }
+
+    /// Kills the first node, asks another one, starts it again and asks itself; in the end all replicas are equal. What is
+    /// asked may take a moment, as other leaders have to be elected first.
+    pub fn assert_survives_a_kill(&mut self, check: impl Fn(&Client) -> anyhow::Result<()>) {
+        let clients: Vec<Client> = self.nodes.iter().map(|node| node.client()).collect();
+        self.kill(0);
+        eventually("the others answer for the killed node", || check(&clients[2]));
+        self.restart(0);
+        eventually("the node is back with all of it", || check(&clients[0]));
+        self.assert_equal_digests();
     }
 
     /// Kills a node by its index.

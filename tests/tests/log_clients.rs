@@ -4,7 +4,7 @@
 use anyhow::{Context, ensure};
 use chaos::client::{Client, escape};
 use serde_json::Value;
-use tests::{Cluster, eventually, peers};
+use tests::{Cluster, peers};
 
 /// Rows in one order, without what only the store knows.
 fn comparable(mut rows: Vec<Value>) -> Vec<Value> {
@@ -46,19 +46,10 @@ impl Sent {
 
 /// Kills the node that was written to and asks all of them for everything.
 fn kill_and_check(mut cluster: Cluster, all: &[Sent]) {
-    let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
-    cluster.kill(0);
-    for sent in all {
-        eventually("the others answer for the killed node", || sent.check(&clients[2]));
-    }
-    cluster.restart(0);
-    for sent in all {
-        eventually("the node is back with all of it", || sent.check(&clients[0]));
-    }
-    cluster.assert_equal_digests();
+    cluster.assert_survives_a_kill(|client| all.iter().try_for_each(|sent| sent.check(client)));
     // Sealed into segments, they are the same.
     for sent in all {
-        sent.check(&clients[1]).expect("segments hold what the memory held");
+        sent.check(&cluster.nodes[1].client()).expect("segments hold what the memory held");
     }
 }
 

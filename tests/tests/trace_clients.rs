@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use chaos::client::{Client, escape};
 use serde_json::{Value, json};
-use tests::{Cluster, eventually, peers};
+use tests::{Cluster, peers};
 
 /// What a client sent: its spans, by trace and id.
 struct Sent {
@@ -86,25 +86,11 @@ impl Sent {
     }
 }
 
-/// What was confirmed is there on the other nodes without the one that confirmed it, and on that one when it is back.
-fn kill_and_check(mut cluster: Cluster, all: &[Sent]) {
-    let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
-    cluster.kill(0);
-    for sent in all {
-        eventually("the others answer for the killed node", || sent.check(&clients[2]));
-    }
-    cluster.restart(0);
-    for sent in all {
-        eventually("the node is back with all of it", || sent.check(&clients[0]));
-    }
-    cluster.assert_equal_digests();
-}
-
 #[test]
 fn python_sdk_over_grpc_http_and_zipkin() {
     let Some(probe) = peers::python("traces.py") else { return };
     drop(probe);
-    let cluster = Cluster::start(3, 4);
+    let mut cluster = Cluster::start(3, 4);
     let other = cluster.nodes[1].client();
     let (http, grpc) = (cluster.nodes[0].url(), format!("127.0.0.1:{}", cluster.nodes[0].grpc));
     let (exports, spans) = (format!("{http}/v1/traces"), format!("{http}/api/v2/spans"));
@@ -123,14 +109,14 @@ fn python_sdk_over_grpc_http_and_zipkin() {
         sent.check(&other).expect("another node answers what was confirmed");
         all.push(sent);
     }
-    kill_and_check(cluster, &all);
+    cluster.assert_survives_a_kill(|client| all.iter().try_for_each(|sent| sent.check(client)));
 }
 
 #[test]
 fn the_javascript_sdk_over_grpc_json_protobuf_and_zipkin() {
     let Some(probe) = peers::node("traces.js") else { return };
     drop(probe);
-    let cluster = Cluster::start(3, 4);
+    let mut cluster = Cluster::start(3, 4);
     let other = cluster.nodes[1].client();
     let http = cluster.nodes[0].url();
     let (exports, spans) = (format!("{http}/v1/traces"), format!("{http}/api/v2/spans"));
@@ -147,5 +133,5 @@ fn the_javascript_sdk_over_grpc_json_protobuf_and_zipkin() {
         sent.check(&other).expect("another node answers what was confirmed");
         all.push(sent);
     }
-    kill_and_check(cluster, &all);
+    cluster.assert_survives_a_kill(|client| all.iter().try_for_each(|sent| sent.check(client)));
 }

@@ -76,6 +76,11 @@ impl<E: Env> Context<E> {
         self.clock.is_confirmed(local, members)
     }
 
+    /// The moment before which data has to go for this node's sake.
+    pub fn evict_before_ms(&self) -> Option<i64> {
+        Some(self.evict_before_ms.load(Ordering::Acquire)).filter(|moment| *moment > i64::MIN)
+    }
+
     /// Nodes that spoke lately and are not about to end, and this one.
     pub fn reachable(&self) -> BTreeSet<NodeId> {
         let mut nodes = self.pulses.reachable();
@@ -127,9 +132,9 @@ impl<R: AsyncRuntime> Pulses<R> {
         self.fresh(|pulse| pulse.short_of_memory.then_some(pulse.node)).into_iter().collect()
     }
 
-    /// The latest moment before which data has to go, as some of these nodes said lately.
-    pub fn evict_before_ms(&self, nodes: &BTreeSet<NodeId>) -> Option<i64> {
-        self.fresh(|pulse| pulse.evict_before_ms.filter(|_| nodes.contains(&pulse.node))).into_iter().max()
+    /// Nodes that said lately that data has to go, and what lies before which moment.
+    pub fn evictions(&self) -> Vec<(NodeId, i64)> {
+        self.fresh(|pulse| Some((pulse.node, pulse.evict_before_ms?)))
     }
 
     /// Who leads what, `own` groups included.

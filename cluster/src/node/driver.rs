@@ -141,13 +141,16 @@ impl<E: Env> Driver<E> {
         let now = <E::Runtime as AsyncRuntime>::Instant::now();
         let since = *self.leads_since.get_or_insert(now);
         let group = &self.group;
-        let (heard, heir) = group.with_metrics(|m| {
+        let heir = group.with_metrics(|m| {
+            let heard = m.last_quorum_acked.map_or(since, |at| since.max(at.into_inner()));
+            if now.saturating_duration_since(heard) < DEAF_AFTER {
+                return None;
+            }
             let voters = m.membership_config.membership().voter_ids();
             let others: Vec<u64> = voters.filter(|voter| *voter != group.replica.0).collect();
-            let heir = others.get(m.current_term as usize % others.len().max(1)).copied();
-            (m.last_quorum_acked.map_or(since, |at| since.max(at.into_inner())), heir)
+            others.get(m.current_term as usize % others.len().max(1)).copied()
         });
-        let Some(heir) = heir.filter(|_| now.saturating_duration_since(heard) >= DEAF_AFTER) else { return };
+        let Some(heir) = heir else { return };
         tracing::warn!(group = %group.id, heir, "no quorum answers this leader: it gives up");
         self.leads_since = Some(now);
         // An error means that the group has ended.

@@ -1,11 +1,12 @@
 //! What a node does when its disk runs out: the oldest data goes, if it may, and at last writes are refused.
 //!
 //! **Limits on data.** A node may be told how many bytes its segments may take, and which share of the room that its disk
-//! has for them (what is free and what its files take, those included that still have readers and go afterwards; what others
-//! keep on the disk is not this node's to make room for). Where they outgrow that, it names a moment: what ends before it has to go, the oldest of all its shards and signals alike,
-//! until the rest fits ([`evict_before`]). It tells its peers with its pulse; the leader of a shard takes the latest moment
-//! of all who hold the shard and proposes to drop what lies before it, as it does with what is past its retention. So all
-//! replicas drop the same, the smallest disk decides, and a shard's leader need not be the node that is short.
+//! has for them: what is free and what its files take, those included that still have readers and go afterwards. (What
+//! others keep on the disk is not this node's to make room for.) Where they outgrow that, it names a moment: what ends
+//! before it has to go, the oldest of all its shards and signals alike, until the rest fits ([`evict_before`]). It tells
+//! its peers with its pulse; the leader of a shard takes the latest moment of all who hold the shard and proposes to drop
+//! what lies before it, as it does with what is past its retention. So all replicas drop the same, the smallest disk
+//! decides, and a shard's leader need not be the node that is short.
 //! A partition (a day of one signal) whose time is not over by cluster time never goes: where one day is too much, the
 //! floor below is reached.
 //!
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use storage::fs::{Fs, Space};
 
 use crate::env::{Env, StepKind};
+use crate::meta::ReplicaId;
 use crate::node::Node;
 use crate::shard::Group;
 
@@ -99,13 +101,15 @@ impl<E: Env> Node<E> {
         evict_before(segments, limits.bytes(on_disk, space)?, now_ms)
     }
 
-    /// The latest moment before which data has to go for the sake of somebody who holds the group.
+    /// The latest moment before which data has to go for the sake of somebody who holds the group. Asked often: mostly
+    /// nobody wants anything to go.
     pub(super) fn evict_before_ms(&self, group: &Group<E>) -> Option<i64> {
-        let own =
-            Some(self.context.evict_before_ms.load(Ordering::Acquire)).filter(|moment| *moment > i64::MIN);
-        let place = group.place();
-        let members = place.voters.iter().chain(&place.learners).map(|replica| replica.node()).collect();
-        own.max(self.context.pulses.evict_before_ms(&members))
+        let of_others = self.context.pulses.evictions();
+        let is_member = |node| {
+            group.with_metrics(|m| m.membership_config.nodes().any(|(id, _)| ReplicaId(*id).node() == node))
+        };
+        let wanted = of_others.into_iter().filter(|(node, _)| is_member(*node)).map(|(_, moment)| moment);
+        self.context.evict_before_ms().into_iter().chain(wanted).max()
     }
 }
 

@@ -71,7 +71,7 @@ async fn a_lost_leader_is_replaced_and_comes_back() {
     let mut written = cluster.write(0).await;
     // Whoever leads most goes.
     let leader = cluster.node(0).leader_of(ShardId(1)).unwrap();
-    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let lost = cluster.index_of(leader);
     let other = (lost + 1) % 3;
     cluster.kill(lost).await;
     written.extend(cluster.write(other).await);
@@ -214,9 +214,8 @@ async fn a_leadership_is_not_given_to_a_node_that_has_just_died() {
     let mut cluster = Cluster::of(3, 1).await;
     let shard = ShardId(1);
     cluster.write(0).await;
-    wait("a leader is known", || cluster.node(0).leader_of(shard).is_some()).await;
-    let leader = cluster.node(0).leader_of(shard).unwrap();
-    let index = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let leader = cluster.leader_of(shard).await;
+    let index = cluster.index_of(leader);
     let (node, dead) = (cluster.node(index).clone(), (index + 1) % 3);
     let group = node.group(shard).unwrap();
     let heir = node.meta().shards[&shard].replica_on(cluster.node(dead).id()).unwrap();
@@ -233,9 +232,8 @@ async fn a_write_lasts_through_an_election() {
     let mut cluster = Cluster::of(3, 1).await;
     let shard = ShardId(1);
     cluster.write(0).await;
-    wait("a leader is known", || cluster.node(0).leader_of(shard).is_some()).await;
-    let leader = cluster.node(0).leader_of(shard).unwrap();
-    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let leader = cluster.leader_of(shard).await;
+    let lost = cluster.index_of(leader);
     let other = cluster.node((lost + 1) % 3).clone();
     cluster.cut(lost, true);
     // One call lasts through the election: nobody has to send the same bytes again.
@@ -250,9 +248,8 @@ async fn a_leader_that_hears_nobody_gives_up_and_what_waits_for_it_goes_to_the_n
     let mut cluster = Cluster::of(3, 1).await;
     let shard = ShardId(1);
     cluster.write(0).await;
-    wait("a leader is known", || cluster.node(0).leader_of(shard).is_some()).await;
-    let leader = cluster.node(0).leader_of(shard).unwrap();
-    let deaf = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let leader = cluster.leader_of(shard).await;
+    let deaf = cluster.index_of(leader);
     let other = cluster.node((deaf + 1) % 3).clone();
     // Its heartbeats go on: without its giving up nobody would ever elect. What it was sent may have been written.
     cluster.deafen(deaf);
@@ -320,7 +317,7 @@ async fn a_cut_off_leader_serves_no_linearizable_reads() {
     let mut cluster = Cluster::of(3, 1).await;
     cluster.write(0).await;
     let leader = cluster.node(0).leader_of(ShardId(1)).unwrap();
-    let lost = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let lost = cluster.index_of(leader);
     cluster.cut(lost, true);
     let short = Duration::from_millis(1500);
     let old = cluster.node(lost).read_shard(ShardId(1), &Consistency::Linearizable, short).await;
@@ -559,7 +556,7 @@ async fn the_address_of_a_living_member_is_not_given_away() {
     use crate::network::rpc::{Join, Joined, Refusal, Request};
     let mut cluster = Cluster::of(3, 1).await;
     let leader = cluster.node(0).leader_of(META_GROUP).unwrap();
-    let at = cluster.machines.iter().position(|m| m.node.as_ref().unwrap().id() == leader).unwrap();
+    let at = cluster.index_of(leader);
     let (asker, victim) = ((at + 1) % 3, (at + 2) % 3);
     let (addr, id) = (cluster.machines[victim].addr.clone(), cluster.node(victim).id());
     for addr in [addr, cluster.machines[at].addr.clone()] {

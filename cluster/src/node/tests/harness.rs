@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use openraft::TokioRuntime;
 use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
-use protocol::ids::{SeriesId, ShardId, TenantId};
+use protocol::ids::{NodeId, SeriesId, ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
@@ -263,6 +263,18 @@ impl Cluster {
         } else {
             cut.remove(&addr)
         };
+    }
+
+    /// Position of the machine of a node.
+    pub fn index_of(&self, id: NodeId) -> usize {
+        let is_it = |machine: &Machine| machine.node.as_ref().is_some_and(|node| node.id() == id);
+        self.machines.iter().position(is_it).expect("it runs")
+    }
+
+    /// Waits until the first node knows who leads a shard.
+    pub async fn leader_of(&self, shard: ShardId) -> NodeId {
+        wait("a leader is known", || self.node(0).leader_of(shard).is_some()).await;
+        self.node(0).leader_of(shard).expect("it was known")
     }
 
     /// From here on the node is heard and hears nothing.
