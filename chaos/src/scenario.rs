@@ -47,6 +47,7 @@ const BUILT_IN: &[&str] = &[
     include_str!("../scenarios/corrupt-running.toml"),
     include_str!("../scenarios/corrupt-log.toml"),
     include_str!("../scenarios/replace-node.toml"),
+    include_str!("../scenarios/lost-node.toml"),
     include_str!("../scenarios/overload.toml"),
     include_str!("../scenarios/hostile-clients.toml"),
     include_str!("../scenarios/mayhem.toml"),
@@ -316,6 +317,16 @@ pub struct Wipe {
     pub restart_after: Span,
 }
 
+/// A node that is lost for good: killed, its disk emptied. Others have to be given what it held, without a command; then
+/// an empty node comes in its place, and has to be given its share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lose {
+    /// Whom.
+    #[serde(default = "any")]
+    pub target: Target,
+}
+
 /// Many writers that do not wait between their requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -361,6 +372,7 @@ pub enum Fault {
     Slow(Slow),
     Corrupt(Corrupt),
     Wipe(Wipe),
+    Lose(Lose),
     Overload(Overload),
     Hostile(Hostile),
 }
@@ -379,6 +391,7 @@ struct Step {
     slow: Option<Slow>,
     corrupt: Option<Corrupt>,
     wipe: Option<Wipe>,
+    lose: Option<Lose>,
     overload: Option<Overload>,
     hostile: Option<Hostile>,
     mayhem: Option<Mayhem>,
@@ -524,13 +537,14 @@ impl Step {
         found.extend(self.slow.clone().map(Fault::Slow));
         found.extend(self.corrupt.clone().map(Fault::Corrupt));
         found.extend(self.wipe.clone().map(Fault::Wipe));
+        found.extend(self.lose.clone().map(Fault::Lose));
         found.extend(self.overload.clone().map(Fault::Overload));
         found.extend(self.hostile.clone().map(Fault::Hostile));
         found.extend(self.mayhem.as_ref().map(|mayhem| mayhem.draw(random)));
         let [fault] = &mut found[..] else {
             return invalid(format!(
                 "the step at {} has {} faults; a step has one of kill, pause, restart, partition, slow, corrupt, wipe, \
-                 overload, hostile, mayhem",
+                 lose, overload, hostile, mayhem",
                 self.at,
                 found.len()
             ));
@@ -562,6 +576,7 @@ impl Fault {
             Self::Slow(slow) => &mut slow.target,
             Self::Corrupt(corrupt) => &mut corrupt.target,
             Self::Wipe(wipe) => &mut wipe.target,
+            Self::Lose(lose) => &mut lose.target,
             Self::Hostile(hostile) => &mut hostile.target,
             Self::Overload(_) => return None,
         })
@@ -577,6 +592,7 @@ impl Fault {
             Self::Slow(_) => "slow",
             Self::Corrupt(_) => "corrupt",
             Self::Wipe(_) => "wipe",
+            Self::Lose(_) => "lose",
             Self::Overload(_) => "overload",
             Self::Hostile(_) => "hostile",
         }
@@ -718,6 +734,11 @@ impl Scenario {
             let needs_peers = matches!(planned.fault, Fault::Partition(_) | Fault::Slow(_) | Fault::Wipe(_));
             if needs_peers && self.nodes < 2 {
                 return invalid(format!("a {} needs at least two nodes", planned.fault.name()));
+            }
+            if let Fault::Lose(_) = planned.fault
+                && self.nodes < 4
+            {
+                return invalid("where a node is lost, others can stand in for it from four nodes on");
             }
             if let Fault::Overload(Overload { connections, .. }) | Fault::Hostile(Hostile { connections, .. }) =
                 &planned.fault

@@ -84,6 +84,8 @@ pub struct NodeConfig {
     pub shards: u16,
     /// Replicas of each shard of a new cluster, where there are nodes enough.
     pub replication_factor: u32,
+    /// After how long a silence others are given what a node holds; never if none.
+    pub rebuild_after: Option<Duration>,
     /// Timers of Raft.
     pub raft: RaftTiming,
     /// The log.
@@ -110,6 +112,7 @@ impl NodeConfig {
             join_timeout: Duration::from_secs(60),
             shards: crate::shard_map::DEFAULT_SHARDS,
             replication_factor: 3,
+            rebuild_after: Some(Duration::from_secs(300)),
             raft: RaftTiming::default(),
             wal: WalOptions::default(),
             store: ShardOptions::default(),

@@ -8,6 +8,8 @@
 //! Rules
 //! - A shard has `min(replication factor, active nodes)` replicas. It grows before it shrinks: a replica on a node that
 //!   drains or is gone is exchanged, not dropped, as long as there is a node to take it.
+//! - A node that was silent for long ([`View::absent`]) keeps its place in the cluster, but what it holds is given to others
+//!   as far as there are some; when it is back it takes its share again.
 //! - One change per shard at a time, and few in the cluster: [`MAX_MOVES`] when data must travel,
 //!   [`MAX_SMALL_MOVES`] when the shard is small.
 //! - Replicas are spread evenly, but for shards that people moved: those stay until the members change.
@@ -35,6 +37,8 @@ pub const CAUGHT_UP_ENTRIES: u64 = 64;
 pub struct View {
     /// Nodes that answered lately, this one included.
     pub reachable: BTreeSet<NodeId>,
+    /// Nodes that have not been heard of for so long that others should hold what they hold.
+    pub absent: BTreeSet<NodeId>,
     /// The pulse of each group's leader: of those who claim to lead, the one with the highest term.
     pub leaders: BTreeMap<ShardId, GroupPulse>,
 }
@@ -91,7 +95,8 @@ pub fn is_settled(meta: &ShardMeta, leader: Option<&GroupPulse>) -> bool {
 pub fn plan(state: &MetaState, view: &View) -> Vec<Step> {
     let active: BTreeSet<NodeId> = state.active().collect();
     let target = (state.settings.replication_factor as usize).min(active.len()).max(1);
-    let mut load = Load::of(state, &active);
+    let present: BTreeSet<NodeId> = active.difference(&view.absent).copied().collect();
+    let mut load = Load::of(state, &present);
     let mut steps = Vec::new();
     let unsettled: BTreeMap<ShardId, u64> = state
         .shards
@@ -103,11 +108,11 @@ pub fn plan(state: &MetaState, view: &View) -> Vec<Step> {
     for (&shard, meta) in &state.shards {
         let Some(leader) = view.leaders.get(&shard) else { continue };
         // A replica that can not come back may be exchanged even while the shard waits for it.
-        let hopeless = meta.replicas.keys().any(|n| is_gone(state, *n));
+        let hopeless = meta.replicas.keys().any(|n| is_gone(state, *n) || view.absent.contains(n));
         if unsettled.contains_key(&shard) && (!hopeless || leader.joint) {
             continue;
         }
-        let Some(nodes) = wanted_nodes(state, meta, &active, target, &mut load, view) else { continue };
+        let Some(nodes) = wanted_nodes(state, meta, &present, target, &mut load, view) else { continue };
         if unsettled.contains_key(&shard) || budget.take(leader.bytes) {
             steps.push(Step::SetReplicas { shard, version: meta.version, nodes });
         }
@@ -173,20 +178,20 @@ impl Budget {
 fn wanted_nodes(
     state: &MetaState,
     meta: &ShardMeta,
-    active: &BTreeSet<NodeId>,
+    present: &BTreeSet<NodeId>,
     target: usize,
     load: &mut Load,
     view: &View,
 ) -> Option<Vec<NodeId>> {
     let now: BTreeSet<NodeId> = meta.replicas.keys().copied().collect();
-    let mut nodes: BTreeSet<NodeId> = now.intersection(active).copied().collect();
+    let mut nodes: BTreeSet<NodeId> = now.intersection(present).copied().collect();
     while nodes.len() < target {
-        // Draining nodes are no choice either: they are not in `active`, hence not in `load`.
+        // Draining nodes are no choice either: they are not in `present`, hence not in `load`.
         let Some(node) = load.least(&nodes, view) else { break };
         load.add(node);
         nodes.insert(node);
     }
-    // Fewer active nodes than replicas: those on draining nodes stay until somebody can take them.
+    // Fewer such nodes than replicas: those on draining and absent nodes stay until somebody can take them.
     let spare: Vec<NodeId> = now.difference(&nodes).copied().filter(|n| !is_gone(state, *n)).collect();
     for node in spare {
         if nodes.len() < target {

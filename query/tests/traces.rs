@@ -293,6 +293,25 @@ fn a_trace_in_short_says_whether_its_root_is_there_and_is_placed_by_what_has_a_t
     }
 }
 
+/// What a search reads of spans does not tell these two apart, and yet they are two; the third is the first once more.
+#[test]
+fn spans_that_differ_in_what_is_not_asked_for_are_not_one() {
+    let (stream, span) = part(1, 1, 0, "web", 10, 5, 200);
+    let other = Span { attributes: vec![("user".into(), text("somebody else"))], ..span.clone() };
+    let parts = [(stream.clone(), span.clone()), (stream.clone(), other), (stream, span)];
+    for shards in SHARDS {
+        let (engine, _cluster) = engine(shards, &parts);
+        for (query, whole) in
+            [("{ kind = client }", false), ("{ kind = client }", true), ("{ .user != nil }", false)]
+        {
+            let options = SearchOptions { limit: 9, whole, ..SearchOptions::default() };
+            let found = search(&engine, query, (0, 100), options);
+            assert_eq!(found.len(), 1, "{query}");
+            assert_eq!((found[0].summary.spans, found[0].sets[0].matched), (2, 2), "{query}");
+        }
+    }
+}
+
 #[test]
 fn services_calls_and_fields() {
     for shards in SHARDS {

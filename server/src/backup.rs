@@ -6,7 +6,7 @@
 //! backup.json                         the list: what belongs to the backup, with digests; written last
 //! state-<digest>.json                 dashboards with their versions, cluster settings
 //! shards/<n>/manifest-<digest>        manifest of shard n
-//! shards/<n>/files/<digest>.<kind>    what manifests name: segments of metrics and logs, registry, metadata, window
+//! shards/<n>/files/<digest>.<kind>    what manifests name: segments of all signals, registry, metadata, window
 //! shards/<n>/files/<digest>.<kind>.part   a file of which a part has arrived
 //! ```
 //!
@@ -33,11 +33,12 @@
 //! * settings and dashboards that the cluster lacks,
 //! * metrics with exemplars, metadata and start times, by remote write 2.0: a sample that is there already changes nothing,
 //! * logs in windows of time, over all shards. What the cluster holds in a window is asked first, and only records of
-//!   moments of which it holds fewer are sent, each window as one atomic batch under a key made from its content.
+//!   moments of which it holds fewer are sent, each window as one atomic batch under a key made from its content,
+//! * spans likewise, as OTLP: those of whose ids it holds fewer are sent.
 //!
 //! So a restore that was cut short is simply run again. What the cluster refuses (older than its retention) is counted
-//! and said. Two things to know: log records of the same nanosecond and number as the backup's are taken for them, and
-//! data keeps the tenant it had.
+//! and said. Three things to know: log records of the same nanosecond and number as the backup's are taken for them; spans
+//! that arrive are counted by the metrics of spans, also those of a restore; and data keeps the tenant it had.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use load::{ConfigError, Sources};
-use units::{ByteSize, Listen, MemoryBudget, Retention, Span};
+use units::{ByteSize, Listen, MemoryBudget, Patience, Retention, Span};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -139,11 +139,17 @@ pub struct ClusterSection {
     pub join: Vec<String>,
     pub shards: u16,
     pub replication_factor: u8,
+    pub rebuild_after: Patience,
 }
 
 impl Default for ClusterSection {
     fn default() -> Self {
-        Self { join: Vec::new(), shards: 16, replication_factor: 3 }
+        Self {
+            join: Vec::new(),
+            shards: 16,
+            replication_factor: 3,
+            rebuild_after: Patience::For(Span::secs(300)),
+        }
     }
 }
 
@@ -403,6 +409,9 @@ impl Default for TelemetrySection {
     }
 }
 
+/// A node that restarts is silent, too.
+const MIN_REBUILD_AFTER: Span = Span::secs(3);
+
 /// With less, what a process needs at rest would count as pressure.
 const MIN_MEMORY_BUDGET: ByteSize = ByteSize::mib(128);
 
@@ -441,6 +450,10 @@ impl Config {
                 "cluster.replication_factor",
                 "must be 1, 3 or 5: an even number survives no more".into(),
             );
+        }
+        if self.cluster.rebuild_after.limit().is_some_and(|after| after < MIN_REBUILD_AFTER.0) {
+            let reason = format!("must be at least {MIN_REBUILD_AFTER}, or `never`");
+            return invalid("cluster.rebuild_after", reason);
         }
         for (key, addr) in
             [("http.advertise", &self.http.advertise), ("peer.advertise", &self.peer.advertise)]
@@ -628,6 +641,10 @@ mod tests {
         );
         refused(|c| c.cluster.shards = 0, "cluster.shards");
         refused(|c| c.cluster.replication_factor = 2, "replication_factor");
+        refused(
+            |c| c.cluster.rebuild_after = Patience::For(Span::secs(2)),
+            "cluster.rebuild_after: must be at least 3s",
+        );
         refused(|c| c.cluster.join = vec!["node-b".into()], "cluster.join");
         refused(|c| c.peer.tls_cert = "a.pem".into(), "peer.tls_cert");
         refused(|c| c.peer.dead_after = Span::millis(100), "peer.dead_after");

@@ -337,6 +337,7 @@ fn node_config(config: &Config, memory: &MemoryLedger) -> NodeConfig {
     node.join = config.cluster.join.clone();
     node.shards = config.cluster.shards;
     node.replication_factor = u32::from(config.cluster.replication_factor);
+    node.rebuild_after = config.cluster.rebuild_after.limit();
     node.memory = memory.clone();
     node.max_unflushed_bytes = config.storage.max_unflushed_log.0;
     node.flush.memtable_bytes = config.storage.memtable_size.as_usize();

@@ -16,17 +16,21 @@
 //! [`WAIT_MS`] of cluster time, as far as the log tells it, for the other. A client's span that says which database it asks
 //! is a call by itself. Durations are summed as whole nanoseconds, so that sums do not depend on the order.
 //!
+//! Of each series the slowest span of the latest [`EXEMPLAR_MS`] of cluster time is known, as an exemplar of its histogram.
+//!
 //! **Bounds.** Names and series come from clients: texts are cut at [`MAX_TEXT`] bytes, and a shard keeps [`MAX_SERIES`]
 //! series and as many edges; what more there is counts in one series a tenant (kind [`OVERFLOW`]). [`MAX_HALVES`] halves wait
 //! at most; further ones are counted as left out.
 //!
 //! ```text
-//! file   "PHSPANM" | version u8 (1) | last entry v | unpaired v | left out v
+//! file   "PHSPANM" | version u8 (2) | last entry v | unpaired v | left out v
 //!        | count v | count x ( p(tenant) p(service) p(name) kind u8 status u8 | 13 x bucket v | sum u128 LE )
 //!        | count v | count x ( p(tenant) p(client) p(server) connection u8 | failed v | 9 x v, sum | 9 x v, sum )
 //!        | count v | count x ( until z | p(tenant) | trace 16 | span 8 | side u8 (1 server, 2 message) | p(service) | duration v | failed u8 )
+//!        | count v | count x ( place among the series v | window z | trace 16 | span 8 | duration v | end z )
 //!        | crc32c u32
 //! ```
+//! Version 1 has no exemplars.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +51,8 @@ use crate::error::FormatError;
 
 /// How long a half of a call waits for the other, in cluster time.
 pub const WAIT_MS: i64 = 60_000;
+/// Width of the windows of cluster time, each of which may give a series an exemplar.
+pub const EXEMPLAR_MS: i64 = 15_000;
 /// Halves that wait at most.
 pub const MAX_HALVES: usize = 50_000;
 /// Series, and edges, that a shard keeps; beyond, all of a tenant's count in one.
@@ -180,6 +186,28 @@ impl Edge {
     }
 }
 
+/// A span that stands for others of its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanExemplar {
+    /// Number of the window in which it came.
+    pub window: i64,
+    /// Its trace.
+    pub trace_id: [u8; 16],
+    /// Its id.
+    pub span_id: [u8; 8],
+    /// How long it took.
+    pub took_ns: u64,
+    /// When it ended, in nanoseconds since 1970.
+    pub end_ns: i64,
+}
+
+impl SpanExemplar {
+    /// Whether it is shown instead of another one.
+    fn beats(&self, other: &Self) -> bool {
+        (self.window, self.took_ns) > (other.window, other.took_ns)
+    }
+}
+
 /// Tenant, trace and the client's span of a call.
 type CallId = (TenantId, [u8; 16], [u8; 8]);
 
@@ -210,6 +238,8 @@ pub struct SpanMetrics {
     left_out: u64,
     series: BTreeMap<SeriesKey, Durations<13>>,
     edges: BTreeMap<EdgeKey, Edge>,
+    /// Exemplars of some of the series.
+    exemplars: BTreeMap<SeriesKey, SpanExemplar>,
     halves: HashMap<CallId, Half>,
     /// Calls of the halves, by their places.
     order: BTreeMap<(i64, u64), CallId>,
@@ -286,7 +316,8 @@ impl SpanMetrics {
         let mut cells: Vec<Option<Cells>> = vec![None; dict.key_sets_len()];
         // Names are mostly constants of the dictionary: those are put together once.
         let mut known: HashMap<(u32, u32, u32), usize> = HashMap::new();
-        let mut found: Vec<(SeriesKey, Durations<13>)> = Vec::new();
+        let mut found: Vec<(SeriesKey, Durations<13>, Option<SpanExemplar>)> = Vec::new();
+        let window = now_ms.div_euclid(EXEMPLAR_MS);
         let mut named: HashMap<SeriesKey, usize> = HashMap::new();
         for at in 0..rows.len() {
             let (stream, severity) = (rows.streams()[at], rows.severities()[at]);
@@ -312,7 +343,7 @@ impl SpanMetrics {
                         status,
                     };
                     let place = *named.entry(key).or_insert_with_key(|key| {
-                        found.push((key.clone(), Durations::default()));
+                        found.push((key.clone(), Durations::default(), None));
                         found.len() - 1
                     });
                     if is_constant {
@@ -321,7 +352,12 @@ impl SpanMetrics {
                     place
                 }
             };
-            found[place].1.add(&DURATION_BOUNDS, took_ns);
+            let (_, durations, slowest) = &mut found[place];
+            durations.add(&DURATION_BOUNDS, took_ns);
+            if slowest.is_none_or(|slowest| slowest.took_ns < took_ns) {
+                let (trace_id, span_id) = (rows.traces()[at], rows.spans()[at]);
+                *slowest = Some(SpanExemplar { window, trace_id, span_id, took_ns, end_ns: end });
+            }
 
             let kind = SpanKind::of_number(kind).unwrap_or_default();
             let side = match kind {
@@ -349,8 +385,19 @@ impl SpanMetrics {
                 self.pair(id, half);
             }
         }
-        for (key, durations) in found {
-            self.add(key, &durations);
+        for (key, durations, slowest) in found {
+            let key = self.add(key, &durations);
+            if let (Some(key), Some(slowest)) = (key.filter(|key| key.kind != OVERFLOW), slowest) {
+                self.show(key, slowest);
+            }
+        }
+    }
+
+    fn show(&mut self, key: SeriesKey, exemplar: SpanExemplar) {
+        match self.exemplars.get_mut(&key) {
+            Some(known) if exemplar.beats(known) => *known = exemplar,
+            Some(_) => {}
+            None => drop(self.exemplars.insert(key, exemplar)),
         }
     }
 
@@ -393,7 +440,8 @@ impl SpanMetrics {
         }
     }
 
-    fn add(&mut self, key: SeriesKey, durations: &Durations<13>) {
+    /// Counts durations, and says in which series.
+    fn add(&mut self, key: SeriesKey, durations: &Durations<13>) -> Option<SeriesKey> {
         let key = match self.series.contains_key(&key) || self.series.len() < MAX_SERIES {
             true => key,
             false => {
@@ -405,9 +453,10 @@ impl SpanMetrics {
         // Tenants are clients' words, too.
         if !self.series.contains_key(&key) && self.series.len() >= 2 * MAX_SERIES {
             self.left_out += durations.count();
-            return;
+            return None;
         }
-        self.series.entry(key).or_default().merge(durations);
+        self.series.entry(key.clone()).or_default().merge(durations);
+        Some(key)
     }
 
     fn count(&mut self, key: EdgeKey, client_ns: u64, server_ns: u64, failed: bool) {
@@ -444,6 +493,11 @@ impl SpanMetrics {
         self.series.iter()
     }
 
+    /// The exemplar of a series, if it has one.
+    pub fn exemplar(&self, key: &SeriesKey) -> Option<&SpanExemplar> {
+        self.exemplars.get(key)
+    }
+
     /// Calls by what counts together.
     pub fn edges(&self) -> impl Iterator<Item = (&EdgeKey, &Edge)> {
         self.edges.iter()
@@ -461,7 +515,8 @@ impl SpanMetrics {
 
     /// Bytes of memory, roughly.
     pub fn memory_bytes(&self) -> usize {
-        self.series.len() * 400 + self.edges.len() * 400 + self.halves.len() * 250
+        let exemplars = self.exemplars.len() * 250;
+        self.series.len() * 400 + self.edges.len() * 400 + self.halves.len() * 250 + exemplars
     }
 
     /// Adds the counters of another shard.
@@ -471,6 +526,9 @@ impl SpanMetrics {
         }
         for (key, edge) in &other.edges {
             self.edges.entry(key.clone()).or_default().merge(edge);
+        }
+        for (key, exemplar) in &other.exemplars {
+            self.show(key.clone(), *exemplar);
         }
         self.unpaired = self.unpaired.wrapping_add(other.unpaired);
         self.left_out = self.left_out.wrapping_add(other.left_out);
@@ -518,6 +576,17 @@ impl SpanMetrics {
             write_u64(&mut out, half.took_ns);
             out.push(u8::from(half.failed));
         }
+        let places = self.series.keys().enumerate();
+        let shown: Vec<_> = places.filter_map(|(at, key)| Some((at, self.exemplars.get(key)?))).collect();
+        write_u64(&mut out, shown.len() as u64);
+        for (at, exemplar) in shown {
+            write_u64(&mut out, at as u64);
+            write_u64(&mut out, zigzag(exemplar.window));
+            out.extend_from_slice(&exemplar.trace_id);
+            out.extend_from_slice(&exemplar.span_id);
+            write_u64(&mut out, exemplar.took_ns);
+            write_u64(&mut out, zigzag(exemplar.end_ns));
+        }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         out
     }
@@ -531,14 +600,14 @@ impl SpanMetrics {
         if u32::from_le_bytes(*checksum) != crc32c::crc32c(body) {
             return Err("the checksum is wrong".into());
         }
-        if body[7] != VERSION {
+        if !(1..=VERSION).contains(&body[7]) {
             let (what, version) = ("the file of span metrics", body[7]);
             return Err(FormatError::Version { what, version, known: VERSION });
         }
-        Self::decode_body(&mut &body[8..]).ok_or_else(|| "the body is malformed".into())
+        Self::decode_body(body[7], &mut &body[8..]).ok_or_else(|| "the body is malformed".into())
     }
 
-    fn decode_body(input: &mut &[u8]) -> Option<Self> {
+    fn decode_body(version: u8, input: &mut &[u8]) -> Option<Self> {
         fn text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
             std::str::from_utf8(read_prefixed(input)?).ok()
         }
@@ -586,13 +655,27 @@ impl SpanMetrics {
             metrics.halves.insert(id, half);
             metrics.next = number as u64 + 1;
         }
+        let exemplars = if version > 1 { read_len(input)? } else { 0 };
+        let mut keys = metrics.series.keys().enumerate();
+        for _ in 0..exemplars {
+            let place = read_len(input)?;
+            let key = keys.find(|(at, _)| *at == place)?.1.clone();
+            let exemplar = SpanExemplar {
+                window: unzigzag(read_u64(input)?),
+                trace_id: read_bytes(input, 16)?.try_into().ok()?,
+                span_id: read_bytes(input, 8)?.try_into().ok()?,
+                took_ns: read_u64(input)?,
+                end_ns: unzigzag(read_u64(input)?),
+            };
+            metrics.exemplars.insert(key, exemplar);
+        }
         let is_whole = input.is_empty() && metrics.halves.len() == metrics.order.len();
         is_whole.then_some(metrics)
     }
 }
 
 const MAGIC: &[u8; 7] = b"PHSPANM";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests;

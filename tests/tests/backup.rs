@@ -53,7 +53,7 @@ fn put(client: &Client, path: &str, body: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// Series of two tenants, log lines, and a dashboard.
+/// Series, log lines and traces, the last two of two tenants.
 fn write_data(client: &Client, at: i64, round: i64) {
     let series: Vec<Series> = (0..200)
         .map(|n| {
@@ -76,6 +76,36 @@ fn write_data(client: &Client, at: i64, round: i64) {
         let answer = client.post("/loki/api/v1/push", headers, push.as_bytes()).expect("an answer");
         assert_eq!(answer.status, 204, "{}", answer.body);
     }
+    let spans: Vec<Value> = (0..3000)
+        .map(|n| {
+            // Several at one moment, of several traces.
+            let start = (at - n / 3) * 1_000_000 - round;
+            json!({
+                "traceId": format!("{:032x}", 1 + n / 5 + round * 10_000),
+                "spanId": format!("{:016x}", 1 + n + round * 10_000), "name": format!("step {}", n % 9), "kind": 2,
+                "startTimeUnixNano": start.to_string(), "endTimeUnixNano": (start + n).to_string(),
+                "attributes": [{"key": "n", "value": {"intValue": n.to_string()}}],
+                "events": [{"timeUnixNano": start.to_string(), "name": "begun"}],
+            })
+        })
+        .collect();
+    let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]});
+    let export =
+        json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).to_string();
+    for headers in [&[JSON][..], &[JSON, tenant][..]] {
+        let answer = client.post("/v1/traces", headers, export.as_bytes()).expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    }
+}
+
+/// All spans of a tenant, each with all that it has, as SQL gives them.
+fn spans(client: &Client, tenant: Option<(&str, &str)>) -> Vec<String> {
+    let query = format!("query={}&format=csv", escape("SELECT * FROM spans ORDER BY trace_id, span_id"));
+    let form = [Some(("content-type", "application/x-www-form-urlencoded")), tenant];
+    let headers: Vec<(&str, &str)> = form.into_iter().flatten().collect();
+    let answer = client.post("/api/v1/sql", &headers, query.as_bytes()).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body.lines().map(str::to_owned).collect()
 }
 
 fn get(client: &Client, path: &str) -> Value {
@@ -206,6 +236,11 @@ fn a_backup_goes_into_a_cluster_of_another_shape() {
         assert_eq!(code, 0, "{output}{error}");
         assert_eq!(answers(&other, at), answers(&client, at));
         assert_eq!(dashboards(&other), dashboards(&client));
+        for tenant in [None, Some(("x-scope-orgid", "other"))] {
+            let there = spans(&other, tenant);
+            assert_eq!(there.len(), 6001, "6000 spans, and the names of the columns");
+            assert!(there == spans(&client, tenant), "span for span");
+        }
     }
     let tenant = [("x-scope-orgid", "other")];
     let count = |client: &Client| {

@@ -30,15 +30,30 @@ use crate::sim::random::{Stream, stream};
 
 /// How long a stop in order may take before it counts as none.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// How often the cluster is asked whether it has come to what is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Replicas of a shard.
+const REPLICAS: usize = 3;
 /// How often what is under way is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What ends a fault, or a part of it.
 enum Undo {
     Start(usize),
+    /// Starts a node, once others hold what the one held that was lost in its place.
+    Rejoin {
+        node: usize,
+        lost: u64,
+    },
     Resume(usize),
     Unlink(u64),
-    Flap { links: Vec<LinkId>, rule: Rule, every: Duration, until: Instant, now: Option<u64> },
+    Flap {
+        links: Vec<LinkId>,
+        rule: Rule,
+        every: Duration,
+        until: Instant,
+        now: Option<u64>,
+    },
     Stop(Running),
 }
 
@@ -56,6 +71,8 @@ struct Open {
     t0: Micros,
     /// Whether it ends before everything heals.
     ends: bool,
+    /// Whether it lasts until what it struck holds its share of the replicas.
+    until_shared: bool,
 }
 
 /// Processes as others see them: monitors read, the stage writes.
@@ -135,7 +152,8 @@ impl Stage {
         self.advance(latest)?;
         for index in 0..self.cluster.nodes.len() {
             self.resume(index)?;
-            if !self.cluster.nodes[index].is_running() {
+            let comes_back = |due: &Due| matches!(due.undo, Undo::Rejoin { node, .. } if node == index);
+            if !self.cluster.nodes[index].is_running() && !self.due.iter().any(comes_back) {
                 self.start(index)?;
             }
         }
@@ -161,6 +179,17 @@ impl Stage {
         for Due { fault, undo, .. } in due {
             match undo {
                 Undo::Start(node) => self.start(node)?,
+                Undo::Rejoin { node, lost } if self.is_rebuilt(lost) => {
+                    self.start(node)?;
+                    let t = self.recorder().now();
+                    if let Some(open) = &mut self.open[fault] {
+                        let seconds = (t - open.t0) as f64 / 1e6;
+                        open.detail.push_str(&format!(", rebuilt elsewhere after {seconds:.1} s"));
+                    }
+                }
+                Undo::Rejoin { .. } => {
+                    self.due.push(Due { at: Instant::now() + LOOK_AGAIN, fault, undo });
+                }
                 Undo::Resume(node) => self.resume(node)?,
                 Undo::Unlink(rule) => self.links.remove(rule),
                 Undo::Stop(mut running) => running.stop()?,
@@ -184,6 +213,7 @@ impl Stage {
                     open.ends
                         && !self.due.iter().any(|due| due.fault == fault)
                         && open.nodes.iter().all(|node| self.is_ready(*node))
+                        && (!open.until_shared || open.nodes.iter().all(|node| self.has_its_share(*node)))
                 }
             };
             if is_over && let Some(open) = self.open[fault].take() {
@@ -198,6 +228,33 @@ impl Stage {
     fn is_ready(&self, node: usize) -> bool {
         let client = Client::with_timeout(self.cluster.nodes[node].url(), Duration::from_millis(500));
         client.get("/-/ready").is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Whether no shard counts on a node any more, and all have as many replicas as ever.
+    fn is_rebuilt(&self, lost: u64) -> bool {
+        let is_whole = |shard: &Value| {
+            let counts_on = |key: &str| shard[key].as_array().is_some_and(|ids| ids.contains(&lost.into()));
+            let voters = shard["voters"].as_array().map_or(0, Vec::len);
+            shard["leader"].is_u64()
+                && shard["changing"] == false
+                && voters == REPLICAS
+                && !counts_on("voters")
+                && !counts_on("wanted")
+        };
+        let status = self.cluster.status();
+        status.is_ok_and(|status| status["shards"].as_array().is_some_and(|all| all.iter().all(is_whole)))
+    }
+
+    /// Whether a node holds as many replicas as there are for each.
+    fn has_its_share(&self, node: usize) -> bool {
+        let look = || -> anyhow::Result<bool> {
+            let (id, status) = (self.cluster.nodes[node].id()?, self.cluster.status()?);
+            let shards = status["shards"].as_array().context("shards")?;
+            let voters =
+                |shard: &&Value| shard["voters"].as_array().is_some_and(|ids| ids.contains(&id.into()));
+            Ok(shards.iter().filter(voters).count() >= shards.len() * REPLICAS / self.cluster.nodes.len())
+        };
+        look().unwrap_or(false)
     }
 
     /// Notes nodes that ended although nothing here ended them, and starts them again, as supervisors do.
@@ -224,7 +281,8 @@ impl Stage {
         let refusal = refusal.chars().take(300).collect::<String>();
         let detail =
             format!("node {}: refused to start, and joins anew with an empty disk: {refusal}", index + 1);
-        self.open.push(Some(Open { name: "replace".to_owned(), detail, nodes: vec![index], t0, ends: true }));
+        let (name, nodes) = ("replace".to_owned(), vec![index]);
+        self.open.push(Some(Open { name, detail, nodes, t0, ends: true, until_shared: false }));
         Ok(())
     }
 
@@ -385,6 +443,18 @@ impl Stage {
                 }
                 (nodes, "killed, its disk emptied".to_owned())
             }
+            Fault::Lose(lose) => {
+                let nodes = self.resolve(lose.target)?;
+                let ids = nodes.iter().map(|node| self.cluster.nodes[*node].id());
+                let ids = ids.collect::<anyhow::Result<Vec<u64>>>()?;
+                t0 = self.recorder().now();
+                for (&node, lost) in nodes.iter().zip(ids) {
+                    self.kill(node)?;
+                    self.empty(node)?;
+                    undo.push((after(LOOK_AGAIN), Undo::Rejoin { node, lost }));
+                }
+                (nodes, "killed for good".to_owned())
+            }
             Fault::Overload(overload) => {
                 let mut running = Running::default();
                 for _ in 0..overload.connections {
@@ -418,7 +488,8 @@ impl Stage {
         progress(&format!("{:.1} s: {}: {detail}", self.recorder().now() as f64 / 1e6, fault.name()));
         let name = fault.name().to_owned();
         if restarts.is_empty() {
-            self.open.push(Some(Open { name, detail, nodes, t0, ends }));
+            let until_shared = matches!(fault, Fault::Lose(_));
+            self.open.push(Some(Open { name, detail, nodes, t0, ends, until_shared }));
             self.due.extend(undo.into_iter().map(|(at, undo)| Due { at, fault: number, undo }));
         } else {
             for node in restarts {

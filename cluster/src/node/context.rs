@@ -127,6 +127,11 @@ impl<R: AsyncRuntime> Pulses<R> {
         self.fresh(|pulse| (!pulse.stopping).then_some(pulse.node)).into_iter().collect()
     }
 
+    /// For how long a node has not been heard of; none if it never was.
+    pub fn silence(&self, node: NodeId) -> Option<Duration> {
+        self.heard().get(&node).map(|(_, at)| R::Instant::now().saturating_duration_since(*at))
+    }
+
     /// Nodes that spoke lately and have no memory left for writes.
     pub fn short_of_memory(&self) -> BTreeSet<NodeId> {
         self.fresh(|pulse| pulse.short_of_memory.then_some(pulse.node)).into_iter().collect()

@@ -1,5 +1,6 @@
 //! Tasks of the node as a whole: pulses, the log's size, and, on the meta leader, placement.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -206,17 +207,54 @@ impl<E: Env> Node<E> {
 
 /// What the meta leader does: activates nodes that joined, and carries out the plan.
 pub(super) async fn placement<E: Env>(node: Weak<Node<E>>) {
+    let mut watch: Option<Watch<E>> = None;
     loop {
         E::Runtime::sleep(PLACEMENT).await;
         let Some(this) = node.upgrade().filter(|n| !n.context.is_stopping()) else { return };
         if this.leads(META_GROUP) && this.meta().is_bootstrapped() {
-            this.place().await;
+            let watch = watch.get_or_insert_with(Watch::begin);
+            watch.look(&this);
+            this.place(&watch.absent).await;
+        } else {
+            watch = None;
         }
     }
 }
 
+/// What a meta leader knows of nodes that are silent.
+struct Watch<E: Env> {
+    /// When it began to lead: before that it may have been the one that nobody could reach.
+    since: <E::Runtime as AsyncRuntime>::Instant,
+    absent: BTreeSet<NodeId>,
+}
+
+impl<E: Env> Watch<E> {
+    fn begin() -> Self {
+        Self { since: <E::Runtime as AsyncRuntime>::Instant::now(), absent: BTreeSet::new() }
+    }
+
+    /// Finds out who has been silent for too long, and says so once.
+    fn look(&mut self, node: &Node<E>) {
+        let Some(patience) = node.context.config.rebuild_after else { return };
+        let watched = <E::Runtime as AsyncRuntime>::Instant::now().saturating_duration_since(self.since);
+        let is_absent = |id: &NodeId| {
+            let silence = node.context.pulses.silence(*id).unwrap_or(watched);
+            *id != node.id() && silence.min(watched) >= patience
+        };
+        let absent: BTreeSet<NodeId> = node.meta().active().filter(is_absent).collect();
+        for id in absent.difference(&self.absent) {
+            let seconds = patience.as_secs();
+            tracing::warn!(node = %id, seconds, "a node is silent for long: others are given what it holds");
+        }
+        for id in self.absent.difference(&absent) {
+            tracing::info!(node = %id, "a node that was silent for long is back");
+        }
+        self.absent = absent;
+    }
+}
+
 impl<E: Env> Node<E> {
-    async fn place(self: &Arc<Self>) {
+    async fn place(self: &Arc<Self>, absent: &BTreeSet<NodeId>) {
         let meta = self.meta();
         let timeout = Duration::from_secs(5);
         for (&node, member) in &meta.members {
@@ -232,7 +270,8 @@ impl<E: Env> Node<E> {
             }
         }
         let own: Vec<_> = self.all_groups().iter().map(|g| g.pulse()).collect();
-        let view = self.context.pulses.view(self.id(), &own);
+        let mut view = self.context.pulses.view(self.id(), &own);
+        view.absent.clone_from(absent);
         for step in placement::plan(&self.meta(), &view) {
             match step {
                 Step::SetReplicas { shard, version, nodes } => {

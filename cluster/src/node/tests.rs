@@ -6,13 +6,15 @@ mod memory;
 mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Cluster, GUARD, wait, write_one};
+use harness::{Cluster, GUARD, TestEnv, wait, write_one};
 use protocol::ids::{META_GROUP, NodeId, ShardId};
 
 use crate::error::ClusterError;
 use crate::meta::MemberState;
+use crate::node::{Node, NodeConfig};
 use crate::read::Consistency;
 
 fn sorted(mut list: Vec<String>) -> Vec<String> {
@@ -667,6 +669,37 @@ async fn a_replica_behind_a_purged_log_is_brought_back_by_a_snapshot() {
     same_digests(&cluster).await;
     assert_eq!(cluster.read(lost, Consistency::Linearizable).await, sorted(written.clone()));
     assert_eq!(cluster.read(lost, Consistency::Local).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_node_held_is_rebuilt_elsewhere_and_shared_again_when_it_is_back() {
+    let mut cluster = Cluster::new(4);
+    for _ in 0..4 {
+        let index = cluster.add_machine();
+        let config = NodeConfig { rebuild_after: Some(Duration::from_secs(4)), ..cluster.config(index) };
+        cluster.start_with(index, config).await.expect("the node starts");
+    }
+    cluster.settled().await;
+    let mut written = cluster.write(0).await;
+    let dead = cluster.node(2).id();
+    let held = |node: &Arc<Node<TestEnv>>, id: NodeId| {
+        node.meta().shards.values().filter(|shard| shard.replicas.contains_key(&id)).count()
+    };
+    assert!(held(cluster.node(0), dead) > 0, "it holds its share");
+    cluster.kill(2).await;
+    wait("others are given what it held", || held(cluster.node(0), dead) == 0).await;
+    cluster.settled().await;
+    written.extend(cluster.write(1).await);
+    for index in [0, 1, 3] {
+        assert_eq!(cluster.read(index, Consistency::Linearizable).await, sorted(written.clone()));
+    }
+    same_digests(&cluster).await;
+    cluster.start(2).await;
+    wait("it takes its share again", || held(cluster.node(0), dead) > 0).await;
+    cluster.settled().await;
+    written.extend(cluster.write(2).await);
+    assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+    same_digests(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

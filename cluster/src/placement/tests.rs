@@ -129,6 +129,51 @@ fn a_wiped_node_is_replaced_by_itself_under_a_new_name() {
 }
 
 #[test]
+fn what_an_absent_node_holds_is_given_to_others_and_back() {
+    let (mut state, mut view) = cluster(4, 8);
+    view.reachable = nodes(&[1, 2, 4]);
+    assert_eq!(plan(&state, &view), [], "silent for a moment: nothing is done");
+    view.absent = nodes(&[3]);
+    view.leaders.values_mut().for_each(|pulse| {
+        if pulse.replica.node() == NodeId(3) {
+            let voter = pulse.voters.iter().copied().find(|voter| voter.node() != NodeId(3));
+            pulse.replica = voter.unwrap();
+        }
+    });
+    settle(&mut state, &mut view);
+    assert_eq!(per_node(&state), [8, 8, 0, 8]);
+    (view.reachable, view.absent) = (nodes(&[1, 2, 3, 4]), BTreeSet::new());
+    settle(&mut state, &mut view);
+    assert_eq!(per_node(&state), [6, 6, 6, 6]);
+}
+
+#[test]
+fn an_absent_node_that_nobody_can_stand_in_for_keeps_its_replicas() {
+    let (state, mut view) = cluster(3, 8);
+    (view.reachable, view.absent) = (nodes(&[1, 2]), nodes(&[3]));
+    view.leaders.values_mut().for_each(|pulse| pulse.replica = r(1 + u64::from(pulse.group.0 % 2)));
+    assert_eq!(plan(&state, &view), []);
+}
+
+#[test]
+fn a_shard_that_waits_for_an_absent_newcomer_gets_another() {
+    let (mut state, mut view) = cluster(5, 1);
+    let holders: BTreeSet<NodeId> = state.shards[&ShardId(1)].replicas.keys().copied().collect();
+    let free: Vec<NodeId> = state.active().filter(|node| !holders.contains(node)).collect();
+    // One was about to be exchanged for a node that died before it had caught up.
+    let mut wanted: Vec<NodeId> = holders.iter().copied().skip(1).collect();
+    wanted.push(free[0]);
+    let version = state.shards[&ShardId(1)].version;
+    state.apply(&MetaCommand::SetReplicas { shard: ShardId(1), version, nodes: wanted, pinned: false });
+    assert_eq!(plan(&state, &view), [], "it is waited for");
+    view.reachable.remove(&free[0]);
+    view.absent = BTreeSet::from([free[0]]);
+    settle(&mut state, &mut view);
+    assert!(!state.shards[&ShardId(1)].replicas.contains_key(&free[0]));
+    assert_eq!(state.shards[&ShardId(1)].replicas.len(), 3);
+}
+
+#[test]
 fn draining_exchanges_replicas_but_drops_none_that_nobody_takes() {
     let (mut state, mut view) = cluster(4, 8);
     state.apply(&MetaCommand::SetMemberState { node: NodeId(2), state: MemberState::Draining });

@@ -4,7 +4,7 @@
 //! Export*ServiceResponse  1 partial success {1 rejected count, 2 message}      google.rpc.Status  1 code  2 message
 //! ```
 
-use crate::varint::{write_prefixed, write_u64};
+use crate::varint::{read_prefixed, read_u64, write_prefixed, write_u64};
 
 /// What of a request was not taken. Nothing to say is success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,26 @@ impl PartialSuccess {
         out
     }
 
+    /// A response in protobuf, as [`Self::to_protobuf`] writes it.
+    pub fn from_protobuf(mut body: &[u8]) -> Option<Self> {
+        let mut partial = Self::default();
+        if body.is_empty() {
+            return Some(partial);
+        }
+        let mut inner = match read_u64(&mut body)? {
+            10 => read_prefixed(&mut body)?,
+            _ => return None,
+        };
+        while !inner.is_empty() {
+            match read_u64(&mut inner)? {
+                8 => partial.rejected = read_u64(&mut inner)?,
+                18 => partial.message = String::from_utf8(read_prefixed(&mut inner)?.to_vec()).ok()?,
+                _ => return None,
+            }
+        }
+        body.is_empty().then_some(partial)
+    }
+
     /// The response in JSON.
     pub fn to_json(&self, signal: Signal) -> String {
         if self.is_full() {
@@ -94,6 +114,12 @@ mod tests {
         assert_eq!((full.to_protobuf(), full.to_json(Signal::Logs)), (Vec::new(), "{}".to_owned()));
         let partial = PartialSuccess { rejected: 300, message: "no".to_owned() };
         assert_eq!(partial.to_protobuf(), [0x0a, 7, 0x08, 0xac, 2, 0x12, 2, b'n', b'o']);
+        for response in [full, partial.clone()] {
+            assert_eq!(PartialSuccess::from_protobuf(&response.to_protobuf()), Some(response));
+        }
+        for bad in [&b"\x0a"[..], b"\x0a\x02\x08", b"\x08\x01", b"\x0a\x00\x00"] {
+            assert_eq!(PartialSuccess::from_protobuf(bad), None, "{bad:?}");
+        }
         let json: serde_json::Value = serde_json::from_str(&partial.to_json(Signal::Metrics)).unwrap();
         assert_eq!(json["partialSuccess"]["errorMessage"], "no");
         assert_eq!(json["partialSuccess"]["rejectedDataPoints"], "300");

@@ -33,6 +33,20 @@ use crate::value::Map;
 /// Traces that are loaded at a time where all are wanted.
 pub(super) const MANY_TRACES: usize = 512;
 
+/// Which traces are visited, and how.
+pub(super) struct TraceWalk {
+    /// When the spans begin that are looked for.
+    pub range: (i64, i64),
+    /// What they meet.
+    pub filter: LogFilter,
+    /// Whether the walk goes from the latest of them backwards.
+    pub newest_first: bool,
+    /// Traces that are loaded at a time: to load one more costs little.
+    pub many: usize,
+    /// What is wanted of each span, besides its place in its trace and what a summary says.
+    pub columns: LogColumns,
+}
+
 /// A question at a shard while it is answered.
 pub(super) struct Asked<'a> {
     pub source: &'a dyn SpanSource,
@@ -85,6 +99,23 @@ pub(super) fn trace_id_of(bytes: &[u8]) -> Result<[u8; 16]> {
     bytes
         .try_into()
         .map_err(|_| QueryError::Protocol(format!("a trace id has 16 bytes, not {}", bytes.len())))
+}
+
+/// Columns, and those that tell where a span is in its trace and how it ended.
+fn with_places(columns: &LogColumns) -> LogColumns {
+    let LogColumns::Fields(fields) = columns else { return LogColumns::All };
+    let service = LogField::ResourceAttribute("service.name".to_owned());
+    let places = [
+        LogField::TraceId,
+        LogField::SpanId,
+        LogField::ParentId,
+        LogField::Duration,
+        LogField::SpanKind,
+        LogField::SpanStatus,
+        LogField::Body,
+        service,
+    ];
+    LogColumns::Fields(fields.iter().cloned().chain(places).collect())
 }
 
 /// Bytes that a span takes in memory, roughly.
@@ -180,40 +211,44 @@ impl Asked<'_> {
     }
 
     /// Whole traces, in the order of their ids' list, and what they hold until they go.
-    fn load(&self, ids: &[[u8; 16]]) -> Result<(Vec<Trace>, Held<'_>)> {
+    fn load(&self, ids: &[[u8; 16]], columns: &LogColumns) -> Result<(Vec<Trace>, Held<'_>)> {
         let mut gathered: Map<[u8; 16], Gathered> = Map::default();
         let mut held = self.budget.hold_while(0)?;
         let texts = ids.iter().map(|id| id_text(id)).collect();
         let filter = LogFilter::Field(LogField::TraceId, LogTest::OneOf(texts));
         // A trace is judged whole, whenever its spans were.
         let always = (i64::MIN, i64::MAX);
-        self.scan(always, filter, false, LogColumns::All, &mut |stream, span| {
+        let mut spans = 0;
+        self.scan(always, filter, false, with_places(columns), &mut |stream, span| {
             held.grow(memory_bytes(span))?;
             let gathered = gathered.entry(span.trace_id).or_default();
             gathered.stream(stream);
             gathered.span(span);
+            spans += 1;
             Ok(ControlFlow::Continue(()))
         })?;
-        let traces = ids.iter().filter_map(|id| gathered.remove(id)).map(Gathered::assemble);
-        Ok((traces.collect(), held))
+        let traces: Vec<Trace> =
+            ids.iter().filter_map(|id| gathered.remove(id)).map(Gathered::assemble).collect();
+        // Spans that are equal in what was read may differ in what was not.
+        if *columns != LogColumns::All && traces.iter().map(Trace::len).sum::<usize>() < spans {
+            drop(held);
+            return self.load(ids, &LogColumns::All);
+        }
+        Ok((traces, held))
     }
 
-    /// Visits the traces whole, each once, that have a span which a filter finds and which begins in a range. They are
-    /// loaded `many` at a time, for to load one more costs little. Where `visit` returns a time, no trace is wanted any more
-    /// of which this walk has not met a span that begins then or later.
+    /// Visits whole traces, each once, that have a span which a filter finds and which begins in a range. Where `visit`
+    /// returns a time, no trace is wanted any more of which this walk has not met a span that begins then or later.
     pub fn each_trace(
         &self,
-        range: (i64, i64),
-        filter: LogFilter,
-        newest_first: bool,
-        many: usize,
+        walk: TraceWalk,
         visit: &mut dyn FnMut(&Trace, &Summary) -> Result<Option<i64>>,
     ) -> Result<()> {
         let mut seen = Seen::new(&self.budget);
-        let mut waiting: Vec<[u8; 16]> = Vec::with_capacity(many);
+        let mut waiting: Vec<[u8; 16]> = Vec::with_capacity(walk.many);
         let mut wanted_from = None;
         let mut visit_waiting = |waiting: &mut Vec<[u8; 16]>| -> Result<Option<i64>> {
-            let (traces, _held) = self.load(waiting)?;
+            let (traces, _held) = self.load(waiting, &walk.columns)?;
             waiting.clear();
             let mut wanted_from = None;
             for trace in &traces {
@@ -224,7 +259,7 @@ impl Asked<'_> {
             Ok(wanted_from)
         };
         let columns = LogColumns::Fields(vec![LogField::TraceId]);
-        self.scan(range, filter, newest_first, columns, &mut |_, span| {
+        self.scan(walk.range, walk.filter, walk.newest_first, columns, &mut |_, span| {
             // What has no start is placed at its end, which is not read here: it tells nothing of how far the walk is.
             if wanted_from.is_some_and(|from| span.start_ns != 0 && span.start_ns < from) {
                 return Ok(ControlFlow::Break(()));
@@ -232,7 +267,7 @@ impl Asked<'_> {
             if seen.is_new(&span.trace_id)? {
                 waiting.push(span.trace_id);
             }
-            if waiting.len() >= many {
+            if waiting.len() >= walk.many {
                 wanted_from = visit_waiting(&mut waiting)?;
             }
             Ok(ControlFlow::Continue(()))
@@ -262,7 +297,8 @@ impl Asked<'_> {
                 Ok(ControlFlow::Continue(()))
             });
         }
-        self.each_trace(range, filter, false, MANY_TRACES, &mut |trace, summary| {
+        let walk = TraceWalk { range, filter, newest_first: false, many: MANY_TRACES, columns };
+        self.each_trace(walk, &mut |trace, summary| {
             for at in matched_in(&evaluator, trace, summary, range) {
                 visit(subject_of(trace, at, summary))?;
             }
@@ -347,7 +383,14 @@ impl Asked<'_> {
     fn edges(&self) -> Result<TraceAnswer> {
         let mut edges: BTreeMap<(String, String), EdgeMessage> = BTreeMap::new();
         let range = (self.start_ns, self.end_ns);
-        self.each_trace(range, LogFilter::All, false, MANY_TRACES, &mut |trace, _| {
+        let walk = TraceWalk {
+            range,
+            filter: LogFilter::All,
+            newest_first: false,
+            many: MANY_TRACES,
+            columns: LogColumns::Fields(Vec::new()),
+        };
+        self.each_trace(walk, &mut |trace, _| {
             for callee in &trace.spans {
                 let Some(caller) = callee.parent.map(|parent| trace.spans[parent].service()) else {
                     continue;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use protocol::logs::messages::to_attributes;
-use protocol::logs::{LogField, LogFilter};
+use protocol::logs::{LogColumns, LogField, LogFilter};
 use protocol::otlp::traces::SpanEncoder;
 use protocol::spans::messages::{
     FoundMessage, MatchMessage, SearchRequest, ServiceMessage, SetMessage, SummariesRequest, TraceAnswer,
@@ -21,8 +21,10 @@ use protocol::spans::messages::{
 use protocol::spans::{SpanSink, SpanStatus};
 
 use super::assemble::{Summary, Trace};
-use super::fragment::{Asked, MANY_TRACES, trace_id_of};
-use super::traceql::{Evaluator, Field, Intrinsic, Query, Spanset, fields_of, parse, pushdown, subject_of};
+use super::fragment::{Asked, MANY_TRACES, TraceWalk, trace_id_of};
+use super::traceql::{
+    Evaluator, Field, Intrinsic, Query, Spanset, columns_of, fields_of, parse, pushdown, subject_of,
+};
 use crate::error::QueryError;
 use crate::exec::Budget;
 use crate::logs::fragment::Result;
@@ -48,14 +50,16 @@ pub(super) fn search(asked: &Asked<'_>, request: &SearchRequest) -> Result<Trace
     let fields = shown_fields(&query);
     let range = (asked.start_ns, asked.end_ns);
     let after = request.after.as_ref().map(place_of).transpose()?;
-    let mut walk = range;
+    let mut walked = range;
     if let (Some((Reverse(key), _)), false) = (after, request.slowest_first) {
-        walk.1 = walk.1.min(key);
+        walked.1 = walked.1.min(key);
     }
     let mut wanted_from = None;
     // Slowest first, all are wanted; newest first, hardly more than a page.
     let many = if request.slowest_first { MANY_TRACES } else { limit.clamp(FEWEST_TRACES, MANY_TRACES) };
-    asked.each_trace(walk, pushdown(&query), true, many, &mut |trace, summary| {
+    let columns = if request.whole { LogColumns::All } else { columns_of(&query) };
+    let walk = TraceWalk { range: walked, filter: pushdown(&query), newest_first: true, many, columns };
+    asked.each_trace(walk, &mut |trace, summary| {
         let sets = evaluator.spansets(trace, summary);
         let starts = sets.iter().flat_map(|set| set.spans.iter().map(|at| trace.spans[*at].span.start_ns));
         let Some(last) = starts.filter(|start| (range.0..=range.1).contains(start)).max() else {
@@ -92,9 +96,14 @@ pub(super) fn summaries(asked: &Asked<'_>, request: SummariesRequest) -> Result<
     let after = request.after.as_ref().map(place_of).transpose()?;
     let range = (asked.start_ns, asked.end_ns);
     // A trace that begins later than the one before lies before it.
-    let walk = (range.0, after.map_or(range.1, |(Reverse(key), _)| range.1.min(key)));
-    let many = limit.clamp(FEWEST_TRACES, MANY_TRACES);
-    asked.each_trace(walk, filter, true, many, &mut |trace, summary| {
+    let walk = TraceWalk {
+        range: (range.0, after.map_or(range.1, |(Reverse(key), _)| range.1.min(key))),
+        filter,
+        newest_first: true,
+        many: limit.clamp(FEWEST_TRACES, MANY_TRACES),
+        columns: LogColumns::Fields(Vec::new()),
+    };
+    asked.each_trace(walk, &mut |trace, summary| {
         // By where its spans are found, so that none without a start hides the trace from the walk.
         let Some(start_ns) = trace.spans.iter().map(|span| span.span.placed_ns()).min() else {
             return Ok(best.wanted_from());

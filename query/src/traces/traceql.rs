@@ -286,6 +286,16 @@ pub enum Aggregate {
     Sum(Field),
 }
 
+impl Aggregate {
+    /// The field whose numbers are looked at, if any are.
+    pub fn field(&self) -> Option<&Field> {
+        match self {
+            Self::Count => None,
+            Self::Avg(field) | Self::Min(field) | Self::Max(field) | Self::Sum(field) => Some(field),
+        }
+    }
+}
+
 /// Numbers over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {

@@ -65,6 +65,9 @@ fn only(fields: &[LogField], stream: &LogStream<'_>, record: &LogRecord<'_>) -> 
     if !keeps(LogField::TraceId) {
         record.trace_id = [0; 16];
     }
+    if !keeps(LogField::SpanId) {
+        record.span_id = [0; 8];
+    }
     (stream, record)
 }
 

@@ -133,7 +133,14 @@ fn troubles(status: &Value) -> Vec<String> {
     let mut out = Vec::new();
     for node in list(&status["nodes"]) {
         if node["reachable"] != true {
-            out.push(format!("node {} at {} does not answer", node["id"], text(&node["addr"])));
+            let counts_on = |shard: &&Value| list(&shard["wanted"]).contains(&node["id"]);
+            let count = list(&status["shards"]).iter().filter(counts_on).count();
+            let held = match count {
+                0 => "others hold its replicas".to_owned(),
+                1 => "1 shard counts on it".to_owned(),
+                count => format!("{count} shards count on it"),
+            };
+            out.push(format!("node {} at {} does not answer; {held}", node["id"], text(&node["addr"])));
         } else if node["ready"] != true {
             out.push(format!("node {} has not caught up", node["id"]));
         }
@@ -245,7 +252,7 @@ mod tests {
             ],
             "meta": {"id": 0, "leader": 1, "learners": [4], "changing": false, "consistent": true},
             "shards": [
-                {"id": 1, "leader": 1, "term": 2, "voters": [1, 2], "learners": [], "applied": 7, "consistent": true,
+                {"id": 1, "leader": 1, "term": 2, "voters": [1, 2], "learners": [], "wanted": [1, 2], "applied": 7, "consistent": true,
                  "replicas": [{"node": 1, "lag": 0, "data": {"series": 5, "memtable_bytes": 10, "segment_bytes": 0}}]},
                 {"id": 2, "leader": null, "term": 2, "voters": [], "learners": [], "applied": 7, "consistent": false,
                  "replicas": []},
@@ -258,13 +265,16 @@ mod tests {
     #[test]
     fn troubles_are_told_in_sentences() {
         let expected = [
-            "node 2 at b:1 does not answer",
+            "node 2 at b:1 does not answer; 1 shard counts on it",
             "shard 2 has no leader",
             "shard 2: replicas at one position have different digests",
             "shard 3 is changing its voters",
             "shard 4 is taking in replicas on 2,3",
         ];
         assert_eq!(troubles(&status()), expected);
+        let mut rebuilt = status();
+        rebuilt["shards"][0]["wanted"] = json!([1, 3]);
+        assert_eq!(troubles(&rebuilt)[0], "node 2 at b:1 does not answer; others hold its replicas");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod logs;
 mod metrics;
+mod spans;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -48,12 +50,21 @@ pub(super) struct RestoreArgs {
     check: bool,
 }
 
+/// Rows of a signal.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Those that were written.
+    written: u64,
+    /// Those that the cluster had.
+    there: u64,
+}
+
 /// What a restore did.
 #[derive(Debug, Default)]
 struct Tally {
     samples: u64,
-    records: u64,
-    records_there: u64,
+    logs: Rows,
+    spans: Rows,
     dashboards: u64,
     refused: u64,
     /// The first offence that the cluster named.
@@ -92,9 +103,17 @@ impl RestoreArgs {
             metrics::restore(&target, *shard, archive, &mut tally)?;
         }
         logs::restore(&target, &archives, &mut tally)?;
+        spans::restore(&target, &archives, &mut tally)?;
+        let (logs, spans) = (&tally.logs, &tally.spans);
         say(&format!(
-            "restored {} samples, {} log records ({} were there), {} dashboards of cluster {}",
-            tally.samples, tally.records, tally.records_there, tally.dashboards, list.cluster_id
+            "restored {} samples, {} log records ({} were there), {} spans ({} were there), {} dashboards of cluster {}",
+            tally.samples,
+            logs.written,
+            logs.there,
+            spans.written,
+            spans.there,
+            tally.dashboards,
+            list.cluster_id
         ));
         match tally.offence {
             None => Ok(()),

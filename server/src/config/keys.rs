@@ -73,6 +73,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("cluster.shards", "Number of shards. Fixed when the cluster is founded; ignored when joining."),
     key("cluster.replication_factor", "Replicas of each shard, at most the number of nodes: 1, 3 or 5."),
+    key(
+        "cluster.rebuild_after",
+        "For how long a node may be silent before other nodes are given what it holds, where there are some that do not \
+         hold it yet; `never` to wait for the node or an operator.",
+    ),
     key("storage.retention", "How long metrics are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.log_retention", "How long logs are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.span_retention", "How long spans are kept, or `unlimited`. Partitions are dropped whole."),

@@ -221,6 +221,43 @@ impl fmt::Display for Retention {
     }
 }
 
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Patience {
+    /// So long.
+    For(Span),
+    /// For ever.
+    Endless,
+}
+
+impl Patience {
+    /// How long, or nothing when endless.
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            Self::For(span) => Some(span.0),
+            Self::Endless => None,
+        }
+    }
+}
+
+impl FromStr for Patience {
+    type Err = UnitError;
+
+    fn from_str(input: &str) -> Result<Self, UnitError> {
+        if input.trim() == "never" { Ok(Self::Endless) } else { input.parse().map(Self::For) }
+    }
+}
+
+impl fmt::Display for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::For(span) => span.fmt(f),
+            Self::Endless => f.write_str("never"),
+        }
+    }
+}
+
 /// How much memory a node may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -308,7 +345,7 @@ macro_rules! text_form {
         }
     )*};
 }
-text_form!(ByteSize, Span, Retention, MemoryBudget, Listen);
+text_form!(ByteSize, Span, Retention, Patience, MemoryBudget, Listen);
 
 #[cfg(test)]
 mod tests {

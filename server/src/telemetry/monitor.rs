@@ -108,7 +108,7 @@ pub fn encode(families: &[MetricFamily], instance: &str, now_ms: i64) -> Vec<u8>
     message
 }
 
-/// A `TimeSeries` (field 1): labels sorted by name, then one sample.
+/// A `TimeSeries` (field 1) with one sample.
 pub(super) fn series(
     message: &mut Vec<u8>,
     name: &str,
@@ -117,24 +117,55 @@ pub(super) fn series(
     value: f64,
     now_ms: i64,
 ) {
-    let mut all: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, *value)).collect();
-    all.extend(extra);
-    all.push(("__name__", name));
-    all.sort_unstable();
-    let mut series = Vec::new();
-    for (name, value) in all {
-        let mut label = Vec::new();
-        field(&mut label, 1, name.as_bytes());
-        field(&mut label, 2, value.as_bytes());
-        field(&mut series, 1, &label);
-    }
     let mut sample = Vec::new();
     sample.push(1 << 3 | 1);
     sample.extend_from_slice(&value.to_le_bytes());
     sample.push(2 << 3);
     varint(&mut sample, now_ms as u64);
-    field(&mut series, 2, &sample);
+    series_of(message, name, labels, extra, (2, &sample));
+}
+
+/// A `TimeSeries` (field 1) with one exemplar.
+pub(super) fn exemplar(
+    message: &mut Vec<u8>,
+    (name, labels): (&str, &BTreeMap<&str, &str>),
+    extra: Option<(&str, &str)>,
+    own: &[(&str, &str)],
+    value: f64,
+    time_ms: i64,
+) {
+    let mut exemplar = Vec::new();
+    own.iter().for_each(|pair| field(&mut exemplar, 1, &label(*pair)));
+    exemplar.push(2 << 3 | 1);
+    exemplar.extend_from_slice(&value.to_le_bytes());
+    exemplar.push(3 << 3);
+    varint(&mut exemplar, time_ms as u64);
+    series_of(message, name, labels, extra, (3, &exemplar));
+}
+
+/// A `TimeSeries` (field 1): labels sorted by name, then a field.
+fn series_of(
+    message: &mut Vec<u8>,
+    name: &str,
+    labels: &BTreeMap<&str, &str>,
+    extra: Option<(&str, &str)>,
+    (number, content): (u8, &[u8]),
+) {
+    let mut all: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, *value)).collect();
+    all.extend(extra);
+    all.push(("__name__", name));
+    all.sort_unstable();
+    let mut series = Vec::new();
+    all.into_iter().for_each(|pair| field(&mut series, 1, &label(pair)));
+    field(&mut series, number, content);
     field(message, 1, &series);
+}
+
+fn label((name, value): (&str, &str)) -> Vec<u8> {
+    let mut label = Vec::new();
+    field(&mut label, 1, name.as_bytes());
+    field(&mut label, 2, value.as_bytes());
+    label
 }
 
 /// A `MetricMetadata` (field 3).

@@ -13,7 +13,8 @@
 //! Names and labels are those of Tempo's generator: `traces_spanmetrics_calls_total` and `traces_spanmetrics_latency` by
 //! `service`, `span_name`, `span_kind` and `status_code`; `traces_service_graph_request_total`, `_failed_total`,
 //! `_client_seconds` and `_server_seconds` by `client`, `server` and `connection_type`. What a shard had no room for counts in
-//! series with the label `metric_overflow`.
+//! series with the label `metric_overflow`. The slowest span of each series is an exemplar of its latency, with `trace_id` and
+//! `span_id`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +23,15 @@ use std::time::Duration;
 use cluster::node::Node;
 use cluster::read::Consistency;
 use protocol::ids::{META_GROUP, TenantId};
+use protocol::logs::value::id_text;
 use storage::span_metrics::{
-    CALL_BOUNDS, Connection, DURATION_BOUNDS, Durations, Edge, EdgeKey, OVERFLOW, SeriesKey, SpanMetrics,
+    CALL_BOUNDS, Connection, DURATION_BOUNDS, Durations, EXEMPLAR_MS, Edge, EdgeKey, OVERFLOW, SeriesKey,
+    SpanExemplar, SpanMetrics,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::monitor::{series, write};
+use super::monitor::{exemplar, series, write};
 use crate::ingest::MetricWriter;
 use crate::runtime::{TokioEnv, spawn_named};
 use crate::wiring::SPAN_METRICS;
@@ -88,12 +91,14 @@ async fn write_sums(
 fn messages(sum: &SpanMetrics, tick_ms: i64) -> Vec<(TenantId, Vec<u8>)> {
     let mut open: BTreeMap<&TenantId, (Vec<u8>, usize)> = BTreeMap::new();
     let mut out = Vec::new();
+    let window = tick_ms.div_euclid(EXEMPLAR_MS);
+    let fresh = |key: &SeriesKey| sum.exemplar(key).filter(|exemplar| exemplar.window + 1 >= window);
     let spans = sum.series().map(|(key, durations)| (&key.tenant, Ok((key, durations))));
     let calls = sum.edges().map(|(key, edge)| (&key.tenant, Err((key, edge))));
     for (tenant, counters) in spans.chain(calls) {
         let (message, sets) = open.entry(tenant).or_default();
         match counters {
-            Ok((key, durations)) => put_spans(message, key, durations, tick_ms),
+            Ok((key, durations)) => put_spans(message, key, durations, fresh(key), tick_ms),
             Err((key, edge)) => put_calls(message, key, edge, tick_ms),
         }
         *sets += 1;
@@ -117,7 +122,13 @@ const KINDS: [&str; 6] = [
 ];
 const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
-fn put_spans(message: &mut Vec<u8>, key: &SeriesKey, durations: &Durations<13>, tick_ms: i64) {
+fn put_spans(
+    message: &mut Vec<u8>,
+    key: &SeriesKey,
+    durations: &Durations<13>,
+    slowest: Option<&SpanExemplar>,
+    tick_ms: i64,
+) {
     let labels = match key.kind {
         OVERFLOW => BTreeMap::from([("metric_overflow", "true")]),
         kind => labels_of([
@@ -129,7 +140,21 @@ fn put_spans(message: &mut Vec<u8>, key: &SeriesKey, durations: &Durations<13>, 
     };
     let name = "traces_spanmetrics_calls_total";
     series(message, name, &labels, None, durations.count() as f64, tick_ms);
-    histogram(message, "traces_spanmetrics_latency", &labels, &DURATION_BOUNDS, durations, tick_ms);
+    let name = "traces_spanmetrics_latency";
+    histogram(message, name, &labels, &DURATION_BOUNDS, durations, tick_ms);
+    if let Some(slowest) = slowest {
+        let bound = DURATION_BOUNDS.iter().find(|bound| slowest.took_ns <= **bound);
+        let bound = bound.map_or("+Inf".to_owned(), |bound| in_seconds(*bound));
+        let (trace_id, span_id) = (id_text(&slowest.trace_id), id_text(&slowest.span_id));
+        let own = [("span_id", span_id.as_str()), ("trace_id", trace_id.as_str())];
+        let (seconds, time_ms) = (slowest.took_ns as f64 / 1e9, slowest.end_ns.div_euclid(1_000_000));
+        exemplar(message, (&format!("{name}_bucket"), &labels), Some(("le", &bound)), &own, seconds, time_ms);
+    }
+}
+
+/// A bound in nanoseconds as a label.
+fn in_seconds(bound: u64) -> String {
+    (bound as f64 / 1e9).to_string()
 }
 
 fn put_calls(message: &mut Vec<u8>, key: &EdgeKey, edge: &Edge, tick_ms: i64) {
@@ -168,7 +193,7 @@ fn histogram<const N: usize>(
     tick_ms: i64,
 ) {
     let bucket = format!("{name}_bucket");
-    let bounds = bounds.iter().map(|bound| (*bound as f64 / 1e9).to_string()).chain(["+Inf".to_owned()]);
+    let bounds = bounds.iter().map(|bound| in_seconds(*bound)).chain(["+Inf".to_owned()]);
     let mut below = 0;
     for (bound, count) in bounds.zip(&durations.buckets) {
         below += count;
@@ -182,6 +207,7 @@ fn histogram<const N: usize>(
 #[cfg(test)]
 mod tests {
     use protocol::ids::ClusterSecret;
+    use protocol::labels::Labels;
     use protocol::logs::batch::{BatchKey, LogBatch, LogBatchBuilder};
     use protocol::logs::{LogSink, LogStream, LogValue, RowSignal};
     use protocol::remote_write::{Limits, Version, decode};
@@ -190,22 +216,33 @@ mod tests {
 
     use super::*;
 
-    /// All samples by tenant and labels.
-    fn samples(sum: &SpanMetrics) -> BTreeMap<String, f64> {
-        let mut out = BTreeMap::new();
-        for (tenant, body) in messages(sum, 1_700_000_000_000) {
+    const TICK: i64 = 1_700_000_010_000;
+
+    /// All samples, and exemplars with their labels and times, by tenant and labels.
+    fn written(
+        sum: &SpanMetrics,
+        tick_ms: i64,
+    ) -> (BTreeMap<String, f64>, BTreeMap<String, (String, f64, i64)>) {
+        let (mut out, mut exemplars) = (BTreeMap::new(), BTreeMap::new());
+        for (tenant, body) in messages(sum, tick_ms) {
             let key = FingerprintKey::new(&ClusterSecret([7; 32]));
             let batch = decode(Version::V1, body, &key, &Limits::default()).unwrap();
             assert!(batch.rejections().is_empty());
             for index in 0..batch.series_len() {
                 let series = batch.series(index);
-                let sample = series.samples()[0];
-                assert_eq!(sample.timestamp_ms, 1_700_000_000_000);
-                let before = out.insert(format!("{tenant} {}", series.labels().unwrap()), sample.value);
-                assert_eq!(before, None);
+                let name = format!("{tenant} {}", series.labels().unwrap());
+                for shown in series.exemplars() {
+                    let labels = Labels::from_canonical(shown.label_bytes).unwrap();
+                    let own = (labels.to_string(), shown.value, shown.timestamp_ms);
+                    assert_eq!(exemplars.insert(name.clone(), own), None);
+                }
+                for sample in series.samples() {
+                    assert_eq!(sample.timestamp_ms, tick_ms);
+                    assert_eq!(out.insert(name.clone(), sample.value), None);
+                }
             }
         }
-        out
+        (out, exemplars)
     }
 
     #[test]
@@ -236,8 +273,8 @@ mod tests {
         }
         let batch = builder.finish(&tenant, BatchKey([1; 16])).unwrap().remove(0).1;
         let mut metrics = SpanMetrics::default();
-        metrics.take(1, 0, &LogBatch::decode(&batch).unwrap());
-        let found = samples(&metrics);
+        metrics.take(1, TICK - EXEMPLAR_MS, &LogBatch::decode(&batch).unwrap());
+        let (found, exemplars) = written(&metrics, TICK);
         let get = |name: &str, labels: &str| {
             let key = format!("shop {name}{{{labels}}}");
             *found.get(&key).unwrap_or_else(|| panic!("{key} in {:#?}", found.keys()))
@@ -259,5 +296,11 @@ mod tests {
         let bucket = "client=\"web\", le=\"0.1\", server=\"api\"";
         assert_eq!(get("traces_service_graph_request_server_seconds_bucket", bucket), 1.0);
         assert_eq!(found.len(), 2 * 16 + 2 + 2 * 11);
+        let shown = &exemplars[&format!("shop traces_spanmetrics_latency_bucket{{le=\"0.512\", {web}}}")];
+        let ids = format!("{{span_id=\"{}\", trace_id=\"{}\"}}", "01".repeat(8), "01".repeat(16));
+        assert_eq!((shown, exemplars.len()), (&(ids, 0.3, 300), 2));
+        // Once its window is over it is not written again.
+        let (later, exemplars) = written(&metrics, TICK + EXEMPLAR_MS);
+        assert_eq!((later.len(), exemplars), (found.len(), BTreeMap::new()));
     }
 }

@@ -124,6 +124,43 @@ fn a_file_is_read_as_it_was_and_damage_is_found() {
     assert_eq!(edges(&sum), [("a b Direct".to_owned(), 2, 0)]);
 }
 
+#[test]
+fn the_slowest_span_of_the_latest_window_stands_for_its_series() {
+    let mut metrics = SpanMetrics::default();
+    let took = |trace: u8, ns: i64| (stream("a"), span(trace, u64::from(trace), SpanKind::Server, ns));
+    let shown = |metrics: &SpanMetrics| {
+        let (key, _) = metrics.series().next().expect("one");
+        metrics.exemplar(key).map(|shown| (shown.trace_id[0], shown.took_ns, shown.end_ns))
+    };
+    take(&mut metrics, 1, 0, &[took(1, 5), took(2, 9), took(3, 7)]);
+    assert_eq!(shown(&metrics), Some((2, 9, 1_009)));
+    take(&mut metrics, 2, EXEMPLAR_MS - 1, &[took(4, 9)]);
+    assert_eq!(shown(&metrics), Some((2, 9, 1_009)), "the first of equals stays");
+    let first = metrics.clone();
+    take(&mut metrics, 3, EXEMPLAR_MS, &[took(5, 1)]);
+    assert_eq!(shown(&metrics), Some((5, 1, 1_001)), "another window, another exemplar");
+    let again = SpanMetrics::decode(&metrics.encode()).expect("own bytes");
+    assert_eq!((shown(&again), again.encode()), (shown(&metrics), metrics.encode()));
+    for (mut one, other) in [(first.clone(), metrics.clone()), (metrics, first)] {
+        one.merge(&other);
+        assert_eq!(shown(&one), Some((5, 1, 1_001)));
+    }
+}
+
+#[test]
+fn files_of_before_there_were_exemplars_are_read() {
+    let mut metrics = SpanMetrics::default();
+    take(&mut metrics, 1, 0, &[(stream("a"), span(1, 1, SpanKind::Server, 5))]);
+    metrics.exemplars.clear();
+    let mut bytes = metrics.encode();
+    // Without the number of exemplars, which is none.
+    bytes.truncate(bytes.len() - 5);
+    bytes[7] = 1;
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    let read = SpanMetrics::decode(&bytes).expect("the first version");
+    assert_eq!(read.encode(), metrics.encode());
+}
+
 const DIR: &str = "/data/shards/1";
 
 fn open(fs: &MemFs) -> ShardStore<MemFs> {

@@ -67,20 +67,31 @@ pub(in crate::traces) fn fields_of(query: &Query) -> Vec<Field> {
     fields
 }
 
-/// What has to be known of spans that each speak for themselves, to judge and to count them.
+/// What has to be known of spans, besides their places in traces, to judge, to show and to count them.
 pub(in crate::traces) fn columns_of(query: &Query) -> LogColumns {
     let mut fields = fields_of(query);
     for stage in &query.stages {
-        if let Stage::By(by) = stage {
-            fields.extend(by.iter().cloned());
+        match stage {
+            Stage::By(by) => fields.extend(by.iter().cloned()),
+            Stage::Aggregate(aggregate, ..) => fields.extend(aggregate.field().cloned()),
+            Stage::Filter(_) | Stage::Select(_) | Stage::Coalesce => {}
         }
     }
     if let Some(metric) = &query.metric {
         fields.extend(metric.by.iter().chain(metric.kind.field()).cloned());
     }
-    match fields.iter().map(stored_field).collect() {
+    fields.retain(|field| !is_of_trace(field));
+    match fields.iter().map(column_of).collect() {
         Some(stored) => LogColumns::Fields(stored),
         None => LogColumns::All,
+    }
+}
+
+/// Where the store has a field's values; some are in what it can not be asked for alone.
+fn column_of(field: &Field) -> Option<LogField> {
+    match field {
+        Field::Attribute(Scope::Event, _) | Field::Intrinsic(Intrinsic::EventName) => Some(LogField::Events),
+        field => stored_field(field),
     }
 }
 
