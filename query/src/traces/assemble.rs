@@ -20,6 +20,9 @@ use protocol::spans::{Span, SpanKind, SpanStatus};
 
 use crate::value::Map;
 
+/// A span and who emitted it.
+pub type Part = (Arc<LogStream<'static>>, Span<'static>);
+
 /// A span of a trace and its place in it.
 #[derive(Clone, Debug)]
 pub struct TraceSpan {
@@ -104,10 +107,15 @@ impl Summary {
 
 impl Trace {
     /// Puts spans together.
-    pub fn assemble(mut parts: Vec<(Arc<LogStream<'static>>, Span<'static>)>) -> Self {
-        parts.sort_by(|(_, a), (_, b)| {
-            (a.start_ns, a.span_id, a.kind, a.end_ns).cmp(&(b.start_ns, b.span_id, b.kind, b.end_ns))
-        });
+    pub fn assemble(mut parts: Vec<Part>) -> Self {
+        fn place((_, span): &Part) -> (i64, [u8; 8], SpanKind, i64) {
+            (span.start_ns, span.span_id, span.kind, span.end_ns)
+        }
+        parts.sort_by_key(place);
+        // Those of one place by what else they have, so that equal ones are neighbours.
+        for same in parts.chunk_by_mut(|a, b| place(a) == place(b)).filter(|same| same.len() > 1) {
+            same.sort_by_cached_key(|part| format!("{part:?}"));
+        }
         parts.dedup_by(|a, b| a.1.span_id == b.1.span_id && a.1 == b.1 && a.0 == b.0);
         let spans =
             parts.into_iter().map(|(stream, span)| TraceSpan { stream, span, parent: None, depth: 0 });
