@@ -693,12 +693,14 @@ async fn what_a_dead_node_held_is_rebuilt_elsewhere_and_shared_again_when_it_is_
     for index in [0, 1, 3] {
         assert_eq!(cluster.read(index, Consistency::Linearizable).await, sorted(written.clone()));
     }
+    cluster.node(0).force_flush(GUARD).await.unwrap();
     same_digests(&cluster).await;
     cluster.start(2).await;
     wait("it takes its share again", || held(cluster.node(0), dead) > 0).await;
     cluster.settled().await;
     written.extend(cluster.write(2).await);
     assert_eq!(cluster.read(2, Consistency::Linearizable).await, sorted(written));
+    cluster.node(2).force_flush(GUARD).await.unwrap();
     same_digests(&cluster).await;
 }
 
