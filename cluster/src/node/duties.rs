@@ -244,7 +244,7 @@ impl<E: Env> Watch<E> {
         let absent: BTreeSet<NodeId> = node.meta().active().filter(is_absent).collect();
         for id in absent.difference(&self.absent) {
             let seconds = patience.as_secs();
-            tracing::warn!(node = %id, seconds, "a node is silent for long: others are given what it holds");
+            tracing::warn!(node = %id, seconds, "a node is silent for long: nodes that lack its shards are given them");
         }
         for id in self.absent.difference(&absent) {
             tracing::info!(node = %id, "a node that was silent for long is back");

@@ -136,7 +136,7 @@ fn troubles(status: &Value) -> Vec<String> {
             let counts_on = |shard: &&Value| list(&shard["wanted"]).contains(&node["id"]);
             let count = list(&status["shards"]).iter().filter(counts_on).count();
             let held = match count {
-                0 => "others hold its replicas".to_owned(),
+                0 => "no shard counts on it".to_owned(),
                 1 => "1 shard counts on it".to_owned(),
                 count => format!("{count} shards count on it"),
             };
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(troubles(&status()), expected);
         let mut rebuilt = status();
         rebuilt["shards"][0]["wanted"] = json!([1, 3]);
-        assert_eq!(troubles(&rebuilt)[0], "node 2 at b:1 does not answer; others hold its replicas");
+        assert_eq!(troubles(&rebuilt)[0], "node 2 at b:1 does not answer; no shard counts on it");
     }
 
     #[test]

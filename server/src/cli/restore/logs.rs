@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A window is sent as one request, which is one entry of one shard unless a single moment is larger: so the cluster holds
-//! all of it or nothing. Its key is made from its content: while the shard remembers
-//! keys, a request that arrives twice is one.
+//! all of it or nothing. Its key is made from its content: while the shard remembers keys, a request that arrives twice is
+//! one.
 
 use std::collections::BTreeMap;
 
