@@ -9,6 +9,8 @@
 //!
 //! [`logs`] sends application logs and asks the questions that people ask of them; [`traces`] does so with spans.
 //!
+//! [`sql`] asks aggregates and a scan of everything, beside PromQL and DuckDB.
+//!
 //! [`dashboards`] asks a dashboard's queries from many clients while samples arrive.
 //!
 //! Every acknowledgement of Pharos counts as durable on a quorum, because that is what a 2xx means; nothing is sampled or
@@ -21,6 +23,7 @@ mod load;
 mod logs;
 mod queries;
 mod rows;
+mod sql;
 mod system;
 mod traces;
 
@@ -36,6 +39,7 @@ pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
 pub use logs::{LogOptions, LogReport, logs};
 pub use queries::{Query, parse as parse_queries};
 pub use rows::{QuestionFigures, RowFigures};
+pub use sql::{SqlOptions, SqlReport, sql};
 pub use system::SystemKind;
 pub use traces::{TraceOptions, TraceReport, traces};
 
@@ -47,9 +51,21 @@ pub const QUERIES: &str = include_str!("../queries/dashboard.txt");
 
 /// Starts the servers of a benchmark, in a directory that has to be empty.
 fn start(binary: &Path, dir: &Path, nodes: usize, shards: u16) -> anyhow::Result<LocalCluster> {
+    start_with(binary, dir, nodes, shards, &[])
+}
+
+/// The same with further arguments for every server.
+fn start_with(
+    binary: &Path,
+    dir: &Path,
+    nodes: usize,
+    shards: u16,
+    arguments: &[&str],
+) -> anyhow::Result<LocalCluster> {
     require_empty(dir)?;
     let (binary, dir) = (binary.to_owned(), dir.to_owned());
-    LocalCluster::start(ClusterOptions { binary, dir, nodes, shards, arguments: Vec::new() })
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    LocalCluster::start(ClusterOptions { binary, dir, nodes, shards, arguments })
         .context("cannot start the servers")
 }
 

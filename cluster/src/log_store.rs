@@ -34,6 +34,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft_rt::{AsyncRuntime, Oneshot, OneshotSender};
 use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
+use storage::mutant::{self, Mutant};
 use storage::wal::{self, Done, Wal, WalEntry, WalError};
 
 use crate::env::{Env, StepKind};
@@ -142,6 +143,9 @@ impl<E: Env> RaftLogReader<Types<E::Runtime>> for LogStore<E> {
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         self.wal.check(self.group).map_err(io_error)?;
+        if mutant::is(Mutant::VoteForgotten) {
+            return Ok(None);
+        }
         let vote = self.wal.state(self.group).vote;
         vote.map(|bytes| codec::decode_vote(&bytes)).transpose().map_err(undecodable)
     }
@@ -168,7 +172,8 @@ impl<E: Env> RaftLogReader<Types<E::Runtime>> for LogStore<E> {
             read: VecDeque<Entry>,
         }
         let Range { start, end } = half_open(&range);
-        let reading = Reading { store: self.clone(), next: start, end, read: VecDeque::new() };
+        let next = if mutant::is(Mutant::EntrySkipped) && start + 1 < end { start + 1 } else { start };
+        let reading = Reading { store: self.clone(), next, end, read: VecDeque::new() };
         stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
             if reading.read.is_empty() && reading.next < reading.end {
@@ -206,6 +211,10 @@ impl<E: Env> RaftLogStorage<Types<E::Runtime>> for LogStore<E> {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let vote = Bytes::from(codec::encode_vote(vote));
+        if mutant::is(Mutant::VoteNotAwaited) {
+            self.wal.save_vote(self.group, vote, wal::ignore());
+            return Ok(());
+        }
         self.synced(|done| self.wal.save_vote(self.group, vote, done)).await
     }
 
@@ -234,6 +243,11 @@ impl<E: Env> RaftLogStorage<Types<E::Runtime>> for LogStore<E> {
             WalEntry { index: entry.log_id.index, head: head.into(), body }
         };
         let entries = entries.into_iter().map(encode).collect();
+        if mutant::is(Mutant::CallbackBeforeWrite) {
+            self.wal.append(self.group, entries, wal::ignore());
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let done =
             Box::new(move |result: Result<(), WalError>| callback.io_completed(result.map_err(io_error)));
         self.wal.append(self.group, entries, done);

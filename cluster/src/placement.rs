@@ -290,7 +290,8 @@ pub enum Change {
 ///
 /// `voters` are those that should vote, `learners` those that should follow without a vote (only the meta group has
 /// some that stay). A wanted voter must be caught up before it votes; while one that answers is not, the rest waits for
-/// it, while one that does not answer is left for later.
+/// it. One that can not come yet is left for later: its node does not answer, or has to give up an older replica first whose
+/// vote the group needs.
 pub fn reconcile(
     leader: &GroupPulse,
     voters: &BTreeSet<ReplicaId>,
@@ -313,21 +314,33 @@ pub fn reconcile(
     if voting == *voters {
         return None;
     }
+    let is_whole =
+        |r: &ReplicaId| *r == leader.replica || (is_caught_up(leader, *r) && reachable.contains(&r.node()));
     let ready = |r: &ReplicaId| voting.contains(r) || is_caught_up(leader, *r);
-    let coming = voters.iter().any(|r| !ready(r) && reachable.contains(&r.node()));
+    let is_held_up = |r: &ReplicaId| {
+        let older = voting.iter().find(|old| old.node() == r.node() && *old != r);
+        older.is_some_and(|old| {
+            let without = voting.iter().filter(|voter| *voter != old && is_whole(voter)).count();
+            without <= voting.len() / 2
+        })
+    };
+    let coming = voters.iter().any(|r| !ready(r) && reachable.contains(&r.node()) && !is_held_up(r));
     if coming {
         return None;
     }
     let mut next: BTreeSet<ReplicaId> = voters.iter().copied().filter(ready).collect();
-    // Whoever is to leave stays until the group is as large without it.
-    let leaving = voting.difference(voters).copied();
-    for old in leaving {
-        if next.len() < voters.len() && reachable.contains(&old.node()) {
-            next.insert(old);
-        }
+    if next.len() < voters.len() {
+        // Whoever is to leave stays until all are ready if its vote counts, and else while there is room.
+        let leaving = voting.difference(voters).copied().filter(|old| reachable.contains(&old.node()));
+        let (whole, lame): (Vec<ReplicaId>, Vec<ReplicaId>) = leaving.partition(is_whole);
+        next.extend(whole);
+        let room = voters.len().saturating_sub(next.len());
+        next.extend(lame.into_iter().take(room));
     }
-    // Short of all that are wanted the group may grow, but not change or shrink: that would cost a vote for nothing.
-    if next.is_empty() || next == voting || (next != *voters && !next.is_superset(&voting)) {
+    // Short of all that are wanted the group may grow, and give away seats that are empty anyhow, but not change or shrink
+    // otherwise: that would cost a vote for nothing.
+    let costs_a_vote = next.len() < voting.len() || voting.difference(&next).any(is_whole);
+    if next.is_empty() || next == voting || (next != *voters && costs_a_vote) {
         return None;
     }
     if !next.contains(&leader.replica) {

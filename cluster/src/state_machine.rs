@@ -22,6 +22,7 @@ use protocol::command::HEADER_BYTES;
 use protocol::ids::ShardId;
 use protocol::memory::MemoryLedger;
 use storage::engine::{LogPosition, ShardStore, SnapshotManifest};
+use storage::mutant::{self, Mutant};
 
 use crate::clock::ClusterClock;
 use crate::env::{Env, StepKind};
@@ -81,7 +82,11 @@ impl<E: Env> ShardMachine<E> {
         Ok(Self { env, shard, store, clock, last, membership, running, memory, on_applied })
     }
 
-    async fn apply(&mut self, items: Vec<Item<E>>, bytes: usize) -> io::Result<()> {
+    async fn apply(&mut self, mut items: Vec<Item<E>>, bytes: usize) -> io::Result<()> {
+        if mutant::is(Mutant::LocalClockAtApply) {
+            let now = self.env.now_ms();
+            items.iter_mut().for_each(|(entry, _)| put_time(entry, now));
+        }
         let Some((last, _)) = items.last() else { return Ok(()) };
         let last = last.log_id;
         for (entry, _) in &items {
@@ -145,6 +150,17 @@ fn apply_one<F: storage::fs::Fs>(store: &ShardStore<F>, entry: &Entry) -> Comman
 fn command_time(command: &[u8]) -> Option<i64> {
     let header = command.get(..HEADER_BYTES)?;
     Some(i64::from_le_bytes(header[4..12].try_into().ok()?))
+}
+
+/// Puts another time into a command's header.
+fn put_time(entry: &mut Entry, time_ms: i64) {
+    if let Payload::Normal(command) = &mut entry.payload
+        && command.0.len() >= HEADER_BYTES
+    {
+        let mut bytes = command.0.to_vec();
+        bytes[4..12].copy_from_slice(&time_ms.to_le_bytes());
+        command.0 = bytes.into();
+    }
 }
 
 /// The position that a store's segments cover, in openraft's terms.

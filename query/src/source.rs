@@ -317,6 +317,11 @@ pub struct ShardAnswer {
 
 /// The way to all shards that hold a tenant's data.
 pub trait Cluster: Send + Sync {
+    /// How many shards there are; 0 if that is not known.
+    fn shards(&self) -> usize {
+        0
+    }
+
     /// Runs a fragment on every shard. Answers come in shard order, one each; a shard that does not answer in time
     /// makes the whole call fail with an error that names it. Dropping the future stops the fragment everywhere.
     fn execute<'a>(

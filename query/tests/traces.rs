@@ -83,6 +83,22 @@ fn told(found: &[Found]) -> Vec<String> {
     found.iter().map(|found| format!("{} {:?} {:?}", found.place, found.summary, found.sets)).collect()
 }
 
+/// Nearly all of a page may lie on one shard, although chance spreads traces over all.
+#[test]
+fn a_page_from_one_shard_is_whole() {
+    for elsewhere in 0..16 {
+        let mut parts: Vec<Part> =
+            (1..16).map(|at| part(at * 16, 1, 0, "web", i64::from(at) * 10, 5, 200)).collect();
+        parts.extend((1..=elsewhere).map(|at| part(at, 1, 0, "web", i64::from(at) * 10 + 5, 5, 200)));
+        for limit in [1, 5, 6, 7, 12, 15, 40] {
+            let options = SearchOptions { limit, ..SearchOptions::default() };
+            let of = |shards| told(&search(&engine(shards, &parts).0, "{ }", (0, 1000), options));
+            assert_eq!(of(16), of(1), "{limit} of {}", parts.len());
+            assert_eq!(of(16).len(), limit.min(parts.len()));
+        }
+    }
+}
+
 /// Conditions, each with the same that no store can look up.
 const QUERIES: [(&str, &str); 12] = [
     ("{ }", "{ !false }"),

@@ -1,7 +1,7 @@
 //! The HTTP surface: state shared by the handlers, layers around them, and one table of routes.
 //!
 //! ```text
-//! serve (connections, time-outs) -> unread (rest of a body) -> cors -> observe (metrics) -> compress
+//! serve (connections, time-outs) -> unread (rest of a body) -> cors -> observe (metrics, trace) -> compress
 //!   -> admit (bounded concurrency) -> auth (permission, tenant) -> handler -> answer, or ApiError -> the table of codes
 //! ```
 //!
@@ -48,17 +48,20 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use protocol::error::ErrorKind;
+use protocol::logs::value::id_text;
 use tokio::sync::Semaphore;
 
+use crate::auth::TENANT_HEADER;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::ingest::Ingest;
 use crate::runtime::now_ms;
-use crate::telemetry::Metrics;
+use crate::telemetry::trace::{self, Tracer};
+use crate::telemetry::{self, Metrics};
 
 use cluster::Operations;
 use dashboards::DashboardStore;
@@ -87,6 +90,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Traces of requests.
+    pub tracer: Arc<Tracer>,
     /// When the process started.
     pub started_ms: i64,
     backend: OnceLock<Backend>,
@@ -102,9 +107,11 @@ impl App {
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Arc<Self> {
         let requests = Arc::new(Semaphore::new(config.http.max_concurrent_requests as usize));
         let cors = cors::Cors::new(&config.http.cors_origin).expect("settings were validated");
+        let tracer = telemetry::tracer(&config);
         Arc::new(Self {
             config,
             metrics,
+            tracer,
             started_ms: now_ms(),
             backend: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -208,12 +215,30 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     next.run(request).await.map(|body| body::with_guard(body, permit))
 }
 
-/// Counts and times requests by route.
+/// Header with the id of the request's trace, where that is kept.
+const TRACE_ID_HEADER: HeaderName = HeaderName::from_static("x-pharos-trace-id");
+
+/// Counts, times and traces requests by route.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let timer = app.metrics.http.started(&route);
-    let response = next.run(request).await;
-    timer.answered(response.status().as_u16());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let timer = app.metrics.http.started(route.as_deref().unwrap_or("unknown"));
+    let traced = route.filter(|route| !is_probe(route)).map(|route| {
+        let mut traced = app.tracer.request(&route, request.method(), request.headers());
+        if let Some(tenant) = request.headers().get(TENANT_HEADER).and_then(|tenant| tenant.to_str().ok()) {
+            traced.set("pharos.tenant", tenant);
+        }
+        traced
+    });
+    let position = traced.as_ref().and_then(trace::Request::position);
+    let mut response = trace::at(position, next.run(request)).await;
+    let status = response.status();
+    timer.answered(status.as_u16());
+    if let Some(id) = traced.and_then(|traced| traced.answered(status)) {
+        // Hexadecimal digits are a header's value.
+        if let Ok(id) = HeaderValue::try_from(id_text(&id)) {
+            response.headers_mut().insert(TRACE_ID_HEADER, id);
+        }
+    }
     response
 }
 

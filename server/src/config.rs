@@ -395,6 +395,7 @@ pub struct TelemetrySection {
     pub self_monitoring: bool,
     pub self_monitoring_interval: Span,
     pub self_monitoring_tenant: String,
+    pub traces_per_second: u32,
 }
 
 impl Default for TelemetrySection {
@@ -405,6 +406,7 @@ impl Default for TelemetrySection {
             self_monitoring: true,
             self_monitoring_interval: Span::secs(10),
             self_monitoring_tenant: "_system".to_owned(),
+            traces_per_second: 1,
         }
     }
 }

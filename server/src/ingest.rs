@@ -39,7 +39,7 @@ use protocol::write_batch::{FingerprintKey, LabelLimits, WriteBatch};
 
 use crate::config::{HttpSection, IngestSection, OtlpSection};
 use crate::runtime::pool::Pool;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, trace};
 use budget::Budget;
 pub use metrics::IngestMetrics;
 use metrics::RouterMetrics;
@@ -135,7 +135,7 @@ impl<W: ShardWriter> LogWriter for Router<W> {
     }
 
     fn deliver_logs(&self, prepared: PreparedLogs) -> BoxFuture<'_, Result<LogReceipt, RouteError>> {
-        Router::deliver_logs(self, prepared).boxed()
+        trace::span("deliver").over(Router::deliver_logs(self, prepared)).boxed()
     }
 }
 
@@ -149,7 +149,7 @@ impl<W: ShardWriter> MetricWriter for Router<W> {
     }
 
     fn deliver(&self, prepared: Prepared) -> BoxFuture<'_, Result<WriteReceipt, RouteError>> {
-        Router::deliver(self, prepared).boxed()
+        trace::span("deliver").over(Router::deliver(self, prepared)).boxed()
     }
 
     fn stats(&self) -> RouterStats {
@@ -238,6 +238,11 @@ impl Ingest {
     /// Where logs go, for what this process writes about itself.
     pub fn log_writer(&self) -> &Arc<dyn LogWriter> {
         &self.logs
+    }
+
+    /// Where spans are packed, for what this process writes about itself.
+    pub fn span_writer(&self) -> &Arc<dyn SpanWriter> {
+        &self.spans
     }
 
     /// Where metrics go, for what this process writes about itself.

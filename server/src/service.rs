@@ -148,6 +148,7 @@ async fn serve(
         memory.clone(),
         metrics.query.clone(),
         Arc::clone(&active),
+        Arc::clone(&app.tracer),
     ));
     let node = tokio::select! {
         biased;
@@ -175,7 +176,11 @@ async fn serve(
             stop.clone(),
         );
         let writer = Arc::clone(backend.ingest.log_writer());
-        telemetry::own_log::start(runtimes.io.handle(), &config, lines, writer, stop.clone());
+        telemetry::own_log::start(runtimes.io.handle(), &config, lines, Arc::clone(&writer), stop.clone());
+        sql::trace_tasks(&telemetry::trace::Carrier);
+        let writers = (Arc::clone(backend.ingest.span_writer()), writer);
+        let tracer = Arc::clone(&app.tracer);
+        telemetry::own_traces::start(runtimes.io.handle(), &config, tracer, writers, stop.clone());
     }
     telemetry::span_metrics::start(
         runtimes.io.handle(),

@@ -1,12 +1,16 @@
-//! What a node says about itself: a log on standard error, metrics on `/metrics`, and both again in the cluster.
+//! What a node says about itself: a log on standard error, metrics on `/metrics`, and both again in the cluster, with the
+//! traces of its requests.
 
 pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod node;
+mod own;
 pub mod own_log;
+pub mod own_traces;
 pub mod process;
 pub mod span_metrics;
+pub mod trace;
 
 pub use metrics::Metrics;
 
@@ -17,8 +21,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use own_log::{Lines, Tap};
+use trace::Tracer;
 
-use crate::config::{LogFormat, TelemetrySection};
+use crate::config::{Config, LogFormat, TelemetrySection};
 
 /// What of the log is said, by `telemetry.log_level`.
 pub fn log_filter(level: &str) -> Result<EnvFilter, String> {
@@ -28,6 +33,13 @@ pub fn log_filter(level: &str) -> Result<EnvFilter, String> {
         filter.push_str(",openraft=warn");
     }
     EnvFilter::try_new(&filter).map_err(|error| format!("{level:?}: {error}"))
+}
+
+/// What traces the requests of a node with these settings.
+pub fn tracer(config: &Config) -> Arc<Tracer> {
+    let telemetry = &config.telemetry;
+    let per_second = if telemetry.self_monitoring { telemetry.traces_per_second } else { 0 };
+    Tracer::new(trace::Settings { per_second, slow_after: config.query.log_slower_than.0 })
 }
 
 /// Starts the log; its lines are also put where the node takes them from to write them itself. A second start in one

@@ -2,6 +2,7 @@
 //! for the HTTP surface.
 
 mod backup;
+mod carried;
 pub mod dashboards;
 mod log_view;
 pub mod operations;
@@ -9,6 +10,7 @@ pub mod system;
 pub mod view;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use cluster::error::ReadError;
@@ -39,6 +41,7 @@ use crate::runtime::pool::PoolError;
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
+use crate::telemetry::trace::{self, Tracer};
 use backup::NodeBackup;
 use dashboards::NodeDashboards;
 use operations::NodeOperations;
@@ -65,6 +68,7 @@ pub struct Fragments {
     accounts: Accounts,
     metrics: QueryMetrics,
     active: Arc<ActiveQueries>,
+    tracer: Arc<Tracer>,
 }
 
 /// Fragments that may wait: one of each query of four coordinators on every shard.
@@ -79,11 +83,12 @@ impl Fragments {
         memory: MemoryLedger,
         metrics: QueryMetrics,
         active: Arc<ActiveQueries>,
+        tracer: Arc<Tracer>,
     ) -> Self {
         let max_queries = settings.max_concurrent as usize;
         let pool = FairPool::new("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
         let (limits, accounts) = (query_limits(settings), Accounts::default());
-        Self { pool, limits, max_queries, memory, accounts, metrics, active }
+        Self { pool, limits, max_queries, memory, accounts, metrics, active, tracer }
     }
 
     /// What queries use on this node, for their coordinators.
@@ -123,7 +128,10 @@ impl FragmentHandler for Fragments {
         let (pool, limits, active) = (self.pool.clone(), self.limits, Arc::clone(&self.active));
         let view = ShardView { shard, snapshot, memory: self.memory.clone() };
         let accounts = self.accounts.clone();
+        let (carried, fragment) = carried::split(&self.tracer, fragment);
+        let mut span = trace::span_at(carried, "fragment");
         Box::pin(async move {
+            span.set("pharos.shard", u64::from(shard.0));
             let work = Work::decode(&fragment)
                 .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
             let query = work.query();
@@ -143,9 +151,13 @@ impl FragmentHandler for Fragments {
                     Work::Sql(fragment) => fragment.run(&view, limits, control),
                 })
             };
-            match pool.run(query, run).await {
-                Ok(Ok(answer)) => Ok(answer.into()),
-                Ok(Err(error)) => Err(error),
+            let (begun, position) = (Instant::now(), span.position());
+            let timed = move |turn| (begun.elapsed(), trace::compute_at(position, || run(turn)));
+            let outcome = match pool.run(query, timed).await {
+                Ok((waited, answer)) => {
+                    span.set("pharos.fragment.waited", waited);
+                    answer.map(Bytes::from)
+                }
                 Err(PoolError::Full) => Err(FragmentError {
                     kind: ErrorKind::ResourceExhausted,
                     message: "too many parts of queries wait on this node".to_owned(),
@@ -155,7 +167,12 @@ impl FragmentHandler for Fragments {
                     let message = format!("an internal error at shard {shard}, see the log of its node");
                     Err(FragmentError { kind: ErrorKind::Internal, message })
                 }
+            };
+            match &outcome {
+                Ok(answer) => span.set("pharos.answer.bytes", answer.len()),
+                Err(error) => span.fail(error),
             }
+            outcome
         })
     }
 }
@@ -213,6 +230,10 @@ impl Drop for StopOnDrop {
 pub struct NodeCluster(pub Arc<Node<TokioEnv>>);
 
 impl Cluster for NodeCluster {
+    fn shards(&self) -> usize {
+        usize::from(self.0.shard_map().shard_count())
+    }
+
     fn execute<'a>(
         &'a self,
         context: &'a ReadContext,
@@ -231,7 +252,20 @@ impl Cluster for NodeCluster {
                 }
             };
             let (timeout, max_bytes) = (context.timeout, context.max_answer_bytes);
-            let answers = self.0.run_fragment_within(fragment, consistency, timeout, max_bytes).await;
+            let mut span = trace::span("fragments");
+            let fragment = carried::join(span.position().as_ref(), fragment);
+            let asked = self.0.run_fragment_within(fragment, consistency, timeout, max_bytes);
+            let answers = trace::at(span.position(), asked).await;
+            match &answers {
+                Ok(answers) => {
+                    span.set("pharos.shards", answers.len());
+                    span.set(
+                        "pharos.answer.bytes",
+                        answers.iter().map(|(_, answer)| answer.len()).sum::<usize>(),
+                    );
+                }
+                Err(error) => span.fail(error),
+            }
             let answers = answers.map_err(source_error)?;
             Ok(answers.into_iter().map(|(shard, answer)| ShardAnswer { shard, answer }).collect())
         })

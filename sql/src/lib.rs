@@ -38,7 +38,14 @@ pub mod shard;
 pub mod statement;
 pub mod system;
 
+pub use datafusion::common::runtime::JoinSetTracer as TaskTracer;
 pub use engine::{Rows, SqlEngine, SqlOptions, SqlQuery};
 pub use error::SqlError;
 pub use shard::Fragment;
 pub use statement::{Parameter, Parameters};
+
+/// Has the tasks of all plans of this process wrapped, so that what belongs to a task goes along; the first call counts.
+pub fn trace_tasks(tracer: &'static dyn TaskTracer) {
+    // There is one node in a process.
+    let _ = datafusion::common::runtime::set_join_set_tracer(tracer);
+}

@@ -52,6 +52,7 @@ use protocol::memory::MemoryLedger;
 use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::manifest::{FileRef, SegmentMeta};
+use crate::mutant::{self, Mutant};
 use crate::scan::{StoreSnapshot, View};
 
 pub use crate::manifest::Position;
@@ -239,7 +240,9 @@ impl<F: Fs> ShardStore<F> {
     /// The last position that durable segments cover: the log may be purged up to it, and replay after a restart
     /// starts behind it. `None` before the first flush.
     pub fn flushed(&self) -> Option<Position> {
-        self.shared.lock().durable.flushed.clone()
+        let state = self.shared.lock();
+        let manifest = if mutant::is(Mutant::PurgedTooFar) { &state.manifest } else { &state.durable };
+        manifest.flushed.clone()
     }
 
     /// The last position applied, with the membership in force there. `None` before the first entry.

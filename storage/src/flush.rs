@@ -23,6 +23,7 @@ use crate::logs::{self, PerSignal};
 use crate::manifest::{FileKind, JobOutput, Partition, RegistryFile};
 use crate::memtable::{MemView, SlotMap};
 use crate::metadata::{MetadataMap, encode_metadata_file};
+use crate::mutant::{self, Mutant};
 use crate::segment::Exemplar;
 use crate::segment_file::{SegmentFile, SegmentsWriter, WriteOptions};
 use crate::series_index::{RegistryView, encode_registry_file};
@@ -77,7 +78,8 @@ pub(crate) fn run(
         }
     }
     if !input.window.is_empty() {
-        let bytes = encode_window_file(&input.window);
+        let keys = if mutant::is(Mutant::WindowNotInSnapshot) { &[][..] } else { &input.window };
+        let bytes = encode_window_file(keys);
         output.window = Some(write_file(fs, dir, aside, &bytes, FileKind::Window)?);
     }
     if let Some(metrics) = &input.span_metrics {
@@ -138,6 +140,9 @@ fn write_segments(
         of_series.clear();
         while let Some((_, e)) = exemplars.next_if(|(of, _)| *of == slot) {
             of_series.push(Exemplar { time_ms: e.time, value: e.value, labels: e.labels.clone() });
+        }
+        if mutant::is(Mutant::FlushLosesSeries) && slot > 0 && slot + 1 == order.len() {
+            continue;
         }
         if !columns.is_empty() || !of_series.is_empty() {
             let series = registry.series(ordinal);

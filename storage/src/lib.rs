@@ -24,6 +24,7 @@ pub mod memtable;
 mod merge;
 pub mod metadata;
 mod mmap;
+pub mod mutant;
 pub mod scan;
 pub mod segment;
 mod segment_file;

@@ -21,6 +21,7 @@ use crate::fs::Fs;
 use crate::logs;
 use crate::logs::tombstone::LogTombstone;
 use crate::manifest::{JobOutput, Partition, SegmentMeta};
+use crate::mutant::{self, Mutant};
 use crate::scan::SegmentView;
 use crate::segment::{Exemplar, SegmentCursor, StartTime, compare_series};
 use crate::segment_file::{SegmentFile, SegmentsWriter, WriteOptions, starts_of};
@@ -109,6 +110,9 @@ fn merge_series(
             } else {
                 sources.remove(at);
             }
+        }
+        if mutant::is(Mutant::MergeLosesSeries) && sources.is_empty() {
+            continue;
         }
         sort_exemplars(&mut exemplars);
         writer.push(&tenant, &labels, &merged, &exemplars)?;

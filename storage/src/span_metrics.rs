@@ -230,16 +230,32 @@ struct Half {
     is_message: bool,
 }
 
+/// What is known of a series.
+#[derive(Clone, Copy, Debug, Default)]
+struct Series {
+    durations: Durations<13>,
+    exemplar: Option<SpanExemplar>,
+}
+
+impl Series {
+    fn take(&mut self, durations: &Durations<13>, exemplar: Option<SpanExemplar>) {
+        self.durations.merge(durations);
+        if let Some(exemplar) = exemplar
+            && self.exemplar.is_none_or(|known| exemplar.beats(&known))
+        {
+            self.exemplar = Some(exemplar);
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct SpanMetrics {
     applied: u64,
     unpaired: u64,
     left_out: u64,
-    series: BTreeMap<SeriesKey, Durations<13>>,
+    series: BTreeMap<SeriesKey, Series>,
     edges: BTreeMap<EdgeKey, Edge>,
-    /// Exemplars of some of the series.
-    exemplars: BTreeMap<SeriesKey, SpanExemplar>,
     halves: HashMap<CallId, Half>,
     /// Calls of the halves, by their places.
     order: BTreeMap<(i64, u64), CallId>,
@@ -386,18 +402,7 @@ impl SpanMetrics {
             }
         }
         for (key, durations, slowest) in found {
-            let key = self.add(key, &durations);
-            if let (Some(key), Some(slowest)) = (key.filter(|key| key.kind != OVERFLOW), slowest) {
-                self.show(key, slowest);
-            }
-        }
-    }
-
-    fn show(&mut self, key: SeriesKey, exemplar: SpanExemplar) {
-        match self.exemplars.get_mut(&key) {
-            Some(known) if exemplar.beats(known) => *known = exemplar,
-            Some(_) => {}
-            None => drop(self.exemplars.insert(key, exemplar)),
+            self.add(key, &durations, slowest);
         }
     }
 
@@ -440,42 +445,44 @@ impl SpanMetrics {
         }
     }
 
-    /// Counts durations, and says in which series.
-    fn add(&mut self, key: SeriesKey, durations: &Durations<13>) -> Option<SeriesKey> {
-        let key = match self.series.contains_key(&key) || self.series.len() < MAX_SERIES {
-            true => key,
-            false => {
-                let empty: Arc<str> = Arc::from("");
-                let (service, name) = (Arc::clone(&empty), empty);
-                SeriesKey { tenant: key.tenant, service, name, kind: OVERFLOW, status: 0 }
+    /// Counts durations of a series.
+    fn add(&mut self, key: SeriesKey, durations: &Durations<13>, exemplar: Option<SpanExemplar>) {
+        // Nearly always: one look, for the keys are long.
+        if let Some(series) = self.series.get_mut(&key) {
+            series.take(durations, exemplar);
+        } else if self.series.len() < MAX_SERIES {
+            self.series.entry(key).or_default().take(durations, exemplar);
+        } else {
+            let empty: Arc<str> = Arc::from("");
+            let (service, name) = (Arc::clone(&empty), empty);
+            let key = SeriesKey { tenant: key.tenant, service, name, kind: OVERFLOW, status: 0 };
+            // Tenants are clients' words, too.
+            match self.series.contains_key(&key) || self.series.len() < 2 * MAX_SERIES {
+                true => self.series.entry(key).or_default().take(durations, None),
+                false => self.left_out += durations.count(),
             }
-        };
-        // Tenants are clients' words, too.
-        if !self.series.contains_key(&key) && self.series.len() >= 2 * MAX_SERIES {
-            self.left_out += durations.count();
-            return None;
         }
-        self.series.entry(key.clone()).or_default().merge(durations);
-        Some(key)
     }
 
     fn count(&mut self, key: EdgeKey, client_ns: u64, server_ns: u64, failed: bool) {
-        let key = match self.edges.contains_key(&key) || self.edges.len() < MAX_SERIES {
-            true => key,
-            false => {
-                let empty: Arc<str> = Arc::from("");
-                let (client, server) = (Arc::clone(&empty), empty);
-                EdgeKey { tenant: key.tenant, client, server, connection: Connection::Direct }
-            }
+        let add = |edge: &mut Edge| {
+            edge.failed += u64::from(failed);
+            edge.client.add(&CALL_BOUNDS, client_ns);
+            edge.server.add(&CALL_BOUNDS, server_ns);
         };
-        if !self.edges.contains_key(&key) && self.edges.len() >= 2 * MAX_SERIES {
-            self.left_out += 1;
-            return;
+        if let Some(edge) = self.edges.get_mut(&key) {
+            add(edge);
+        } else if self.edges.len() < MAX_SERIES {
+            add(self.edges.entry(key).or_default());
+        } else {
+            let empty: Arc<str> = Arc::from("");
+            let (client, server) = (Arc::clone(&empty), empty);
+            let key = EdgeKey { tenant: key.tenant, client, server, connection: Connection::Direct };
+            match self.edges.contains_key(&key) || self.edges.len() < 2 * MAX_SERIES {
+                true => add(self.edges.entry(key).or_default()),
+                false => self.left_out += 1,
+            }
         }
-        let edge = self.edges.entry(key).or_default();
-        edge.failed += u64::from(failed);
-        edge.client.add(&CALL_BOUNDS, client_ns);
-        edge.server.add(&CALL_BOUNDS, server_ns);
     }
 
     /// The last entry that counted.
@@ -490,12 +497,12 @@ impl SpanMetrics {
 
     /// Spans by what counts together.
     pub fn series(&self) -> impl Iterator<Item = (&SeriesKey, &Durations<13>)> {
-        self.series.iter()
+        self.series.iter().map(|(key, series)| (key, &series.durations))
     }
 
     /// The exemplar of a series, if it has one.
     pub fn exemplar(&self, key: &SeriesKey) -> Option<&SpanExemplar> {
-        self.exemplars.get(key)
+        self.series.get(key)?.exemplar.as_ref()
     }
 
     /// Calls by what counts together.
@@ -515,20 +522,16 @@ impl SpanMetrics {
 
     /// Bytes of memory, roughly.
     pub fn memory_bytes(&self) -> usize {
-        let exemplars = self.exemplars.len() * 250;
-        self.series.len() * 400 + self.edges.len() * 400 + self.halves.len() * 250 + exemplars
+        self.series.len() * 480 + self.edges.len() * 400 + self.halves.len() * 250
     }
 
     /// Adds the counters of another shard.
     pub fn merge(&mut self, other: &Self) {
-        for (key, durations) in &other.series {
-            self.series.entry(key.clone()).or_default().merge(durations);
+        for (key, series) in &other.series {
+            self.series.entry(key.clone()).or_default().take(&series.durations, series.exemplar);
         }
         for (key, edge) in &other.edges {
             self.edges.entry(key.clone()).or_default().merge(edge);
-        }
-        for (key, exemplar) in &other.exemplars {
-            self.show(key.clone(), *exemplar);
         }
         self.unpaired = self.unpaired.wrapping_add(other.unpaired);
         self.left_out = self.left_out.wrapping_add(other.left_out);
@@ -551,7 +554,7 @@ impl SpanMetrics {
         [self.applied, self.unpaired, self.left_out].iter().for_each(|number| write_u64(&mut out, *number));
         let put = |out: &mut Vec<u8>, text: &str| write_prefixed(out, text.as_bytes());
         write_u64(&mut out, self.series.len() as u64);
-        for (key, durations) in &self.series {
+        for (key, Series { durations, .. }) in &self.series {
             [key.tenant.as_str(), &key.service, &key.name].iter().for_each(|text| put(&mut out, text));
             out.extend_from_slice(&[key.kind, key.status]);
             durations.encode(&mut out);
@@ -576,8 +579,8 @@ impl SpanMetrics {
             write_u64(&mut out, half.took_ns);
             out.push(u8::from(half.failed));
         }
-        let places = self.series.keys().enumerate();
-        let shown: Vec<_> = places.filter_map(|(at, key)| Some((at, self.exemplars.get(key)?))).collect();
+        let places = self.series.values().enumerate();
+        let shown: Vec<_> = places.filter_map(|(at, series)| Some((at, series.exemplar?))).collect();
         write_u64(&mut out, shown.len() as u64);
         for (at, exemplar) in shown {
             write_u64(&mut out, at as u64);
@@ -624,7 +627,7 @@ impl SpanMetrics {
             let tenant = TenantId::new(text(input)?).ok()?;
             let (service, name) = (Arc::from(text(input)?), Arc::from(text(input)?));
             let key = SeriesKey { tenant, service, name, kind: byte(input)?, status: byte(input)? };
-            metrics.series.insert(key, Durations::decode(input)?);
+            metrics.series.insert(key, Series { durations: Durations::decode(input)?, exemplar: None });
         }
         for _ in 0..read_len(input)? {
             let tenant = TenantId::new(text(input)?).ok()?;
@@ -656,18 +659,17 @@ impl SpanMetrics {
             metrics.next = number as u64 + 1;
         }
         let exemplars = if version > 1 { read_len(input)? } else { 0 };
-        let mut keys = metrics.series.keys().enumerate();
+        let mut all = metrics.series.values_mut().enumerate();
         for _ in 0..exemplars {
             let place = read_len(input)?;
-            let key = keys.find(|(at, _)| *at == place)?.1.clone();
-            let exemplar = SpanExemplar {
+            let (_, series) = all.find(|(at, _)| *at == place)?;
+            series.exemplar = Some(SpanExemplar {
                 window: unzigzag(read_u64(input)?),
                 trace_id: read_bytes(input, 16)?.try_into().ok()?,
                 span_id: read_bytes(input, 8)?.try_into().ok()?,
                 took_ns: read_u64(input)?,
                 end_ns: unzigzag(read_u64(input)?),
-            };
-            metrics.exemplars.insert(key, exemplar);
+            });
         }
         let is_whole = input.is_empty() && metrics.halves.len() == metrics.order.len();
         is_whole.then_some(metrics)

@@ -104,6 +104,21 @@ impl Cluster {
         }
     }
 
+    /// Waits until each node leads its share of so many shards, where they do their part of a query. A cluster that has just
+    /// begun is led by its first node alone, for a moment.
+    pub fn wait_led_evenly(&self, shards: u16) {
+        for node in &self.inner.nodes {
+            let client = node.client();
+            eventually("each node leads its share", || {
+                let text = client.get("/metrics")?.body;
+                let shard = text.lines().filter_map(|line| line.strip_prefix("pharos_shard_leader{shard=\""));
+                let led = shard.filter(|line| line.ends_with(" 1") && !line.starts_with("0\"")).count();
+                anyhow::ensure!(led == usize::from(shards) / self.inner.nodes.len(), "it leads {led} shards");
+                Ok(())
+            });
+        }
+    }
+
     /// Flushes and panics unless all replicas of each shard come to one digest.
     pub fn assert_equal_digests(&self) {
         self.inner.wait_equal_digests().unwrap_or_else(|e| panic!("{e:#}"));

@@ -42,9 +42,14 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/clients").join(name)
 }
 
-/// A Python with the client libraries, about to run a script of `cases/clients`.
+/// A Python with the client libraries.
+pub fn python_program() -> Option<PathBuf> {
+    Some(client_dir("python")?.join("venv/bin/python"))
+}
+
+/// The same, about to run a script of `cases/clients`.
 pub fn python(name: &str) -> Option<Command> {
-    let mut command = Command::new(client_dir("python")?.join("venv/bin/python"));
+    let mut command = Command::new(python_program()?);
     // Nothing is left beside the scripts.
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(script(name));
     Some(command)

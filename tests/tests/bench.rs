@@ -55,3 +55,26 @@ fn traces_are_written_and_every_question_is_answered_rightly() {
     let report = rows("traces", &["--traces", "600"], 8);
     assert_eq!(report["traces"], 600, "{report}");
 }
+
+#[test]
+fn sql_is_asked_beside_promql_and_duckdb() {
+    let Some(python) = tests::peers::python_program() else { return };
+    let output = Command::new(tests::binary())
+        .args(["bench", "sql", "--json", "--runs", "1", "--shards", "2", "--hosts", "4", "--scrapes", "10"])
+        .arg("--python")
+        .arg(python)
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report["samples"], 4 * 500 * 10, "{report}");
+    let questions = report["questions"].as_array().expect("questions");
+    assert_eq!(questions.len(), 5, "{report}");
+    for question in questions {
+        for figure in ["sql_ms", "duckdb_ms"] {
+            assert!(question[figure].as_f64().is_some_and(|ms| ms > 0.0), "{figure}: {question}");
+        }
+    }
+    let with_promql = questions.iter().filter(|question| question["promql_ms"].is_f64()).count();
+    assert_eq!(with_promql, 2, "{report}");
+}

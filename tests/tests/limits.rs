@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
 use chaos::client::{Client, Series, escape};
@@ -13,6 +14,13 @@ const SHARDS: u16 = 6;
 const SERIES: usize = 200;
 const SAMPLES: i64 = 1500;
 const STEP_MS: i64 = 15_000;
+
+/// Each of these tests takes all that the machine has.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Every 15 s up to `end`.
 fn write_history(client: &Client, end: i64) {
@@ -42,20 +50,6 @@ fn running(client: &Client) -> anyhow::Result<f64> {
     metric(client, "pharos_query_fragments_running")
 }
 
-/// Shards do their part of a query where they are led, and stay there with it. A cluster that has just begun is led by its
-/// first node alone, for a moment.
-fn until_led_evenly(clients: &[Client]) {
-    for client in clients {
-        eventually("each node leads its share", || {
-            let text = client.get("/metrics")?.body;
-            let shards = text.lines().filter_map(|line| line.strip_prefix("pharos_shard_leader{shard=\""));
-            let led = shards.filter(|line| line.ends_with(" 1") && !line.starts_with("0\"")).count();
-            ensure!(led == usize::from(SHARDS) / clients.len(), "it leads {led} shards");
-            Ok(())
-        });
-    }
-}
-
 /// Number of the running query that begins with a text.
 fn active(client: &Client, text: &str) -> anyhow::Result<u64> {
     let list = client.api("/api/v1/status/active_queries")?;
@@ -78,11 +72,12 @@ fn until_nothing_runs(cluster: &Cluster) {
 
 #[test]
 fn small_queries_are_answered_beside_huge_ones_which_end_when_they_are_told_to() {
+    let _alone = alone();
     let cluster = Cluster::start(3, SHARDS);
     let end = now_ms() / STEP_MS * STEP_MS;
     let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
     write_history(&clients[0], end);
-    until_led_evenly(&clients);
+    cluster.wait_led_evenly(SHARDS);
 
     let asking: Vec<_> = [0, 1]
         .map(|node| {
@@ -132,6 +127,7 @@ fn small_queries_are_answered_beside_huge_ones_which_end_when_they_are_told_to()
 
 #[test]
 fn what_needs_too_much_is_refused_with_the_limit_named() {
+    let _alone = alone();
     let cluster = Cluster::start(3, 6);
     let end = now_ms() / STEP_MS * STEP_MS;
     let client = cluster.nodes[0].client();
@@ -159,4 +155,55 @@ fn what_needs_too_much_is_refused_with_the_limit_named() {
     until_nothing_runs(&cluster);
     let found = client.query("count(load)", end).expect("a small query is answered");
     assert_eq!(found.values().copied().collect::<Vec<_>>(), [SERIES as f64]);
+}
+
+/// Statements that would work for years, or hold more than there is.
+const DEADLY: [&str; 5] = [
+    "select count(*) from load a, load b where a.value + b.value < 0",
+    "with recursive n(i) as (select 1 union all select i + 1 from n where i > 0) select count(*) from n",
+    "select count(*) from generate_series(1, 100000000000) a, generate_series(1, 100000000000) b",
+    "select a.time, b.time, array_agg(a.instance) from load a cross join load b group by 1, 2",
+    "select repeat(instance, 100000000) from load order by 1",
+];
+
+#[test]
+fn statements_of_death_end_within_their_budgets_while_others_go_on() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, SHARDS);
+    let end = now_ms() / STEP_MS * STEP_MS;
+    let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
+    write_history(&clients[0], end);
+    let asking: Vec<_> = DEADLY
+        .iter()
+        .enumerate()
+        .map(|(at, statement)| {
+            let (client, path) = (
+                clients[at % clients.len()].clone(),
+                format!("/api/v1/sql?timeout=6s&query={}", escape(statement)),
+            );
+            std::thread::spawn(move || client.get(&path))
+        })
+        .collect();
+    for client in &clients {
+        eventually("the deadly ones run", || active(client, "select").or_else(|_| active(client, "with")));
+    }
+    let mut rounds = 0;
+    while rounds < 5 || asking.iter().any(|thread| !thread.is_finished()) {
+        rounds += 1;
+        for client in &clients {
+            let found = client.query("count(load)", end).expect("a small query is answered");
+            assert_eq!(found.values().copied().collect::<Vec<_>>(), [SERIES as f64], "round {rounds}");
+            let path =
+                format!("/api/v1/sql?query={}", escape("select count(*) from load where instance = 'i7'"));
+            let found = client.api(&path).expect("so is a small statement");
+            assert_eq!(found["rows"][0][0], SAMPLES, "round {rounds}");
+        }
+    }
+    for (thread, statement) in asking.into_iter().zip(DEADLY) {
+        let answer = thread.join().expect("the client does not panic").expect("an answer");
+        assert!(matches!(answer.status, 422 | 503), "{statement}: {} {}", answer.status, answer.body);
+        let limits = ["query.timeout", "query.max_memory", "more than the limit of 268435456"];
+        assert!(limits.iter().any(|limit| answer.body.contains(limit)), "{statement}: {}", answer.body);
+    }
+    until_nothing_runs(&cluster);
 }

@@ -85,6 +85,12 @@ export interface ExploreSearch {
   stack?: boolean;
   step?: string;
   exemplars?: boolean;
+  /** A part of the chart that is chosen, `FROM-TO` in milliseconds. */
+  part?: string;
+  /** What tells the chosen part from the rest. */
+  compare?: boolean;
+  /** Of the series of which query, from 1 on; the first. */
+  of?: number;
 }
 
 const explore = createRoute({
@@ -97,6 +103,9 @@ const explore = createRoute({
       stack: raw.stack === true || undefined,
       step: text(raw.step, 16),
       exemplars: raw.exemplars === true || undefined,
+      part: text(raw.part, 40),
+      compare: raw.compare === true || undefined,
+      of: whole(raw.of) || undefined,
     }),
   component: lazyRouteComponent(() => import('./pages/Explore')),
 });
@@ -129,6 +138,10 @@ export interface LogsSearch {
   row?: string;
   columns?: string[];
   wrap?: boolean;
+  /** A part of the bars that is chosen, `FROM-TO` in milliseconds. */
+  part?: string;
+  /** What tells the chosen part from the rest. */
+  compare?: boolean;
 }
 
 const logs = createRoute({
@@ -142,6 +155,8 @@ const logs = createRoute({
       row: text(raw.row, 100),
       columns: texts(raw.columns),
       wrap: raw.wrap === true || undefined,
+      part: text(raw.part, 40),
+      compare: raw.compare === true || undefined,
     }),
   component: lazyRouteComponent(() => import('./pages/Logs')),
 });
@@ -179,7 +194,7 @@ const traces = createRoute({
   component: lazyRouteComponent(() => import('./pages/Traces')),
 });
 
-export const TRACE_VIEWS = ['flame', 'graph'] as const;
+export const TRACE_VIEWS = ['flame', 'graph', 'compare'] as const;
 
 export interface TraceSearch {
   /** Instead of the tree. */
@@ -197,6 +212,8 @@ export interface TraceSearch {
   time?: string;
   /** Shows gaps as long as they are. */
   gaps?: boolean;
+  /** The id of another trace, to compare. */
+  with?: string;
 }
 
 const trace = createRoute({
@@ -213,6 +230,7 @@ const trace = createRoute({
       fold: texts(raw.fold, 200),
       time: text(raw.time, 64),
       gaps: raw.gaps === true || undefined,
+      with: text(raw.with, 64),
     }),
   component: lazyRouteComponent(() => import('./pages/Trace')),
 });
@@ -309,6 +327,10 @@ export interface DashboardSearch {
   panel?: string;
   edit?: string;
   version?: number;
+  /** Of the panel that is shown alone: a part of its time that is chosen, and what tells it from the rest, as in Explore. */
+  part?: string;
+  compare?: boolean;
+  of?: number;
   /** Variables, `v-NAME`. */
   [variable: `v-${string}`]: string | string[] | undefined;
 }
@@ -317,7 +339,14 @@ const dashboard = createRoute({
   getParentRoute: () => rootRoute,
   path: '/dashboards/$uid',
   validateSearch: (raw: Raw): DashboardSearch => {
-    const out: DashboardSearch = { panel: text(raw.panel, 64), edit: text(raw.edit, 64), version: whole(raw.version) };
+    const out: DashboardSearch = {
+      panel: text(raw.panel, 64),
+      edit: text(raw.edit, 64),
+      version: whole(raw.version),
+      part: text(raw.part, 40),
+      compare: raw.compare === true || undefined,
+      of: whole(raw.of) || undefined,
+    };
     for (const [key, value] of Object.entries(raw)) {
       if (!key.startsWith('v-')) continue;
       const values = (Array.isArray(value) ? value : [value])

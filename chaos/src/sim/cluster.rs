@@ -152,6 +152,7 @@ impl SimCluster {
             config.join = others.map(|m| m.addr().to_owned()).collect();
         }
         config.shards = plan.shards;
+        config.rebuild_after = Some(plan.rebuild_after);
         config.wal = WalOptions { segment_bytes: plan.wal_segment_bytes, ..WalOptions::default() };
         config.flush = FlushPolicy {
             memtable_bytes: plan.flush_bytes as usize,

@@ -13,6 +13,9 @@ use crate::sim::machine::DiskPlan;
 use crate::sim::net::NetPlan;
 use crate::sim::random::{Stream, chance, stream};
 
+/// No machine is away for so long.
+const PATIENT: Duration = Duration::from_secs(300);
+
 /// Copies of each shard.
 pub const REPLICAS: usize = 3;
 
@@ -49,6 +52,9 @@ pub struct Plan {
     pub replace: Option<Duration>,
     /// Mean time between moves of a replica to the node that has none. Only with more machines than replicas.
     pub moves: Option<Duration>,
+    /// How long a node may be silent before others take its replicas over; less than some downtimes in seeds that have a
+    /// machine to spare.
+    pub rebuild_after: Duration,
     /// Longest time a crashed machine stays down.
     pub downtime_max: Duration,
     /// Number of clients.
@@ -119,6 +125,7 @@ impl Plan {
             flush: sometimes(rng, 0.7, 2.0, 20.0),
             replace: sometimes(rng, 0.25, 15.0, 40.0),
             moves: None,
+            rebuild_after: PATIENT,
             downtime_max: Duration::from_secs_f64(spread(rng, 0.5, 30.0)),
             clients: rng.random_range(3..=4),
             think_max: Duration::from_secs_f64(rng.random_range(0.12..0.25)),
@@ -130,6 +137,11 @@ impl Plan {
         if chance(rng, 0.25) {
             plan.nodes = REPLICAS + 1;
             plan.moves = Some(seconds(rng, 3.0, 20.0));
+            if chance(rng, 0.5) {
+                plan.rebuild_after = seconds(rng, 3.0, 10.0);
+                // Some machine has to be away for that long.
+                plan.downtime_max = plan.downtime_max.max(plan.rebuild_after * 4);
+            }
         }
         plan
     }
@@ -148,7 +160,7 @@ mod tests {
     #[test]
     fn every_kind_is_on_in_some_seeds_and_off_in_others() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
-        let kinds: [fn(&Plan) -> bool; 9] = [
+        let kinds: [fn(&Plan) -> bool; 10] = [
             |p| p.power_cut.is_some(),
             |p| p.partition.is_some(),
             |p| p.disk_full.is_some(),
@@ -156,6 +168,7 @@ mod tests {
             |p| p.clock.is_some(),
             |p| p.replace.is_some(),
             |p| p.moves.is_some(),
+            |p| p.rebuild_after < p.downtime_max,
             |p| p.net.loss > 0.0,
             |p| p.net.duplicate > 0.0,
         ];

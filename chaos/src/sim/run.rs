@@ -347,9 +347,22 @@ impl Simulation {
         None
     }
 
+    /// For whoever looks for what holds the cluster up.
+    fn say_state(&self) {
+        for status in self.cluster.statuses() {
+            for group in status.groups {
+                executor::say(|| format!("node {}: {:?} {:?}", status.id, group.pulse, group.error));
+            }
+        }
+        for (_, node) in self.cluster.nodes() {
+            executor::say(|| format!("node {} wants {:?}", node.id(), node.meta().shards));
+        }
+    }
+
     async fn liveness(&self, clients: &mut [Client]) {
         let settled = self.cluster.wait(LIVENESS, || self.unsettled().is_none()).await;
         if let (false, Some(why)) = (settled, self.unsettled()) {
+            self.say_state();
             self.broken(format!("not settled {LIVENESS:?} after healing: {why}"));
             return;
         }

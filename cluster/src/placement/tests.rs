@@ -302,6 +302,48 @@ fn a_voter_that_leaves_stays_until_its_successor_is_ready() {
     assert_eq!(next, Some(Change::SetVoters(wanted)));
 }
 
+/// Node 2 gave its replica up for one that is not wanted any more, and nobody has taken that seat; node 1 is wanted with a
+/// new replica, and can not give up the old one while the group needs its vote.
+#[test]
+fn an_empty_seat_is_given_to_who_is_ready_while_another_newcomer_is_held_up() {
+    let newer = ReplicaId::new(NodeId(1), 2);
+    let mut pulse = leader(3, 3, &[1, 2, 3]);
+    pulse.learners = vec![newer, r(4)];
+    pulse.matched = BTreeMap::from([(r(1), 100), (newer, 0), (r(2), 0), (r(3), 100), (r(4), 100)]);
+    let wanted = BTreeSet::from([newer, r(3), r(4)]);
+    let reachable = nodes(&[1, 2, 3, 4]);
+    let next = reconcile(&pulse, &wanted, &BTreeSet::new(), &reachable);
+    assert_eq!(next, Some(Change::SetVoters(ids(&[1, 3, 4]))));
+    // Then the old one can be spared, and the rest waits for the new one.
+    pulse.voters = vec![r(1), r(3), r(4)];
+    pulse.learners = vec![newer];
+    assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &reachable), None);
+    // Nobody who follows well loses a seat before all is ready.
+    pulse.voters = vec![r(1), r(2), r(3)];
+    pulse.learners = vec![newer, r(4)];
+    pulse.matched.insert(r(2), 100);
+    assert_eq!(reconcile(&pulse, &wanted, &BTreeSet::new(), &reachable), None);
+    // Nor does it where two have to make room for newer ones of their own, and one of them is still needed: the group grows.
+    let (of_1, of_4) = (ReplicaId::new(NodeId(1), 2), ReplicaId::new(NodeId(4), 2));
+    let mut pulse = leader(3, 2, &[1, 2, 4]);
+    pulse.learners = vec![of_1, r(3), of_4];
+    pulse.matched =
+        BTreeMap::from([(r(1), 0), (of_1, 100), (r(2), 100), (r(3), 100), (r(4), 100), (of_4, 0)]);
+    let next = reconcile(&pulse, &BTreeSet::from([of_1, r(3), of_4]), &BTreeSet::new(), &reachable);
+    assert_eq!(next, Some(Change::SetVoters(BTreeSet::from([of_1, r(2), r(3), r(4)]))));
+}
+
+#[test]
+fn a_silent_voter_loses_its_seat_to_who_is_ready() {
+    let newer = ReplicaId::new(NodeId(1), 2);
+    let mut pulse = leader(3, 3, &[1, 2, 3]);
+    pulse.learners = vec![newer, r(4)];
+    pulse.matched.extend([(newer, 0), (r(4), 100)]);
+    let wanted = BTreeSet::from([newer, r(3), r(4)]);
+    let next = reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 3, 4]));
+    assert_eq!(next, Some(Change::SetVoters(ids(&[1, 3, 4]))));
+}
+
 #[test]
 fn a_leader_that_is_not_wanted_hands_over_first() {
     let mut pulse = leader(1, 1, &[1, 2, 3]);

@@ -30,7 +30,7 @@ use crate::exec::Budget;
 use crate::logs::fragment::Result;
 
 /// Traces that are loaded at a time at least.
-const FEWEST_TRACES: usize = 16;
+const FEWEST_TRACES: usize = 8;
 
 /// Place in a page: what comes first is least.
 type Place = (Reverse<i64>, [u8; 16]);

@@ -301,6 +301,10 @@ impl LogCluster {
 }
 
 impl Cluster for LogCluster {
+    fn shards(&self) -> usize {
+        self.shards.lock().expect("nobody panicked").len()
+    }
+
     fn execute<'a>(
         &'a self,
         _: &'a ReadContext,

@@ -104,7 +104,7 @@ impl Notes {
         self.queued_micros.load(Ordering::Relaxed)
     }
 
-    fn samples(&self) -> u64 {
+    pub(super) fn samples(&self) -> u64 {
         self.samples.load(Ordering::Relaxed)
     }
 }

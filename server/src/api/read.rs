@@ -20,6 +20,7 @@ use crate::config::QuerySection;
 use crate::error::{ApiError, chain};
 use crate::ingest::remote_write::COMMIT_TOKEN_HEADER;
 use crate::telemetry::metrics::QueryMetrics;
+use crate::telemetry::trace::{self, OpenSpan};
 
 /// Header that says how fresh a read must be.
 pub const CONSISTENCY_HEADER: &str = "x-pharos-consistency";
@@ -178,6 +179,29 @@ impl Queries {
         E: Failure,
         F: Future<Output = Result<T, E>>,
     {
+        let mut span = trace::span("query");
+        span.set("pharos.query.type", asked.what);
+        span.set("pharos.tenant", asked.tenant.as_str());
+        span.set("db.query.text", asked.text.as_str());
+        let outcome = self.run_in(&mut span, asked, cancel, ask).await;
+        if let Err(error) = &outcome {
+            span.fail(error);
+        }
+        outcome
+    }
+
+    async fn run_in<T, E, F>(
+        &self,
+        span: &mut OpenSpan,
+        asked: Asked,
+        cancel: CancelFlag,
+        ask: impl FnOnce(Engine, Arc<Notes>) -> F + Send + 'static,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Failure,
+        F: Future<Output = Result<T, E>>,
+    {
         let begun = Instant::now();
         let place = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
@@ -188,17 +212,20 @@ impl Queries {
         };
         let mut active = self.active.begin(asked)?;
         let notes = Arc::clone(&active.notes);
-        notes.waited(begun.elapsed());
+        let waited = begun.elapsed();
+        notes.waited(waited);
+        span.set("pharos.query.waited", waited);
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let stop = StopOnDrop { cancel, gone: CancellationToken::new() };
         let (runtime, gone) = (self.runtime.clone(), stop.gone.clone());
+        let (position, counted) = (span.position(), Arc::clone(&notes));
         // A thread for each query: what one computes on its answers delays the others no more than the system does.
         let mut task = self.runtime.spawn_blocking(move || {
             metrics.running.inc();
             let _counted = RunningGuard(metrics, place);
             // Dropped where it waits, it stops what it has asked of the shards.
-            let asked = ask(engine, notes);
-            runtime.block_on(async { gone.run_until_cancelled(asked).await })
+            let asked = trace::compute_at(position.clone(), || ask(engine, notes));
+            runtime.block_on(trace::at(position, gone.run_until_cancelled(asked)))
         });
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(self.timeout + GRACE, &mut task) => outcome,
@@ -208,6 +235,7 @@ impl Queries {
             }
         };
         drop(stop);
+        span.set("pharos.query.samples", counted.samples());
         self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
         active.outcome = match &outcome {
             Ok(Ok(Some(Ok(_)))) => "answered",

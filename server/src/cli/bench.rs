@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chaos::bench::{
-    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SystemKind, TraceOptions, compare,
-    dashboards, ingest, logs, parse_queries, traces,
+    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SqlOptions, SystemKind,
+    TraceOptions, compare, dashboards, ingest, logs, parse_queries, sql, traces,
 };
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
@@ -157,6 +157,19 @@ enum Bench {
         #[command(flatten)]
         run: Run,
     },
+    /// Writes a load, then asks aggregates, first rows and a scan of everything in SQL, in PromQL, and of DuckDB.
+    #[command(after_help = "DuckDB is asked over Parquet files of the same samples, where Python has it: \
+                            pip install duckdb pyarrow")]
+    Sql {
+        /// How often each question is asked, unless ten seconds are over before
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        /// The Python that has DuckDB
+        #[arg(long, value_name = "FILE", default_value = "python3")]
+        python: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Gives several stores the same load and the same queries, one after the other, and prints tables of ratios.
     #[command(after_help = "A store that is not installed is skipped with a word. Debian has both: \
                             apt-get install prometheus victoria-metrics")]
@@ -235,6 +248,24 @@ impl BenchArgs {
                 print(json, &report, || report.to_text())?;
                 // An error, a huge query that was let in, or a writer that fell behind: the figure is none.
                 if report.passed() { Ok(()) } else { Err(CliError::Code(1)) }
+            }
+            Bench::Sql { runs, python, common } => {
+                let (name, shape) = common.load();
+                let (dir, _guard) = directory(common.run.data_dir)?;
+                let options = SqlOptions {
+                    binary: own_binary()?,
+                    dir,
+                    shards: common.run.shards,
+                    shape,
+                    name,
+                    connections: common.connections,
+                    seed: common.run.seed,
+                    runs,
+                    python,
+                };
+                let report =
+                    sql(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
+                print(common.run.json, &report, || report.to_text())
             }
             Bench::Compare { stores, queries, runs, common } => {
                 let text = match queries {

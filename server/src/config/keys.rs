@@ -199,10 +199,15 @@ pub const KEYS: &[Key] = &[
     key("telemetry.log_format", "`text` or `json`."),
     key(
         "telemetry.self_monitoring",
-        "Whether the node writes its own metrics, and its log from level `info` on, into the cluster.",
+        "Whether the node writes its own metrics, its log from level `info` on and traces of its requests into the cluster.",
     ),
     key("telemetry.self_monitoring_interval", "Interval of the samples."),
-    key("telemetry.self_monitoring_tenant", "Tenant of both. `pharos dev` uses `default`."),
+    key("telemetry.self_monitoring_tenant", "Tenant of all of them. `pharos dev` uses `default`."),
+    key(
+        "telemetry.traces_per_second",
+        "Traces of each route that are kept in a second, and as many of slow and failed requests; 0 traces nothing. Requests \
+         whose caller samples them are traced beyond that.",
+    ),
 ];
 
 /// Keys of a tenant's section, relative to it.

@@ -83,7 +83,7 @@ impl Ingest {
         };
         let mut share = self.budget.share();
         let limit = self.settings.otlp_max_body_bytes.saturating_add(FRAME_BYTES);
-        let body = self.collect_body(body, &mut share, limit).await?;
+        let body = self.receive(body, &mut share, limit).await?;
         let (message, is_compressed) = unframe(body)?;
         let coding = if is_compressed { coding } else { Coding::Identity };
         match signal {

@@ -22,7 +22,7 @@ use serde_json::json;
 use super::Ingest;
 use super::decompress::{Coding, decompress};
 use super::remote_write::COMMIT_TOKEN_HEADER;
-use super::request::Failure;
+use super::request::{Failure, is_short};
 use crate::runtime::now_ms;
 
 /// Version that old clients look for: the last of the first.
@@ -90,7 +90,7 @@ impl Ingest {
         };
         let limits = self.settings.limits;
         let mut share = self.budget.share();
-        let body = self.collect_body(body, &mut share, limits.max_body_bytes).await?;
+        let body = self.receive(body, &mut share, limits.max_body_bytes).await?;
         self.metrics.received(PROTOCOL, body.len());
         let (writer, tenant, database) =
             (std::sync::Arc::clone(&self.writer), tenant.clone(), query.database.to_owned());
@@ -107,7 +107,7 @@ impl Ingest {
                 influx::decode(&lines, precision, now_ms(), label, writer.fingerprint_key(), &limits)?;
             Ok((writer.prepare(&tenant, decoded.batch)?, decoded.text_fields, share))
         };
-        let (prepared, text_fields, _share) = self.decode_with(len, work).await?;
+        let (prepared, text_fields, _share) = self.decode_with(is_short(len), work).await?;
         let receipt = self.writer.deliver(prepared).await?;
         self.metrics.written(PROTOCOL, [receipt.samples, receipt.histograms, receipt.exemplars]);
         self.metrics.rejected(PROTOCOL, &receipt.rejections);

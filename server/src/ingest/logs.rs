@@ -44,7 +44,7 @@ use super::budget::Share;
 use super::decompress::{Coding, decompress};
 use super::otlp::{Encoding, Exported};
 use super::remote_write::COMMIT_TOKEN_HEADER;
-use super::request::Failure;
+use super::request::{Failure, is_short};
 use crate::runtime::now_ns;
 
 /// The key by which a client says that two requests are one.
@@ -309,7 +309,7 @@ impl Ingest {
 
     async fn collect_logs(&self, body: Body) -> Result<(Bytes, Share), Failure> {
         let mut share = self.budget.share();
-        let body = self.collect_body(body, &mut share, self.settings.otlp_max_body_bytes).await?;
+        let body = self.receive(body, &mut share, self.settings.otlp_max_body_bytes).await?;
         Ok((body, share))
     }
 
@@ -357,7 +357,7 @@ impl Ingest {
             });
             Ok((prepared, rejected, offence, decoded.extra, share))
         };
-        let (prepared, rejected, offence, extra, _share) = self.decode_with(len, work).await?;
+        let (prepared, rejected, offence, extra, _share) = self.decode_with(is_short(len), work).await?;
         let receipt = self.logs.deliver_logs(prepared).await?;
         self.metrics.logs(protocol, receipt.records, rejected);
         Ok(Written { receipt, rejected, offence, extra })

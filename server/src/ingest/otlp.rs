@@ -32,7 +32,7 @@ use super::Ingest;
 use super::budget::Share;
 use super::decompress::{Coding, decompress};
 use super::remote_write::COMMIT_TOKEN_HEADER;
-use super::request::Failure;
+use super::request::{Failure, is_short};
 
 /// How a message is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Ingest {
         };
         let exported = async {
             let mut share = self.budget.share();
-            let body = self.collect_body(body, &mut share, self.settings.otlp_max_body_bytes).await?;
+            let body = self.receive(body, &mut share, self.settings.otlp_max_body_bytes).await?;
             match signal {
                 Signal::Metrics => self.export_metrics(tenant, encoding, coding, body, share).await,
                 Signal::Logs => self.export_logs(tenant, headers, encoding, coding, body, share).await,
@@ -165,7 +165,7 @@ impl Ingest {
             let points = decoded.points;
             Ok((writer.prepare(&tenant, decoded.batch)?, points, share))
         };
-        self.decode_with(len, work).await
+        self.decode_with(is_short(len), work).await
     }
 }
 

@@ -24,9 +24,8 @@ use protocol::remote_write::{DecodeError, Version, decode, decompress, decompres
 
 use super::Ingest;
 use super::budget::Share;
-use crate::api::body::collect_with;
+use super::request::full;
 use crate::error::{ApiError, outside};
-use crate::runtime::pool::PoolError;
 
 /// Header with the commit token of a write.
 pub const COMMIT_TOKEN_HEADER: &str = "x-pharos-commit-token";
@@ -62,22 +61,16 @@ impl Ingest {
             Version::V2 => "remote_write_2",
         };
         let mut share = self.budget.share();
-        let compressed = self.collect(body, &mut share).await?;
+        let max_body = self.settings.limits.max_body_bytes;
+        // What does not compress grows by a sixth at most.
+        let max_compressed = max_body.saturating_add(max_body / 6).saturating_add(32);
+        let compressed = self.receive(body, &mut share, max_compressed).await?;
         self.metrics.received(protocol, compressed.len());
         let prepared = self.decode(tenant, version, compressed, &mut share).await?;
         let receipt = self.writer.deliver(prepared).await?;
         self.metrics.written(protocol, [receipt.samples, receipt.histograms, receipt.exemplars]);
         self.metrics.rejected(protocol, &receipt.rejections);
         Ok(receipt)
-    }
-
-    async fn collect(&self, body: Body, share: &mut Share) -> Result<Bytes, Failure> {
-        let max_body = self.settings.limits.max_body_bytes;
-        // What does not compress grows by a sixth at most.
-        let max_compressed = max_body.saturating_add(max_body / 6).saturating_add(32);
-        let admit = |bytes| if share.grow_to(bytes) { Ok(()) } else { Err(full()) };
-        let collected = collect_with(body, max_compressed, self.settings.body_timeout, admit).await;
-        collected.map_err(Failure::from)
     }
 
     /// Decodes and splits a request, here or on the pool.
@@ -100,22 +93,8 @@ impl Ingest {
             let batch = decode(version, body, writer.fingerprint_key(), &limits)?;
             Ok::<_, Failure>(writer.prepare(&tenant, batch)?)
         };
-        if len <= IN_PLACE_BYTES {
-            return work();
-        }
-        match self.pool.run(work).await {
-            Ok(result) => result,
-            Err(PoolError::Full) => Err(full().into()),
-            Err(error) => {
-                tracing::error!(%error, "a write request could not be decoded");
-                Err(ApiError::new(ErrorKind::Internal, "internal error, see the node's log").into())
-            }
-        }
+        self.decode_with(len <= IN_PLACE_BYTES, work).await
     }
-}
-
-fn full() -> ApiError {
-    ApiError::new(ErrorKind::Unavailable, "too many writes are in work on this node")
 }
 
 /// Which message the headers announce.
@@ -188,6 +167,8 @@ fn text(status: StatusCode, message: &str) -> Response {
 }
 
 /// A request of which nothing is confirmed.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 struct Failure {
     status: StatusCode,
     text: String,

@@ -1,6 +1,8 @@
 //! What the ways in share: a body that is collected within limits, decoded where that does not hold up others, and the
 //! failures of both, with the codes by which HTTP and gRPC tell them.
 
+use std::fmt::Display;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -14,13 +16,15 @@ use super::decompress::DecompressError;
 use crate::api::body::collect_with;
 use crate::error::{ApiError, outside};
 use crate::runtime::pool::PoolError;
+use crate::telemetry::trace;
 
 /// Compressed bodies up to this length are decoded where they arrive. Longer ones go to the pool, so that they do not
 /// hold up other connections.
 const IN_PLACE_BYTES: usize = 16 << 10;
 
 /// Why nothing of a request is confirmed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     /// The code over HTTP.
     pub status: StatusCode,
@@ -72,7 +76,7 @@ impl Failure {
     }
 
     pub fn full() -> Self {
-        Self::new(ErrorKind::Unavailable, "too many writes are in work on this node".to_owned())
+        full().into()
     }
 }
 
@@ -117,35 +121,59 @@ impl From<protocol::remote_write::DecodeError> for Failure {
 
 impl Ingest {
     /// Collects a body of at most so many bytes, taking them from the node's budget as they come.
-    pub(super) async fn collect_body(
+    pub(super) async fn receive(
         &self,
         body: Body,
         share: &mut Share,
         limit: usize,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Bytes, ApiError> {
         let admit = |bytes| match share.grow_to(bytes) {
             true => Ok(()),
-            false => Err(ApiError::new(ErrorKind::Unavailable, Failure::full().message)),
+            false => Err(full()),
         };
-        Ok(collect_with(body, limit, self.settings.body_timeout, admit).await?)
+        let mut span = trace::span("receive");
+        let collected = collect_with(body, limit, self.settings.body_timeout, admit).await;
+        match &collected {
+            Ok(body) => span.set("http.request.body.size", body.len()),
+            Err(error) => span.fail(error),
+        }
+        collected
     }
 
-    /// Decodes a body of so many bytes, here or on the pool.
-    pub(super) async fn decode_with<T: Send + 'static>(
+    /// Decodes a body, here or on the pool.
+    pub(super) async fn decode_with<T, E>(
         &self,
-        len: usize,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        if len <= IN_PLACE_BYTES {
-            return work();
-        }
-        match self.pool.run(work).await {
-            Ok(result) => result,
-            Err(PoolError::Full) => Err(Failure::full()),
-            Err(error) => {
+        here: bool,
+        work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<ApiError> + Display + Send + 'static,
+    {
+        let mut span = trace::span("decode");
+        let position = span.position();
+        let work = move || trace::compute_at(position, work);
+        let outcome = if here { Ok(work()) } else { self.pool.run(work).await };
+        let result = outcome.unwrap_or_else(|error| match error {
+            PoolError::Full => Err(full().into()),
+            error => {
                 tracing::error!(%error, "a write request could not be decoded");
-                Err(Failure::new(ErrorKind::Internal, "internal error, see the node's log".to_owned()))
+                Err(ApiError::new(ErrorKind::Internal, "internal error, see the node's log").into())
             }
+        });
+        if let Err(failure) = &result {
+            span.fail(failure);
         }
+        result
     }
+}
+
+/// Whether a compressed body of so many bytes is decoded where it arrives.
+pub(super) fn is_short(len: usize) -> bool {
+    len <= IN_PLACE_BYTES
+}
+
+/// Nothing more is taken in now.
+pub(super) fn full() -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, "too many writes are in work on this node")
 }

@@ -38,7 +38,7 @@ use tokio_util::task::TaskTracker;
 use super::Ingest;
 use super::budget::Share;
 use super::logs::DECODED_FACTOR;
-use super::request::Failure;
+use super::request::{Failure, is_short};
 use crate::runtime::now_ns;
 use crate::telemetry::metrics::registered;
 
@@ -488,7 +488,7 @@ impl Ingest {
             let rejected = batch.outside().len() + batch.too_deep();
             Ok((writer.prepare_logs(&tenant, batch, None)?, rejected, share))
         };
-        self.decode_with(len, work).await
+        self.decode_with(is_short(len), work).await
     }
 }
 

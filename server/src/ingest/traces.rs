@@ -32,7 +32,7 @@ use super::logs::{
     DECODED_FACTOR, add_token, coding_of, declared_key, failed_with, invalid, media_type, token, with_token,
 };
 use super::otlp::{Encoding, Exported};
-use super::request::Failure;
+use super::request::{Failure, is_short};
 
 /// A request of spans that got through.
 struct Written {
@@ -86,7 +86,7 @@ impl Ingest {
             };
             let (key, coding) = (declared_key(headers)?, coding_of(headers)?);
             let mut share = self.budget.share();
-            let body = self.collect_body(body, &mut share, self.settings.otlp_max_body_bytes).await?;
+            let body = self.receive(body, &mut share, self.settings.otlp_max_body_bytes).await?;
             self.write_spans("zipkin", tenant, key, coding, (body, share), move |body, batch| {
                 let taken = match is_json {
                     true => zipkin::decode_json(body, batch).map_err(|reason| {
@@ -154,7 +154,7 @@ impl Ingest {
             });
             Ok((prepared, rejected, offence, share))
         };
-        let (prepared, rejected, offence, _share) = self.decode_with(len, work).await?;
+        let (prepared, rejected, offence, _share) = self.decode_with(is_short(len), work).await?;
         let receipt = self.logs.deliver_logs(prepared).await?;
         self.metrics.spans(protocol, receipt.records, rejected);
         Ok(Written { receipt, rejected, offence })

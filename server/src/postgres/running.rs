@@ -23,6 +23,7 @@ use crate::api::App;
 use crate::api::active::{Asked, Notes};
 use crate::api::read::Failure as _;
 use crate::error::ApiError;
+use crate::telemetry::trace;
 
 /// A piece is sent on when it has so many bytes or rows.
 const PIECE_BYTES: usize = 64 << 10;
@@ -92,6 +93,7 @@ impl Running {
     pub async fn begin(app: &Arc<App>, query: SqlQuery, formats: Vec<i16>) -> Result<Self, Ended> {
         let backend = app.backend().map_err(Ended::Around)?;
         let (queries, engine) = (backend.queries.clone(), backend.sql.clone());
+        let traced = app.tracer.work("postgres");
         let (sender, items) = mpsc::channel(WAITING);
         let asked = Box::pin(async move {
             let listed = Asked::list(&query.tenant, "sql", query.text.clone());
@@ -104,7 +106,10 @@ impl Running {
                 }
                 outcome
             };
-            queries.run_any(listed, cancel, made).await
+            let outcome = trace::at(traced.position(), queries.run_any(listed, cancel, made)).await;
+            let failure = outcome.as_ref().err().filter(|error| error.status().is_server_error());
+            traced.ended(failure.map(|error| error as &dyn std::fmt::Display));
+            outcome
         });
         let mut running = Self { columns: Vec::new(), items, asked: Some(asked), piece: Piece::default() };
         match running.next().await? {

@@ -4,34 +4,33 @@
 //! tracing event ─► Tap, a layer ─► Lines, a bounded queue ─every second─► records ─► the router of everybody's logs
 //! ```
 //!
-//! A line is a record of the service `pharos`, its scope the module that said it, its fields attributes. What can not be
-//! written (no quorum yet, overload) is kept and sent again under the same key, so that each line is there once; beyond
-//! [`MOST_LINES`] the oldest go, and how many did is a line, too. Lines below INFO stay in the log on standard error.
+//! A line is a record of the service `pharos`, its scope the module that said it, its fields attributes; one that was said
+//! while a request was answered whose trace is kept has the ids of that. What can not be written (no quorum yet, overload)
+//! is kept and sent again under the same key, so that each line is there once; beyond [`MOST_LINES`] the oldest go, and how
+//! many did is a line, too. Lines below INFO stay in the log on standard error.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use protocol::ids::TenantId;
 use protocol::logs::{Attribute, LogRecord, LogSink, LogStream, LogValue, TimestampNs};
 use tokio::runtime::Handle;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::own::{self, Own};
+use super::trace::Position;
 use crate::config::Config;
 use crate::ingest::LogWriter;
-use crate::runtime::{now_ns, spawn_named};
+use crate::runtime::now_ns;
 
 /// Lines that wait at most.
 const MOST_LINES: usize = 4_096;
-/// How often lines are written.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +40,8 @@ struct Line {
     target: &'static str,
     message: String,
     fields: Vec<Attribute<'static>>,
+    /// Ids of the trace and of the span that it was said in.
+    said_in: Option<([u8; 16], [u8; 8])>,
 }
 
 /// Lines that are not written yet.
@@ -73,6 +74,7 @@ impl Lines {
                 target: module_path!(),
                 message: format!("{lost} earlier lines of this node's log were not written here"),
                 fields: Vec::new(),
+                said_in: None,
                 ..*first
             };
             lines.insert(0, lost);
@@ -96,6 +98,7 @@ impl<S: Subscriber> Layer<S> for Tap {
             target: metadata.target(),
             message: String::new(),
             fields: Vec::new(),
+            said_in: Position::of_line(*metadata.level() <= Level::WARN),
         };
         event.record(&mut line);
         self.0.push(line);
@@ -116,7 +119,10 @@ impl Line {
             Level::WARN => (13, "WARN"),
             _ => (9, "INFO"),
         };
+        let (trace_id, span_id) = self.said_in.unwrap_or_default();
         LogRecord {
+            trace_id,
+            span_id,
             time_ns: self.time_ns,
             observed_ns: self.time_ns,
             severity,
@@ -170,6 +176,31 @@ fn text(value: String) -> LogValue<'static> {
     LogValue::String(value.into())
 }
 
+struct OwnLog {
+    lines: Arc<Lines>,
+    tenant: TenantId,
+    instance: String,
+    writer: Arc<dyn LogWriter>,
+}
+
+impl Own for OwnLog {
+    type Item = Line;
+
+    const WHAT: &'static str = "own-log";
+
+    fn take(&self) -> Vec<Line> {
+        self.lines.take()
+    }
+
+    async fn write(&self, pending: &[Line], key: &str) -> Result<(), String> {
+        let mut batch = self.writer.log_batch().map_err(|e| e.to_string())?;
+        records(pending, &self.instance, &mut batch);
+        let key = self.writer.declared_key(&self.tenant, key);
+        let prepared = self.writer.prepare_logs(&self.tenant, batch, Some(key)).map_err(|e| e.to_string())?;
+        self.writer.deliver_logs(prepared).await.map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
 /// Starts writing until `stop`.
 pub fn start(
     io: &Handle,
@@ -180,62 +211,11 @@ pub fn start(
 ) {
     let Ok(tenant) = TenantId::new(&config.telemetry.self_monitoring_tenant) else { return };
     let instance = config.http_advertise();
-    spawn_named(io, "own-log", async move {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let begun = now_ns();
-        let (mut number, mut failing) = (0u64, false);
-        let mut pending = Vec::new();
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => (),
-            }
-            if pending.is_empty() {
-                pending = lines.take();
-                number += 1;
-            }
-            if pending.is_empty() {
-                continue;
-            }
-            let key = format!("own log of {instance} since {begun}, {number}");
-            match write(&*writer, &tenant, &instance, &pending, &key).await {
-                Ok(()) => {
-                    pending.clear();
-                    failing = false;
-                }
-                Err(_) if stop.is_cancelled() => return,
-                Err(reason) if !std::mem::replace(&mut failing, true) => {
-                    tracing::warn!(reason, "this node's own log is not written");
-                }
-                Err(_) => (),
-            }
-        }
-    });
-}
-
-/// Writes lines; with the same key, once.
-async fn write(
-    writer: &dyn LogWriter,
-    tenant: &TenantId,
-    instance: &str,
-    lines: &[Line],
-    key: &str,
-) -> Result<(), String> {
-    let mut batch = writer.log_batch().map_err(|e| e.to_string())?;
-    records(lines, instance, &mut batch);
-    let key = writer.declared_key(tenant, key);
-    let prepared = writer.prepare_logs(tenant, batch, Some(key)).map_err(|e| e.to_string())?;
-    writer.deliver_logs(prepared).await.map(|_| ()).map_err(|e| e.to_string())
+    own::start(io, OwnLog { lines, tenant, instance: instance.clone(), writer }, instance, stop);
 }
 
 fn records(lines: &[Line], instance: &str, sink: &mut impl LogSink) {
-    let resource: Vec<Attribute<'_>> = vec![
-        ("service.name".into(), LogValue::String("pharos".into())),
-        ("service.instance.id".into(), LogValue::String(instance.into())),
-        ("service.version".into(), LogValue::String(env!("CARGO_PKG_VERSION").into())),
-    ];
+    let resource = own::resource(instance);
     for run in lines.chunk_by(|a, b| a.target == b.target) {
         sink.stream(&LogStream {
             resource: resource.clone(),

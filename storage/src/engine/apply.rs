@@ -16,6 +16,7 @@ use super::state::State;
 use crate::logs::tombstone::LogTombstone;
 use crate::logs::window::Admission;
 use crate::metadata::{FamilyMetadata, MAX_FAMILIES};
+use crate::mutant::{self, Mutant};
 use crate::tombstone::Tombstone;
 
 impl State {
@@ -83,7 +84,7 @@ impl State {
         };
         let generation = self.registry.generation();
         if batch.uses_ordinals() {
-            if batch.generation() != generation {
+            if batch.generation() != generation && !mutant::is(Mutant::GenerationIgnored) {
                 return SubBatchOutcome::StaleRegistry { generation };
             }
             if batch.max_ordinal().is_some_and(|max| max.0 as usize >= self.registry.len()) {

@@ -19,6 +19,7 @@ use crate::logs::window::{KeyWindow, decode_window_file};
 use crate::manifest::{FileKind, FileRef, MANIFEST_FILE, Manifest};
 use crate::memtable::Memtable;
 use crate::metadata::{MetadataMap, decode_metadata_file};
+use crate::mutant::{self, Mutant};
 use crate::scan::View;
 use crate::segment_file::SegmentFile;
 use crate::series_index::{Registry, decode_registry_file};
@@ -179,7 +180,9 @@ pub(crate) fn write_file(
         }
         let handle = fs.open(&path, OpenMode::CreateNew)?;
         handle.write_all_at(0, bytes)?;
-        handle.sync_data()?;
+        if !mutant::is(Mutant::FilesNotSynced) {
+            handle.sync_data()?;
+        }
         fs.rename(&path, &file_path(dir, &file))
     };
     write().map_err(StorageError::io("write", &path))?;

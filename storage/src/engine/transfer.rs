@@ -26,6 +26,7 @@ use super::{Position, ShardStore};
 use crate::error::{FormatError, StorageError};
 use crate::fs::{Fs, FsFile, OpenMode};
 use crate::manifest::{FileKind, FileRef, Manifest, hex};
+use crate::mutant::{self, Mutant};
 use crate::segment_file::SegmentFile;
 
 /// Bytes that one call of [`super::ShardStore::read_file_chunk`] gives at most.
@@ -89,7 +90,10 @@ impl<F: Fs> ShardStore<F> {
     /// The durable manifest, its files pinned as long as the value lives.
     pub fn manifest_for_snapshot(&self) -> SnapshotManifest {
         let mut state = self.shared.lock();
-        let manifest = Arc::clone(&state.durable);
+        let manifest = match mutant::is(Mutant::PurgedTooFar) {
+            true => Arc::clone(&state.manifest),
+            false => Arc::clone(&state.durable),
+        };
         let pins = manifest.files().iter().filter_map(|file| state.files.pin(&file.hash)).collect();
         let bytes = Bytes::from(manifest.encode());
         SnapshotManifest { manifest, bytes, _pins: Arc::new(pins) }
@@ -264,11 +268,14 @@ impl<F: Fs> ShardStore<F> {
             let reason = format!("it is of shard {}", manifest.shard);
             return Err(StorageError::Transfer { name: "a snapshot's manifest".into(), reason });
         }
+        let is_old = |state: &State| {
+            manifest.flushed_index() <= state.applied.index.0 && !mutant::is(Mutant::SnapshotGoesBack)
+        };
         // Nobody else writes a manifest from here on, and jobs that ran for the old state find it gone.
         let _writing = shared.lock_manifest();
         let opened: BTreeMap<_, _> = {
             let mut state = shared.lock();
-            if manifest.flushed_index() <= state.applied.index.0 {
+            if is_old(&state) {
                 state.forget_received(snapshot);
                 return Ok(());
             }
@@ -281,7 +288,7 @@ impl<F: Fs> ShardStore<F> {
         };
         let loaded = files::load(&shared.fs, &shared.dir, manifest, &opened)?;
         let mut state = shared.lock();
-        if manifest.flushed_index() <= state.applied.index.0 {
+        if is_old(&state) {
             state.forget_received(snapshot);
             return Ok(());
         }

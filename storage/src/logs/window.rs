@@ -14,6 +14,7 @@ use hashbrown::HashSet;
 use protocol::logs::batch::BatchKey;
 
 use crate::error::FormatError;
+use crate::mutant::{self, Mutant};
 
 /// How long a key is remembered, in cluster time.
 pub const WINDOW_MS: i64 = 10 * 60 * 1000;
@@ -62,9 +63,11 @@ impl KeyWindow {
 
     /// Forgets keys that are past their time, but for the newest.
     pub fn expire(&mut self, now_ms: i64) {
-        while self.order.len() > KEEP_KEYS
+        let (keep, span_ms) =
+            if mutant::is(Mutant::WindowTooShort) { (0, 0) } else { (KEEP_KEYS, WINDOW_MS) };
+        while self.order.len() > keep
             && let Some((_, key)) =
-                self.order.pop_front_if(|(time, _)| *time <= now_ms.saturating_sub(WINDOW_MS))
+                self.order.pop_front_if(|(time, _)| *time <= now_ms.saturating_sub(span_ms))
         {
             self.keys.remove(&key);
         }

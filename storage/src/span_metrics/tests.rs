@@ -151,7 +151,7 @@ fn the_slowest_span_of_the_latest_window_stands_for_its_series() {
 fn files_of_before_there_were_exemplars_are_read() {
     let mut metrics = SpanMetrics::default();
     take(&mut metrics, 1, 0, &[(stream("a"), span(1, 1, SpanKind::Server, 5))]);
-    metrics.exemplars.clear();
+    metrics.series.values_mut().for_each(|series| series.exemplar = None);
     let mut bytes = metrics.encode();
     // Without the number of exemplars, which is none.
     bytes.truncate(bytes.len() - 5);

@@ -28,6 +28,7 @@ use super::ledger::Ledger;
 use super::state::SegmentFile;
 use super::{Damage, Place, WalError, WalOptions};
 use crate::fs::{Fs, FsFile, OpenMode};
+use crate::mutant::{self, Mutant};
 
 /// Read at once while replaying.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -110,7 +111,7 @@ pub(super) fn create_segment<F: Fs>(
     };
     let name = || -> io::Result<()> {
         fs.rename(&aside, &path)?;
-        fs.sync_dir(dir)
+        if mutant::is(Mutant::DirectoryNotSynced) { Ok(()) } else { fs.sync_dir(dir) }
     };
     name().map_err(|e| CreateError { error: WalError::io(&path, "naming a segment", e), harmless: false })?;
     Ok((SegmentFile { path, file: Arc::new(file), len: file_bytes }, end))
@@ -356,7 +357,7 @@ impl<File: FsFile> Window<'_, File> {
             offset += count;
             rest -= count;
         }
-        Ok((crc == record.crc).then(|| kept.into()))
+        Ok((crc == record.crc || mutant::is(Mutant::TornTailAccepted)).then(|| kept.into()))
     }
 
     /// The first intact batch from an offset on that is newer than `lsn`.

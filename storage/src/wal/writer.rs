@@ -13,6 +13,7 @@ use super::recover::{self, Recovered};
 use super::state::{Change, Item, SegmentFile};
 use super::{Damage, Place, Shared, WalError};
 use crate::fs::{Fs, FsFile};
+use crate::mutant::{self, Mutant};
 
 /// Writes what groups submitted. There is one per log, and it owns no thread: whoever has it calls
 /// [`LogWriter::write_pending`] whenever there is something.
@@ -126,6 +127,9 @@ impl<F: Fs> LogWriter<F> {
                     entries.iter().map(|e| builder.push(Kind::Entry, *group, e.index, &e.head, &e.body)),
                 ),
                 Change::Vote { group, vote } => records.push(builder.push(Kind::Vote, *group, 0, &[], vote)),
+                Change::Truncate { .. } if mutant::is(Mutant::TruncateNotLogged) => {
+                    records.push(builder.push(Kind::Mark, META_GROUP, 0, &[], &[]));
+                }
                 Change::Truncate { group, from } => {
                     records.push(builder.push(Kind::Truncate, *group, *from, &[], &[]));
                 }
@@ -189,7 +193,9 @@ impl<F: Fs> LogWriter<F> {
             .write_all_at(at, self.builder.finish(lsn, self.lsn, 0))
             .map_err(|e| failed("writing a batch", e))?;
         // A full disk can not be told apart from a lost write here: only the write above may be tried again.
-        self.active.file.sync_data().map_err(|e| failed("syncing a batch", e).fatal())?;
+        if !mutant::is(Mutant::BatchNotSynced) {
+            self.active.file.sync_data().map_err(|e| failed("syncing a batch", e).fatal())?;
+        }
         self.lsn = lsn;
         self.offset += bytes;
 

@@ -1,7 +1,7 @@
-// Time series on a canvas, by uPlot: lines, bars or points, stacked or not, with brush zoom, a shared cursor, exemplars
-// and thresholds. The tooltip is made of text nodes: what labels hold can not become markup.
+// Time series on a canvas, by uPlot: lines, bars or points, stacked or not, with brush zoom, a part that is chosen, a
+// shared cursor, exemplars and thresholds. The tooltip is made of text nodes: what labels hold can not become markup.
 
-import { useEffect, useMemo, useRef, useState } from 'react';
+import { type ReactNode, Suspense, useEffect, useMemo, useRef, useState } from 'react';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { assignLooks, seriesColour, token } from '../lib/colour';
@@ -45,6 +45,10 @@ export interface ChartProps {
   onExemplar?: (dot: ExemplarDot) => void;
   onZoom?: (range: Range) => void;
   onZoomOut?: () => void;
+  /** Takes what is dragged over with Shift, instead of a zoom. */
+  onPart?: (part: Range) => void;
+  /** What lies over the plot, by its left, top, width and height as styles say it. */
+  over?: (area: string) => ReactNode;
   /** Charts with the same key share the cursor. */
   sync?: string;
   /** Colours by series, where something other than the palette says them. */
@@ -88,6 +92,7 @@ export function Chart(props: ChartProps) {
   const latest = useRef(props);
   latest.current = props;
   const [width, setWidth] = useState(0);
+  const [area, setArea] = useState('');
   const theme = useTheme();
 
   useEffect(() => {
@@ -138,7 +143,7 @@ export function Chart(props: ChartProps) {
     const element = box.current;
     if (!element || width < 20) return;
     const begun = performance.now();
-    const made = new uPlot(options(latest, visible, width, height), data, element);
+    const made = new uPlot(options(latest, visible, width, height, setArea), data, element);
     // Drawing is asked for in a microtask; after it, it is done. What it took stands in the browser's own profile.
     queueMicrotask(() => queueMicrotask(() => performance.measure('chart', { start: begun, end: performance.now() })));
     plot.current = made;
@@ -180,14 +185,10 @@ export function Chart(props: ChartProps) {
 
   const summary = `${label}: ${frame.series.length} series, ${frame.times.length} steps`;
   return (
-    <div
-      ref={box}
-      className={`chart ${dimmed ? 'is-dimmed' : ''}`}
-      style={{ height }}
-      role="img"
-      aria-label={summary}
-      data-testid="chart"
-    />
+    <div className={`chart ${dimmed ? 'is-dimmed' : ''}`} style={{ height }} data-testid="chart">
+      <div ref={box} role="img" aria-label={summary} />
+      {area !== '' && <Suspense>{props.over?.(area)}</Suspense>}
+    </div>
   );
 }
 
@@ -196,8 +197,11 @@ function options(
   visible: Frame['series'],
   width: number,
   height: number,
+  onArea: (area: string) => void,
 ): uPlot.Options {
   const props = latest.current;
+  // What a drag that began on this chart does. One that began on another chart of the same cursor does nothing here.
+  let drag: 'zoom' | 'choose' | null = null;
   const { frame, unit, decimals, utc } = props;
   const looks = assignLooks(frame.series.map((s) => s.id));
   const lookOf = new Map(frame.series.map((s, i) => [s.id, { ...looks[i]!, own: props.colours?.[i] }]));
@@ -251,6 +255,13 @@ function options(
       drag: { x: true, y: false, setScale: false, dist: 4 },
       sync: props.sync ? { key: props.sync, setSeries: false } : undefined,
       bind: {
+        mousedown: (_, target, begin) => (event) => {
+          if (event.button === 0 && event.target === target) {
+            drag = event.shiftKey && latest.current.onPart ? 'choose' : 'zoom';
+            begin(event);
+          }
+          return null;
+        },
         dblclick: () => () => {
           latest.current.onZoomOut?.();
           return null;
@@ -294,12 +305,19 @@ function options(
       setSelect: [
         (self) => {
           const { left, width: chosen } = self.select;
-          if (chosen > 3)
-            latest.current.onZoom?.({ from: self.posToVal(left, 'x'), to: self.posToVal(left + chosen, 'x') });
+          const span = { from: self.posToVal(left, 'x'), to: self.posToVal(left + chosen, 'x') };
+          if (chosen > 3 && drag === 'zoom') latest.current.onZoom?.(span);
+          if (chosen > 3 && drag === 'choose') latest.current.onPart?.(span);
+          drag = null;
           self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
         },
       ],
-      draw: [(self) => drawThresholds(self, latest.current), (self) => drawExemplars(self, latest.current)],
+      draw: [
+        (self) => drawThresholds(self, latest.current),
+        (self) => drawExemplars(self, latest.current),
+        ({ bbox }) =>
+          onArea([bbox.left, bbox.top, bbox.width, bbox.height].map((px) => `${px / devicePixelRatio}px`).join()),
+      ],
     },
     plugins: [tooltip(latest, visible, (id) => lookOf.get(id)?.own ?? seriesColour(lookOf.get(id)?.colour ?? 0))],
   };

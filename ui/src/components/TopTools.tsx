@@ -118,6 +118,10 @@ export function KeyHelp({ open, onClose, bindings }: { open: boolean; onClose: (
           <dd>drag</dd>
         </div>
         <div>
+          <dt>Choose a part of a chart, to compare it</dt>
+          <dd>Shift drag</dd>
+        </div>
+        <div>
           <dt>Zoom back out</dt>
           <dd>double click</dd>
         </div>

@@ -13,6 +13,8 @@ export interface FrameSeries {
   values: (number | null)[];
   /** Of which query. */
   query: number;
+  /** Drawn below zero on purpose: the values are the other way round. */
+  negated?: boolean;
 }
 
 export interface Frame {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Span, Trace } from '../api/traces';
+import { operationPairs } from './comparetraces';
 import { lanesOf } from './lanes';
 import {
   ancestors,
@@ -111,6 +112,15 @@ describe('a view', () => {
         0,
       ),
     ).toBe(30);
+    // Or lie beside it, where clocks differ.
+    const beside = viewOf(
+      traceOf([
+        [0, 100, 200],
+        [1, 10, 50],
+        [1, 700, 900],
+      ]),
+    );
+    expect(selfNs(beside, 0)).toBe(100);
   });
 
   it('shows what is open, and what is wanted with the way to it', () => {
@@ -279,4 +289,36 @@ it('a traceparent names trace and span, and words are no ids', () => {
 it('other signals are looked at with some room', () => {
   const { from, to } = around(BASE, 2e9);
   expect([from, to]).toEqual([1_700_000_000_000 - 60_000, 1_700_000_002_000 + 60_000]);
+});
+
+describe('two traces', () => {
+  it('are told apart by what operations take themselves', () => {
+    const here = viewOf(
+      traceOf([
+        [0, 0, 100, { name: 'get' }],
+        [1, 10, 90, { name: 'query', service: 'db', status: 'error' }],
+        [1, 90, 95, { name: 'log' }],
+      ]),
+    );
+    const there = viewOf(
+      traceOf([
+        [0, 0, 60, { name: 'get' }],
+        [1, 10, 20, { name: 'query', service: 'db' }],
+        [1, 20, 30, { name: 'query', service: 'db' }],
+        [1, 30, 50, { name: 'render' }],
+      ]),
+    );
+    const pairs = operationPairs(here, there);
+    expect(pairs.map((pair) => [pair.service, pair.name, pair.here.selfNs, pair.there.selfNs])).toEqual([
+      ['db', 'query', 80, 20],
+      ['web', 'render', 0, 20],
+      ['web', 'log', 5, 0],
+      ['web', 'get', 15, 20],
+    ]);
+    expect(pairs[0]).toMatchObject({
+      here: { spans: 1, errors: 1, totalNs: 80 },
+      there: { spans: 2, errors: 0, totalNs: 20 },
+    });
+    expect(operationPairs(here, here).every((pair) => pair.here.selfNs === pair.there.selfNs)).toBe(true);
+  });
 });

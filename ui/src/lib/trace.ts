@@ -342,7 +342,8 @@ export function selfNs(view: TraceView, at: number): number {
   below.sort((a, b) => a[0] - b[0]);
   let [taken, until] = [0, from];
   for (const [a, b] of below) {
-    if (b <= until) continue;
+    // One that lies beside its parent, by another clock, takes nothing of it.
+    if (b <= until || b <= a) continue;
     taken += b - Math.max(a, until);
     until = b;
   }

@@ -11,6 +11,7 @@ import {
   Ellipsis,
   Expand,
   FileJson,
+  GitCompare,
   History,
   Info,
   Pencil,
@@ -27,7 +28,7 @@ import {
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { ApiError } from '../api/client';
 import { deleteDashboard, getDashboard, getVersion, listVersions, saveDashboard } from '../api/dashboards';
-import { PanelBody, type PanelContext } from '../components/dashboard/PanelView';
+import { type ChosenPart, PanelBody, type PanelContext, panelRange } from '../components/dashboard/PanelView';
 import { VariableBar } from '../components/dashboard/VariableBar';
 import { Dialog } from '../components/floating';
 import { Menu } from '../components/menu';
@@ -49,8 +50,9 @@ import {
 } from '../lib/dashboard/model';
 import { freshUid } from '../lib/dashboard/uid';
 import { ALL, builtins, interpolate } from '../lib/dashboard/variables';
-import { formatAgo, formatMoment, niceStep } from '../lib/time';
-import { useRange } from '../state/clock';
+import { middleOf, partText, snapped } from '../lib/part';
+import { formatAgo, formatMoment, niceStep, type Range } from '../lib/time';
+import { useClock, useRange } from '../state/clock';
 import { useKeys } from '../state/keys';
 import { usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
@@ -169,6 +171,44 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     enableBeforeUnload: () => dirty,
   });
 
+  /** Chooses a part of a panel's time; it is shown alone then, for there is room to compare. */
+  const [byKey, setByKey] = useState(false);
+  const choosePart = useCallback(
+    (panel: string, part: Range, compare: boolean, key = false) => {
+      setByKey(key);
+      void navigate({
+        search: (old) => ({
+          ...old,
+          panel,
+          part: partText(snapped(part, 1000)),
+          compare: compare || old.compare || undefined,
+        }),
+        resetScroll: false,
+      });
+    },
+    [navigate],
+  );
+  const [below, setBelow] = useState<HTMLElement | null>(null);
+  const chosen: ChosenPart = {
+    part: search.part,
+    comparing: search.compare === true,
+    query: (search.of ?? 1) - 1,
+    focus: byKey,
+    below,
+    onZoom: (part) => {
+      useClock.getState().tick();
+      const [from, to] = [part.from, part.to].map((ms) => String(Math.round(ms)));
+      void navigate({
+        search: (old) => ({ ...old, from, to, part: undefined, compare: undefined, of: undefined }),
+        resetScroll: false,
+      });
+    },
+    onMove: (part) =>
+      void navigate({ search: (old) => ({ ...old, part: partText(part) }), replace: true, resetScroll: false }),
+    onChange: (change) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false }),
+  };
+
+  const compareAlone = useRef(() => {});
   useKeys(
     useMemo(
       () => [
@@ -179,7 +219,18 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         {
           keys: 'esc',
           label: 'Close the panel',
-          run: () => void navigate({ search: (old) => ({ ...old, panel: undefined, edit: undefined }) }),
+          run: () =>
+            void navigate({
+              search: (old) =>
+                old.part
+                  ? { ...old, part: undefined, compare: undefined, of: undefined }
+                  : { ...old, panel: undefined, edit: undefined },
+            }),
+        },
+        {
+          keys: 'c',
+          label: 'Of a panel that is shown alone: choose a part of its time; compare it with the rest',
+          run: () => compareAlone.current(),
         },
       ],
       [loaded.builtin, navigate],
@@ -209,6 +260,12 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
   const single = search.panel ?? search.edit;
   const focus = single ? laid.panels.find((s) => s.key === single || s.panel.id === single) : undefined;
 
+  compareAlone.current = () => {
+    if (search.part) chosen.onChange({ compare: !search.compare || undefined });
+    else if (search.panel && focus?.panel.kind === 'timeseries')
+      choosePart(focus.key, middleOf(panelRange(focus.panel, range, scope)), false, true);
+  };
+
   const addPanel = (kind: Panel['kind']) => {
     const panel = freshPanel(dashboard, kind);
     change({ ...dashboard, panels: [...dashboard.panels, panel] }, 'add');
@@ -232,6 +289,16 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         void navigate({ search: (old) => ({ ...old, edit: shown.panel.id }) });
       },
     },
+    ...(shown.panel.kind === 'timeseries'
+      ? [
+          {
+            label: 'Compare a part',
+            icon: GitCompare,
+            hint: 'Shift drag',
+            onSelect: () => choosePart(shown.key, middleOf(panelRange(shown.panel, range, scope)), true, true),
+          },
+        ]
+      : []),
     { label: 'Inspect', icon: Code, onSelect: () => setInspected(shown.key) },
     {
       label: 'Explore its queries',
@@ -376,14 +443,21 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         </p>
       )}
       {search.panel && focus ? (
-        <div className="single-panel">
+        <div className={`single-panel ${search.part ? 'has-part' : ''}`}>
           <PanelFrame
             shown={focus}
-            context={{ ...context, scope: { ...context.scope, ...focus.own } }}
+            context={{
+              ...context,
+              scope: { ...context.scope, ...focus.own },
+              onZoom: chosen.onZoom,
+              onPart: (part) => choosePart(focus.key, part, false),
+              chosen,
+            }}
             waiting={waiting}
             tall
             menu={menuOf(focus)}
           />
+          <div ref={setBelow} />
         </div>
       ) : dashboard.panels.length === 0 ? (
         <Empty
@@ -445,7 +519,11 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
               <div key={shown.key} style={place} className="dash-cell">
                 <PanelFrame
                   shown={shown}
-                  context={{ ...context, scope: { ...context.scope, ...shown.own } }}
+                  context={{
+                    ...context,
+                    scope: { ...context.scope, ...shown.own },
+                    onPart: (part) => choosePart(shown.key, part, true),
+                  }}
                   waiting={waiting}
                   menu={menuOf(shown)}
                 />

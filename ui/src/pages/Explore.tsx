@@ -10,7 +10,6 @@ import {
   ListTree,
   Play,
   Plus,
-  Sparkles,
   Table2,
   Trash2,
   WandSparkles,
@@ -20,41 +19,30 @@ import { formatQuery, type MatrixSeries, queryExemplars } from '../api/prometheu
 import { Chart, type ExemplarDot } from '../components/Chart';
 import { Popover } from '../components/floating';
 import { Legend } from '../components/Legend';
-import { NoData } from '../components/NoData';
 import { StatsLine } from '../components/QueryInfo';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, RemarkList, Skeleton, SlowNote } from '../components/states';
 import { Button, CopyButton, IconButton, Panel, Segmented, Select, Tabs } from '../components/ui';
 import { frameOf, parseValue } from '../lib/frame';
-import { heatOf, isHistogram } from '../lib/heatmap';
-import { formatDuration, niceStep, parseDuration } from '../lib/time';
+import { middleOf, parsePart, partText, snapped } from '../lib/part';
+import { formatDuration, niceStep, parseDuration, type Range } from '../lib/time';
 import type { ExploreSearch } from '../routes';
-import { useClock, useRange } from '../state/clock';
+import { type GlobalSearch, useClock, useRange } from '../state/clock';
+import { useDrawn } from '../state/drawn';
+import { usePageKeys } from '../state/keys';
 import { usePrefs } from '../state/prefs';
 import { aligned, useRangeQueries } from '../state/queries';
 
+const ExploreStart = lazy(() => import('../components/ExploreStart'));
 const PromqlEditor = lazy(() => import('../components/PromqlEditor'));
-const Heatmap = lazy(async () => ({ default: (await import('../components/Heatmap')).Heatmap }));
+const HistogramHeat = lazy(() => import('../components/HistogramHeat'));
+const NoData = lazy(async () => ({ default: (await import('../components/NoData')).NoData }));
+const PartTools = lazy(async () => ({ default: (await import('../components/Part')).PartTools }));
+const PartEdges = lazy(async () => ({ default: (await import('../components/Part')).PartEdges }));
+const CompareSeries = lazy(async () => ({ default: (await import('../components/CompareSeries')).CompareSeries }));
 const ExplainTree = lazy(async () => ({ default: (await import('../components/ExplainTree')).ExplainTree }));
 const ExemplarDrawer = lazy(() => import('../components/Exemplar'));
 const TableView = lazy(() => import('../components/TableView'));
-
-const STARTERS = [
-  { query: 'sum by (instance) (rate(process_cpu_seconds_total[1m]))', what: 'Processor time by node' },
-  { query: 'process_resident_memory_bytes', what: 'Memory by node' },
-  {
-    query: 'histogram_quantile(0.95, sum by (le, route) (rate(pharos_http_request_duration_seconds_bucket[5m])))',
-    what: '95th percentile of requests by route',
-  },
-  { query: 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))', what: 'Syncs of the log: a heatmap' },
-  { query: 'topk(10, count by (__name__) ({__name__!=""}))', what: 'Metrics with the most series' },
-];
-
-/** The unit of the buckets of a histogram, by its name. */
-const bucketUnit = (queries: string[]): string | undefined => {
-  const name = /(seconds|bytes)\w*_bucket/.exec(queries.join(' '))?.[1];
-  return name === 'seconds' ? 's' : name;
-};
 
 /** More series than this are drawn only when asked for. */
 const DRAWN = 100;
@@ -81,7 +69,7 @@ export default function Explore() {
     setDrafts(list.length > 0 ? list : ['']);
   }, [key]);
 
-  const change = (part: Partial<ExploreSearch>, replace = false) =>
+  const change = (part: Partial<ExploreSearch & GlobalSearch>, replace = false) =>
     void navigate({ search: (old) => ({ ...old, ...part }), replace, resetScroll: false });
   const run = (list = drafts) => {
     const wanted = list.map((q) => q.trim()).filter((q) => q !== '');
@@ -162,27 +150,14 @@ export default function Explore() {
         </div>
       </div>
       {asked.length === 0 ? (
-        <Panel>
-          <Empty icon={Sparkles} title="Ask something">
-            <p>Write PromQL above, or begin with one of these:</p>
-            <ul className="starters">
-              {STARTERS.map(({ query, what }) => (
-                <li key={query}>
-                  <button
-                    type="button"
-                    onClick={() => {
-                      setDrafts([query]);
-                      run([query]);
-                    }}
-                  >
-                    <span>{what}</span>
-                    <code>{query}</code>
-                  </button>
-                </li>
-              ))}
-            </ul>
-          </Empty>
-        </Panel>
+        <Suspense fallback={<Skeleton height={200} />}>
+          <ExploreStart
+            onQuery={(query) => {
+              setDrafts([query]);
+              run([query]);
+            }}
+          />
+        </Suspense>
       ) : view === 'table' ? (
         <Suspense fallback={<Skeleton height={200} />}>
           <TableView queries={asked} time={range.range.to} utc={range.utc} />
@@ -251,17 +226,38 @@ function RangeView({
   queries: string[];
   view: 'chart' | 'heatmap' | 'plan';
   search: ExploreSearch;
-  change: (part: Partial<ExploreSearch>) => void;
+  change: (part: Partial<ExploreSearch & GlobalSearch>, replace?: boolean) => void;
 }) {
   const { range, utc, zoom } = useRange();
   const navigate = useNavigate();
+  const part = useMemo(() => (view === 'chart' ? parsePart(search.part, range) : null), [view, search.part, range]);
+  const [byKey, setByKey] = useState(false);
+  const choose = (next: Range | null | true, isMoved = false) => {
+    setByKey(next === true);
+    if (next) change({ part: partText(snapped(next === true ? middleOf(range) : next, step)) }, isMoved);
+    else if (search.part) change({ part: undefined, compare: undefined, of: undefined });
+  };
+  /** To the time that was dragged over, or to the part: then it is no part any more. */
+  const zoomIn = (next: Range) => {
+    useClock.getState().tick();
+    const [from, to] = [next.from, next.to].map((ms) => String(Math.round(ms)));
+    change({ from, to, part: undefined, compare: undefined, of: undefined });
+  };
+  usePageKeys([
+    {
+      keys: 'c',
+      label: 'Choose a part of the chart; compare it with the rest',
+      run: () =>
+        view !== 'chart' ? undefined : part ? change({ compare: !search.compare || undefined }) : choose(true),
+    },
+    { keys: 'esc', label: 'Nothing chosen', run: () => choose(null) },
+  ]);
   const client = useQueryClient();
   const typed = search.step ? parseDuration(search.step) : null;
   const wide = Math.max(200, Math.min(1200, Math.floor((window.innerWidth - 120) / (view === 'heatmap' ? 6 : 2))));
   const step = typed && typed >= 1 ? typed : niceStep(range, wide);
   const span = aligned(range, step);
   const results = useRangeQueries(queries, range, step, view === 'plan');
-  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const [emphasised, setEmphasised] = useState<string | null>(null);
   const [all, setAll] = useState(false);
   const [dot, setDot] = useState<ExemplarDot | null>(null);
@@ -281,10 +277,7 @@ function RangeView({
     // Answers that still belong to the range before are drawn where their times are.
     return frameOf(parts, span.from, span.to, step);
   }, [stamp, span.from, span.to, step]);
-  const shown = useMemo(
-    () => (all || frame.series.length <= DRAWN ? frame : { ...frame, series: frame.series.slice(0, DRAWN) }),
-    [frame, all],
-  );
+  const { shown, hidden, setHidden, only, setOnly } = useDrawn(frame, all ? Number.POSITIVE_INFINITY : DRAWN);
 
   const exemplars = useQuery({
     queryKey: ['timed', 'exemplars', queries, span.from, span.to],
@@ -306,8 +299,6 @@ function RangeView({
   });
 
   const merged: MatrixSeries[] = answers.flatMap((a) => a?.data.result ?? []);
-  const histogram = isHistogram(merged);
-  const heat = view === 'heatmap' && histogram ? heatOf(merged, span.from, span.to, step) : null;
   const errors = results
     .map((r, i) => ({ error: r.error, query: queries[i]!, retry: r.refetch }))
     .filter((e) => e.error);
@@ -345,6 +336,15 @@ function RangeView({
                   Exemplars{search.exemplars && exemplars.data ? ` (${exemplars.data.length})` : ''}
                 </label>
                 <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
+                <Suspense>
+                  <PartTools
+                    part={part}
+                    comparing={search.compare === true}
+                    onZoom={zoomIn}
+                    onCompare={() => change({ compare: true })}
+                    onChoose={(next) => choose(next)}
+                  />
+                </Suspense>
               </div>
             ) : (
               <div className="result-tools">
@@ -382,22 +382,17 @@ function RangeView({
               ) : null,
             )
           ) : view === 'heatmap' ? (
-            heat && heat.rows.length > 0 ? (
-              <Heatmap
-                heat={heat}
+            errors.length === 0 || merged.length > 0 ? (
+              <HistogramHeat
+                series={merged}
+                span={span}
+                step={step}
                 range={range}
                 utc={utc}
-                height={420}
-                unit={bucketUnit(queries)}
-                onZoom={zoom}
+                query={queries.join(', ')}
                 dimmed={dimmed}
-                label={queries.join(', ')}
+                onZoom={zoom}
               />
-            ) : errors.length === 0 ? (
-              <Empty icon={Grid3x3} title="These are no histograms">
-                A heatmap needs series with a label <code>le</code>, such as{' '}
-                <code>sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))</code>, or native histograms.
-              </Empty>
             ) : null
           ) : nativeOnly ? (
             <Empty
@@ -422,13 +417,42 @@ function RangeView({
                 emphasised={emphasised}
                 exemplars={search.exemplars ? exemplars.data : undefined}
                 onExemplar={setDot}
-                onZoom={zoom}
+                onZoom={zoomIn}
                 onZoomOut={() =>
                   zoom({ from: range.from - (range.to - range.from) / 2, to: range.to + (range.to - range.from) / 2 })
+                }
+                onPart={(next) => choose(next)}
+                over={(area) =>
+                  part && (
+                    <PartEdges
+                      area={area}
+                      range={range}
+                      times={frame.times}
+                      part={part}
+                      utc={utc}
+                      focus={byKey}
+                      onPart={(next) => choose(next, true)}
+                    />
+                  )
                 }
                 dimmed={dimmed}
                 label={queries.join(', ')}
               />
+              {part && search.compare && (
+                <Suspense fallback={<Skeleton rows={6} />}>
+                  <CompareSeries
+                    frame={frame}
+                    part={part}
+                    query={(search.of ?? 1) - 1}
+                    names={queries.map((_, i) => String.fromCharCode(65 + i))}
+                    utc={utc}
+                    onQuery={(query) => change({ of: query + 1 })}
+                    only={only}
+                    onOnly={setOnly}
+                    onClose={() => change({ compare: undefined })}
+                  />
+                </Suspense>
+              )}
               {frame.series.length > DRAWN && (
                 <p className="cap-note">
                   {shown.series.length} of {frame.series.length} series are drawn.{' '}

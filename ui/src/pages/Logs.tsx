@@ -24,11 +24,13 @@ import { LogList } from '../components/logs/LogList';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton, SlowNote } from '../components/states';
 import { Button, CopyButton, IconButton, StatusTag, Tabs } from '../components/ui';
+import { between, edgesOf } from '../lib/edges';
 import { filterText, wantedWords, withFilter } from '../lib/logsearch';
-import { niceStep } from '../lib/time';
+import { middleOf, parsePart, partText } from '../lib/part';
+import { niceStep, type Range } from '../lib/time';
 import { formatCount, formatValue } from '../lib/units';
 import type { LogsSearch } from '../routes';
-import { useClock, useRange } from '../state/clock';
+import { type GlobalSearch, useClock, useRange } from '../state/clock';
 import { usePageKeys } from '../state/keys';
 import { currentTenant } from '../state/prefs';
 import { useTail } from '../state/tail';
@@ -37,6 +39,7 @@ import '../style/logs.css';
 const LogEditor = lazy(() => import('../components/LogEditor'));
 const RecordDrawer = lazy(async () => ({ default: (await import('../components/logs/Record')).RecordDrawer }));
 const Patterns = lazy(async () => ({ default: (await import('../components/logs/Patterns')).Patterns }));
+const Compare = lazy(async () => ({ default: (await import('../components/logs/Compare')).Compare }));
 const LanguageHelp = lazy(() => import('../components/logs/LanguageHelp'));
 
 const PAGE = 200;
@@ -48,7 +51,7 @@ export default function Logs() {
   const search = useSearch({ from: '/logs' });
   const navigate = useNavigate({ from: '/logs' });
   const state = useRange();
-  const { utc, zoom } = state;
+  const { utc } = state;
   const asked = search.q ?? '';
   const [draft, setDraft] = useState(asked);
   const [help, setHelp] = useState(false);
@@ -63,7 +66,7 @@ export default function Logs() {
   useEffect(() => setDraft(asked), [asked]);
 
   const change = useCallback(
-    (part: Partial<LogsSearch>, replace = false) =>
+    (part: Partial<LogsSearch & GlobalSearch>, replace = false) =>
       void navigate({ search: (old) => ({ ...old, ...part }), replace, resetScroll: false }),
     [navigate],
   );
@@ -72,7 +75,8 @@ export default function Logs() {
     change({ q: query.trim() === '' ? undefined : query.trim(), row: undefined });
   };
   const narrow = useCallback<Narrow>(
-    (field, value, negate) => change({ q: withFilter(asked, filterText(field, value), negate), row: undefined }),
+    (field, value, negate) =>
+      change({ q: withFilter(asked, filterText(field, value), negate), row: undefined, compare: undefined }),
     [asked, change],
   );
   const column = useCallback(
@@ -107,6 +111,33 @@ export default function Logs() {
   const tail = useTail(asked, live && !found.error, paused || !isTop);
   const shown = live ? tail.rows : rows;
 
+  // A part is of whole bars, so that what is counted is what is compared.
+  const part = useMemo(() => {
+    const asked = live ? null : parsePart(search.part, { from, to });
+    const grid = { from, step, count: Math.ceil((to - from) / step) };
+    if (!asked) return null;
+    const bars = between(edgesOf(asked, grid), grid);
+    return { from: bars.from, to: Math.min(to, bars.to) };
+  }, [live, search.part, from, to, step]);
+  const [byKey, setByKey] = useState(false);
+  const choosePart = (next: Range | null | true, isMoved = false) => {
+    setByKey(next === true);
+    if (next) change({ part: partText(next === true ? middleOf({ from, to }) : next) }, isMoved);
+    else change({ part: undefined, compare: undefined }, true);
+  };
+  /** To the time that was dragged over, or to the part: then it is no part any more. */
+  const zoomIn = (next: Range) => {
+    useClock.getState().tick();
+    change({ from: String(next.from), to: String(next.to), part: undefined, compare: undefined });
+  };
+  // Many questions: they are asked anew when another time or part is chosen, not whenever the time moves on.
+  const { from: first, to: last } = state.text;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what somebody chooses
+  const compared = useMemo(
+    () => part && { question, part },
+    [asked, search.part, search.compare, first, last, tenant, part === null],
+  );
+
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = found;
   const nearEnd = useCallback(() => {
     if (hasNextPage && !isFetchingNextPage && rows.length < MOST_ROWS) void fetchNextPage();
@@ -117,7 +148,7 @@ export default function Logs() {
     setPaused(false);
     setIsTop(true);
     if (!on) useClock.getState().tick();
-    change({ live: on || undefined, view: undefined, row: undefined });
+    change({ live: on || undefined, view: undefined, row: undefined, part: undefined, compare: undefined });
   };
   const began = useRef(performance.now());
   useEffect(() => {
@@ -137,7 +168,16 @@ export default function Logs() {
     },
     { keys: 'j', label: 'Next record', run: () => beside(1) },
     { keys: 'k', label: 'Record before', run: () => beside(-1) },
-    { keys: 'esc', label: 'Close the record', run: () => change({ row: undefined }, true) },
+    {
+      keys: 'c',
+      label: 'Choose a part of the bars; compare it with the rest',
+      run: () => live || (part ? change({ compare: !search.compare || undefined }, true) : choosePart(true)),
+    },
+    {
+      keys: 'esc',
+      label: 'Close the record; nothing chosen',
+      run: () => (search.row ? change({ row: undefined }, true) : search.part && choosePart(null)),
+    },
     { keys: 'w', label: 'Wrap lines', run: () => change({ wrap: !search.wrap || undefined }, true) },
     { keys: 'l', label: 'Live tail', run: () => setLive(!live) },
     { keys: 'p', label: 'Pause the live tail', run: () => live && setPaused(!paused) },
@@ -180,8 +220,13 @@ export default function Logs() {
               step={step}
               utc={utc}
               dimmed={histogram.isPlaceholderData}
-              onZoom={zoom}
+              onZoom={zoomIn}
               onLevel={(level) => narrow('level', level === 'none' ? null : level)}
+              part={part}
+              onPart={choosePart}
+              focusPart={byKey}
+              comparing={search.compare === true}
+              onCompare={() => change({ compare: true })}
             />
           )
         ) : histogram.error ? (
@@ -189,6 +234,17 @@ export default function Logs() {
         ) : (
           <Skeleton height={118} rows={3} />
         ))}
+      {compared && search.compare && (
+        <Suspense fallback={<Skeleton rows={6} />}>
+          <Compare
+            question={compared.question}
+            part={compared.part}
+            utc={utc}
+            onNarrow={narrow}
+            onClose={() => change({ compare: undefined }, true)}
+          />
+        </Suspense>
+      )}
       <div className="log-bar">
         {live ? (
           <LiveState tail={tail} paused={paused} isTop={isTop} onPause={setPaused} />

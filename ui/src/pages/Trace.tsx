@@ -56,6 +56,9 @@ import { currentTenant } from '../state/prefs';
 import '../style/logs.css';
 import '../style/traces.css';
 
+const CompareTraces = lazy(async () => ({
+  default: (await import('../components/traces/CompareTraces')).CompareTraces,
+}));
 const Flame = lazy(async () => ({ default: (await import('../components/traces/Flame')).Flame }));
 const ServiceMap = lazy(async () => ({ default: (await import('../components/traces/ServiceMap')).ServiceMap }));
 
@@ -152,6 +155,7 @@ function Loaded({
   const navigate = useNavigate({ from: '/trace/$id' });
   const { utc } = useRange();
   const { trace } = view;
+  const hasSpans = search.view !== 'graph' && search.view !== 'compare';
   const change = useCallback(
     (part: Partial<TraceSearch>) =>
       void navigate({ search: (old) => ({ ...old, ...part }), replace: true, resetScroll: false }),
@@ -216,11 +220,11 @@ function Loaded({
         ...(kept && !kept[at] ? { all: true } : {}),
         ...(closed.length > 0 ? { fold: foldAfter(closed) } : {}),
         ...(open ? { span: keyOf(view, at) } : {}),
-        ...(search.view === 'graph' ? { view: undefined } : {}),
+        ...(hasSpans ? {} : { view: undefined }),
       };
       if (Object.keys(part).length > 0) change(part);
     },
-    [chosen, search.view, kept, view, isOpen, foldAfter, change],
+    [chosen, search.view, hasSpans, kept, view, isOpen, foldAfter, change],
   );
   const choose = useCallback((at: number) => go(at, true), [go]);
   // A link to a span shows it, also where its level is folded.
@@ -253,8 +257,8 @@ function Loaded({
     change({
       find: text.trim() === '' ? undefined : text,
       fold: undefined,
-      // The graph has no spans to be found.
-      view: search.view === 'graph' ? undefined : search.view,
+      // The graph has no spans to be found, nor has a comparison.
+      view: hasSpans ? search.view : undefined,
     });
   };
   const nextHit = (step: 1 | -1) => go(beside(hits, cursor, step));
@@ -285,7 +289,7 @@ function Loaded({
     { keys: 'esc', label: 'Close the span', run: () => change({ span: undefined }) },
   ]);
 
-  const [isTree, isGraph] = [search.view === undefined, search.view === 'graph'];
+  const isTree = search.view === undefined;
   const root = trace.spans[0];
   const startMs = Number(view.startNs / 1_000_000n);
   const title = `${visible(trace.rootName.slice(0, 120)) || 'Trace'}`;
@@ -371,7 +375,7 @@ function Loaded({
           {view.services.length > 24 && <li className="muted small">and {view.services.length - 24} more</li>}
         </ul>
       </div>
-      {!isGraph && <Minimap view={view} axis={whole} window={window} onWindow={setWindow} />}
+      {hasSpans && <Minimap view={view} axis={whole} window={window} onWindow={setWindow} />}
       <div className="trace-bar">
         <Segmented
           label="View of the trace"
@@ -380,10 +384,11 @@ function Loaded({
             { id: 'tree', label: 'Tree' },
             { id: 'flame', label: 'Flame' },
             { id: 'graph', label: 'Graph' },
+            { id: 'compare', label: 'Compare' },
           ]}
           onChange={(id) => change({ view: TRACE_VIEWS.find((one) => one === id) })}
         />
-        {!isGraph && (
+        {hasSpans && (
           <>
             <div className="search-box">
               <Search size={14} aria-hidden />
@@ -496,7 +501,17 @@ function Loaded({
           </>
         )}
       </div>
-      {isGraph ? (
+      {search.view === 'compare' ? (
+        <Suspense fallback={<Skeleton height={300} rows={8} />}>
+          <CompareTraces
+            view={view}
+            other={search.with}
+            utc={utc}
+            onOther={(id) => change({ with: id })}
+            onFind={findNow}
+          />
+        </Suspense>
+      ) : search.view === 'graph' ? (
         <Suspense fallback={<Skeleton height={300} rows={8} />}>
           <Graph view={view} />
         </Suspense>
@@ -551,7 +566,7 @@ function Loaded({
             </span>
           </>
         )}
-        {zoomed && !isGraph && (
+        {zoomed && hasSpans && (
           <span>
             shown: <b>{formatValue(window.from, 'ns')}</b> to <b>{formatValue(window.to, 'ns')}</b>
           </span>

@@ -3,11 +3,12 @@
 
 import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
-import { BookOpen, ChartNoAxesGantt, Code, GitCompare, Search, X, ZoomIn } from 'lucide-react';
+import { BookOpen, ChartNoAxesGantt, Code, Search, X } from 'lucide-react';
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
-import { type ComparedField, type FoundTrace, searchTraces, traceMetrics } from '../api/traces';
+import { type FoundTrace, searchTraces, traceMetrics } from '../api/traces';
 import { type ColumnDef, DataTable } from '../components/DataTable';
 import type { HeatBox } from '../components/Heatmap';
+import { Chosen } from '../components/Part';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, errorPosition, Skeleton, SlowNote } from '../components/states';
 import { SearchForm, useServices } from '../components/traces/SearchForm';
@@ -148,11 +149,12 @@ export default function Traces() {
     });
   };
   /** One more condition, in the field of the form that has it. */
-  const narrowTo = (field: ComparedField, value: string) => {
+  const narrowTo = (scope: string | undefined, field: string, value: string) => {
     const own: Record<string, keyof TraceForm> = { name: 'operation', kind: 'kind', status: 'status' };
-    if (field.scope === 'intrinsic' && own[field.field]) narrow({ [own[field.field]!]: value });
-    else if (field.scope === 'resource' && field.field === 'service.name') narrow({ service: value });
-    else narrow({ tags: [...new Set([...(search.tags ?? []), `${field.scope}.${field.field}=${value}`])].slice(-20) });
+    if (scope === undefined && own[field]) narrow({ [own[field]!]: value });
+    else if (scope === 'resource' && field === 'service.name') narrow({ service: value });
+    else
+      narrow({ tags: [...new Set([...(search.tags ?? []), `${scope ?? 'intrinsic'}.${field}=${value}`])].slice(-20) });
   };
 
   usePageKeys([
@@ -253,28 +255,15 @@ export default function Traces() {
                 </span>
                 <span className="spring" />
                 {box ? (
-                  <>
-                    <span className="tab-num" data-testid="box">
-                      chosen: <b>about {formatCount(inBox)} spans</b> of {formatValue(box.lowerNs, 'ns')} to{' '}
-                      {formatValue(box.upperNs, 'ns')}
-                    </span>
-                    <Button icon={ZoomIn} onClick={zoomIn}>
-                      Zoom in
-                    </Button>
-                    <Button
-                      look="primary"
-                      icon={GitCompare}
-                      aria-pressed={search.compare === true}
-                      onClick={() => change({ compare: true })}
-                    >
-                      Compare selection
-                    </Button>
-                    <IconButton
-                      icon={X}
-                      label="Nothing chosen (Esc)"
-                      onClick={() => change({ box: undefined, compare: undefined }, true)}
-                    />
-                  </>
+                  <Chosen
+                    comparing={search.compare === true}
+                    onZoom={zoomIn}
+                    onCompare={() => change({ compare: true })}
+                    onClear={() => change({ box: undefined, compare: undefined }, true)}
+                  >
+                    <b>about {formatCount(inBox)} spans</b> of {formatValue(box.lowerNs, 'ns')} to{' '}
+                    {formatValue(box.upperNs, 'ns')}
+                  </Chosen>
                 ) : (
                   <span className="muted small">
                     a drag chooses a part: to zoom in, or to see what tells it from the rest

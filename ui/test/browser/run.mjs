@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
-import { BROKEN, HOSTILE_TRACE, LARGE, SPAN, seedSpans, TRACE } from './spans.mjs';
+import { BROKEN, HOSTILE_TRACE, LARGE, SLOW, SPAN, seedSpans, TRACE } from './spans.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const only = process.argv[2];
@@ -92,13 +92,39 @@ async function choose(page) {
   await page.mouse.down();
   await page.mouse.move(box.x + box.width - 12, box.y + 48, { steps: 6 });
   await page.mouse.up();
-  await page.getByTestId('box').waitFor();
+  await page.getByTestId('chosen').waitFor();
 }
+
+/** Drags with Shift over a part of what is drawn, by shares of its width. */
+async function choosePart(page, selector, low, high) {
+  const box = await page.locator(selector).first().boundingBox();
+  await page.keyboard.down('Shift');
+  await page.mouse.move(box.x + box.width * low, box.y + 20);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * high, box.y + 30, { steps: 6 });
+  await page.mouse.up();
+  await page.keyboard.up('Shift');
+  await page.getByTestId('chosen').waitFor();
+}
+
+const parameter = (page, name) => {
+  const text = new URL(page.url()).searchParams.get(name);
+  return text === null ? null : text.replaceAll('"', '');
+};
 
 const QUERY = 'sum by (instance) (rate(process_cpu_seconds_total[1m]))';
 const SYNCS = 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]))';
 const explore = (query, more = '') =>
   `/explore?q=${encodeURIComponent(JSON.stringify([query]))}&from=now-15m&to=now${more}`;
+
+/** The half hour of an incident, and a link to its middle minutes. */
+const incident = (path, more = {}) => {
+  const { tenant, from, to } = INCIDENT;
+  const asked = { tenant, from: from - 14 * 60_000, to: to + 10 * 60_000, ...more };
+  return `${path}?${new URLSearchParams(Object.entries(asked).map(([key, value]) => [key, String(value)]))}`;
+};
+const chosen = () => ({ part: `${INCIDENT.from}-${INCIDENT.to}`, compare: true });
+const QUEUES = JSON.stringify(['shop_queue_length', 'sum by (service) (shop_queue_length)']);
 
 const notebook = (...statements) => `/sql?c=${encodeURIComponent(JSON.stringify(statements))}`;
 const MEMORY =
@@ -110,6 +136,7 @@ const SCREENS = [
   ['home', '/', '[data-testid=health]'],
   ['explore', explore(QUERY), '[data-testid=chart] canvas'],
   ['explore-empty', '/explore', '.starters'],
+  ['explore-compare', () => incident('/explore', { q: QUEUES, ...chosen() }), '.compare-field'],
   ['table', explore('topk(12, pharos_shard_applied_index)', '&view=table'), '[role=table]'],
   ['heatmap', explore(SYNCS, '&view=heatmap'), '[data-testid=heatmap] canvas'],
   ['plan', explore(QUERY, '&view=plan'), '[data-testid=explain]'],
@@ -124,6 +151,7 @@ const SCREENS = [
   ],
   ['logs-patterns', '/logs?from=now-30m&to=now&view=patterns', '[data-testid=patterns] tbody tr'],
   ['logs-live', '/logs?live=true', '.log-row'],
+  ['logs-compare', () => incident('/logs', chosen()), '.compare-field'],
   ['logs-empty', '/logs?from=2020-01-01&to=2020-01-02', '.empty'],
   ['traces', '/traces?from=now-30m&to=now', '.trace-list [role=cell]'],
   [
@@ -148,6 +176,8 @@ const SCREENS = [
   ['trace-large', `/trace/${LARGE}?find=shard%3D7&levels=6`, '.wf-row'],
   ['trace-broken', `/trace/${BROKEN}?span=0000000000000003`, '.gap-fold'],
   ['trace-flame', `/trace/${LARGE}?view=flame&find=shard%3D7`, '[data-testid=flame] canvas'],
+  ['trace-compare', `/trace/${TRACE}?view=compare&with=${SLOW}`, '[data-testid=compare-traces] [role=cell]'],
+  ['trace-compare-near', `/trace/${TRACE}?view=compare`, '[data-testid=compare-traces] [role=cell]'],
   ['trace-graph', `/trace/${TRACE}?view=graph`, '[data-testid=service-map] .map-node'],
   ['trace-absent', '/trace/123', '.empty'],
   ['services', '/services?from=now-30m&to=now', '.trace-list [role=cell]'],
@@ -269,6 +299,54 @@ async function seedLogs() {
   });
 }
 
+/** A tenant of its own with a quiet half hour, and an incident in three minutes of it: what a comparison has to name. */
+const INCIDENT = { tenant: `incident-${process.pid}`, from: 0, to: 0 };
+
+async function seedIncident() {
+  const end = Math.floor(Date.now() / 60_000) * 60_000;
+  Object.assign(INCIDENT, { from: end - 15 * 60_000, to: end - 12 * 60_000 });
+  const times = Array.from({ length: 360 }, (_, i) => end - (359 - i) * 5000);
+  const isIn = (time) => time >= INCIDENT.from && time < INCIDENT.to;
+  let id = 0;
+  const record = (time, more) => ({
+    time,
+    body: 'order taken',
+    ...more,
+    fields: { region: ['us-east', 'us-west'][id % 2], request_id: `r-${id++}`, ...more?.fields },
+  });
+  await cluster.writeLogs({ cart: times.flatMap((time) => [record(time), record(time + 1000)]) }, 1, INCIDENT.tenant);
+  await cluster.writeLogs(
+    {
+      payment: times.filter(isIn).flatMap((time) =>
+        Array.from({ length: 12 }, (_, i) =>
+          record(time + i, {
+            severity: 17,
+            body: 'the bank does not answer',
+            fields: { region: 'eu-west', bank: HOSTILE.markup, note: HOSTILE.long },
+          }),
+        ),
+      ),
+    },
+    1,
+    INCIDENT.tenant,
+  );
+  const series = (labels, value) => ({
+    labels: { __name__: 'shop_queue_length', job: 'shop', ...labels },
+    samples: times.map((time) => [time, value(time)]),
+  });
+  await cluster.write(
+    [
+      ...['us-east', 'us-west'].flatMap((region) =>
+        ['cart', 'mail'].map((service) => series({ region, service }, () => 10)),
+      ),
+      series({ region: 'eu-west', service: 'payment', bank: HOSTILE.markup }, (time) => (isIn(time) ? 160 : 10)),
+      series({ region: 'eu-west', service: 'sink' }, () => -5),
+    ],
+    1,
+    INCIDENT.tenant,
+  );
+}
+
 /** Records of the last hour that a search finds. */
 async function logCount(query) {
   const answer = await fetch(`${cluster.url()}/api/v1/logs/top?field=level&query=${encodeURIComponent(query)}`);
@@ -281,6 +359,7 @@ async function main() {
   await seed();
   await seedLogs();
   await seedSpans(cluster, HOSTILE);
+  await seedIncident();
   await until(
     'the cluster monitors itself',
     async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m]))')).length === 1,
@@ -290,7 +369,7 @@ async function main() {
     for (const [name, path, wanted, act] of SCREENS) {
       await test(`${name}, ${theme}`, () =>
         onPage({ theme }, async (page) => {
-          await go(page, path);
+          await go(page, typeof path === 'string' ? path : path());
           await page.waitForSelector(wanted);
           await act?.(page);
           await settled(page);
@@ -490,6 +569,159 @@ async function main() {
       await page.waitForSelector('.log-row');
     }));
 
+  await test('what tells an incident from the rest is named: of logs', () =>
+    onPage({}, async (page) => {
+      await go(page, incident('/logs'));
+      await page.waitForSelector('.log-bars rect');
+      await settled(page);
+      // 27 minutes are shown, and the fourteenth to the seventeenth are chosen.
+      await choosePart(page, '.log-bars', 14.05 / 27, 16.95 / 27);
+      await until('the part is in the address', () => parameter(page, 'part') === `${INCIDENT.from}-${INCIDENT.to}`);
+      assert((await page.getByTestId('chosen').innerText()).includes('504 records'), 'they are counted');
+      const asked = [];
+      page.on('request', (request) => request.url().includes('/logs/top') && asked.push(request.url()));
+      await page.getByRole('button', { name: 'Compare selection' }).click();
+      const compare = page.getByTestId('compare');
+      await compare.getByText('6 fields compared').waitFor();
+      assert(asked.length <= 16, `${asked.length} questions`);
+      await compare.getByText('504 records chosen').waitFor();
+      await compare.getByText('576 others').waitFor();
+      await compare.getByText('more than 1 000 values: request_id').waitFor();
+      const service = await compare.locator('.compare-field', { hasText: 'service.name' }).innerText();
+      assert(/^service\.name\s+86 %\s+payment\s+86 %\s+0 %\s+cart\s+14 %\s+100 %$/.test(service.trim()), service);
+      assert((await page.evaluate(() => window.hacked)) === undefined, 'it ran what a value says');
+      assert((await compare.locator('img, script').count()) === 0, 'it made elements of what a value says');
+      // The link is the view; a value narrows the search.
+      await page.reload();
+      await compare.locator('li button', { hasText: 'payment' }).click();
+      await page.waitForURL(/q=service.name/);
+      await compare.waitFor({ state: 'detached' });
+      await page.getByTestId('log-total').getByText('432 records').waitFor();
+      // Nothing else lies in the range now: as long a time before is what there is to compare with.
+      await page.getByRole('button', { name: 'Compare selection' }).click();
+      await compare.getByText('There is nothing to compare it with').waitFor();
+      // A drag as ever zooms.
+      await page.getByRole('button', { name: 'Zoom in' }).click();
+      await page.waitForURL((url) => url.searchParams.get('from')?.includes(String(INCIDENT.from)));
+      assert(parameter(page, 'part') === null, 'a part that is all is none');
+    }));
+
+  await test('a comparison of logs tells what it could not ask, and ends with its panel', () =>
+    onPage({}, async (page) => {
+      await page.route(/\/logs\/top.*field=region/, (route) =>
+        route.fulfill({
+          status: 400,
+          contentType: 'application/json',
+          body: JSON.stringify({ status: 'error', errorType: 'execution', error: 'too much memory' }),
+        }),
+      );
+      await go(page, incident('/logs', chosen()));
+      const compare = page.getByTestId('compare');
+      await compare.getByText('Could not be compared: region. too much memory').waitFor();
+      await compare.getByText('5 fields compared').waitFor();
+      await clean(page, 'a comparison with a failure');
+      await page.unroute(/\/logs\/top.*field=region/);
+      await compare.getByRole('button', { name: 'Try again' }).click();
+      await compare.getByText('6 fields compared').waitFor();
+      // Questions that are under way when the panel is closed are ended.
+      await page.locator('h1').click();
+      await page.keyboard.press('Escape');
+      await compare.waitFor({ state: 'detached' });
+      const held = [];
+      await page.route(/\/logs\/top.*field=bank/, (route) => void held.push(route));
+      const ended = [];
+      page.on('requestfailed', (request) => ended.push(request.url()));
+      await page.keyboard.press('c');
+      await page.getByLabel('First moment of the chosen part').waitFor();
+      await until('an edge has the keys', () =>
+        page.evaluate(() => document.activeElement?.getAttribute('aria-label') === 'First moment of the chosen part'),
+      );
+      const before = parameter(page, 'part');
+      await page.keyboard.press('ArrowRight');
+      await until('the edge has moved', () => parameter(page, 'part') !== before);
+      await page.keyboard.press('c');
+      await until('a question is held', () => held.length === 1);
+      await page.getByRole('button', { name: 'Close the comparison' }).click();
+      await until('it is ended', () => ended.some((url) => url.includes('field=bank')));
+    }));
+
+  await test('what tells an incident from the rest is named: of series', () =>
+    onPage({}, async (page) => {
+      await go(page, incident('/explore', { q: QUEUES }));
+      await page.waitForSelector('.u-over');
+      await settled(page);
+      await choosePart(page, '.u-over', 14 / 27, 16.9 / 27);
+      await page.getByRole('button', { name: 'Compare selection' }).click();
+      const compare = page.getByTestId('compare');
+      const region = compare.locator('.compare-field', { hasText: 'region' });
+      await region.waitFor();
+      const names = await compare.locator('.compare-field h3 bdi').allInnerTexts();
+      assert(names.join() === 'bank,region,service', names.join());
+      assert(/^region\s+\d\d %\s+eu-west/.test((await region.innerText()).trim()), await region.innerText());
+      await compare.getByText('numbers below zero are left out').waitFor();
+      assert((await page.evaluate(() => window.hacked)) === undefined, 'it ran what a label says');
+      // A click draws only what has the value, another one all.
+      const value = region.locator('li button', { hasText: 'eu-west' });
+      const drawn = () => page.locator('.legend tbody tr:not(.is-off)').count();
+      assert((await drawn()) === 10, `${await drawn()} series`);
+      await value.click();
+      await until('two are drawn', async () => (await drawn()) === 2);
+      await value.click();
+      await until('all are drawn', async () => (await drawn()) === 10);
+      // The other query has its own total, and a link says which.
+      await compare.getByRole('button', { name: 'B', exact: true }).click();
+      await until('one label differs', async () => (await compare.locator('.compare-field').count()) === 1);
+      await page.reload();
+      await compare.getByRole('button', { name: 'B', exact: true, pressed: true }).waitFor();
+      // The editor takes the keys when it comes.
+      await settled(page);
+      // By keys alone: nothing chosen, a part, its edge, the comparison.
+      await page.locator('h1').click();
+      await page.keyboard.press('Escape');
+      await page.getByRole('button', { name: 'Compare a part' }).waitFor();
+      await page.keyboard.press('c');
+      await until('a part is chosen', () => parameter(page, 'part') !== null);
+      const before = parameter(page, 'part');
+      await page.getByLabel('First moment of the chosen part').focus();
+      await page.keyboard.press('ArrowLeft');
+      await until('the edge has moved', () => parameter(page, 'part') !== before);
+      await page.keyboard.press('c');
+      await compare.waitFor();
+      await page.getByRole('button', { name: 'Zoom in' }).click();
+      await until('it is the range', () => Number(parameter(page, 'to')) - Number(parameter(page, 'from')) < 600_000);
+      assert(parameter(page, 'part') === null && parameter(page, 'compare') === null, page.url());
+    }));
+
+  await test('a part of a panel is compared, of the panel that it was dragged over', () =>
+    onPage({}, async (page) => {
+      await go(page, '/dashboards/pharos-queries?from=now-15m&to=now');
+      const panel = page.locator('[data-testid=panel][data-kind=timeseries]').nth(1);
+      await panel.locator('.u-over').waitFor();
+      await settled(page);
+      const title = await panel.locator('.panel-title').innerText();
+      await panel.scrollIntoViewIfNeeded();
+      const box = await panel.locator('.u-over').boundingBox();
+      await page.keyboard.down('Shift');
+      await page.mouse.move(box.x + box.width * 0.7, box.y + 20);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * 0.9, box.y + 30, { steps: 6 });
+      await page.mouse.up();
+      await page.keyboard.up('Shift');
+      await page.getByTestId('compare').waitFor();
+      await until('one panel is left', async () => (await page.getByTestId('panel').count()) === 1);
+      assert((await page.locator('.panel-title').innerText()) === title, 'another panel answered');
+      assert(parameter(page, 'from') === 'now-15m', 'no other panel has zoomed');
+      await settled(page);
+      await clean(page, 'a panel with its comparison');
+      await page.goBack();
+      await until('all panels are back', async () => (await page.getByTestId('panel').count()) > 3);
+      await panel.hover();
+      await panel.getByRole('button', { name: /^Panel/ }).click();
+      await page.getByRole('menuitem', { name: /Compare a part/ }).click();
+      await page.getByTestId('compare').waitFor();
+      await page.getByTestId('part').waitFor();
+    }));
+
   await test('the search of logs completes fields and values by the server', () =>
     onPage({}, async (page) => {
       await go(page, '/logs');
@@ -670,6 +902,43 @@ async function main() {
       await page.getByRole('dialog').getByRole('combobox').fill('checko');
       await page.getByRole('option', { name: /^checkout/ }).click();
       await page.waitForURL(/\/services\?.*service=checkout/);
+    }));
+
+  await test('a trace is compared with another one, operation by operation', () =>
+    onPage({}, async (page) => {
+      await go(page, `/trace/${TRACE}`);
+      await page.waitForSelector('.wf-row');
+      await page.getByRole('button', { name: 'Compare', exact: true }).click();
+      const box = page.getByTestId('compare-traces');
+      await box.getByText(SLOW).waitFor();
+      await box.getByRole('row').filter({ hasText: SLOW }).getByRole('button').click();
+      await page.waitForURL(new RegExp(`with=.*${SLOW}`));
+      const rows = box.getByRole('table', { name: 'Operations of both traces' }).getByRole('rowgroup').getByRole('row');
+      await rows.first().waitFor();
+      assert((await rows.count()) === 11, `${await rows.count()} operations`);
+      // The slow one takes most of its time where nothing is called any more.
+      const first = await rows.first().innerText();
+      assert(/^payment\s+POST \/pay\s+1\s+1\s+0\s+1\s/.test(first) && /−[\d.]+ (ms|s)$/.test(first.trim()), first);
+      // The link is the view; the other way round is the other trace's page.
+      await page.reload();
+      await box.getByRole('link', { name: 'The other way round' }).click();
+      await page.waitForURL(new RegExp(`/trace/${SLOW}.*${TRACE}`));
+      await until('it is the difference of the other', async () =>
+        /\+[\d.]+ (ms|s)$/.test((await rows.first().innerText()).trim()),
+      );
+      await rows.first().getByRole('button').click();
+      await page.locator('.wf-row.is-hit', { hasText: 'POST /pay' }).waitFor();
+      // An id that is pasted; one that is not there; one whose names are hostile.
+      await page.getByRole('button', { name: 'Compare', exact: true }).click();
+      await box.getByRole('button', { name: 'Another trace' }).click();
+      await box.getByLabel('Id of the other trace').fill('12300');
+      await box.getByLabel('Id of the other trace').press('Enter');
+      await box.getByRole('alert').waitFor();
+      await box.getByLabel('Id of the other trace').fill(HOSTILE_TRACE);
+      await box.getByLabel('Id of the other trace').press('Enter');
+      await box.getByText('markup <img src=x', { exact: false }).first().waitFor();
+      assert((await page.evaluate(() => window.hacked)) === undefined, 'it ran what a name says');
+      assert((await box.locator('img, script').count()) === 0, 'it made elements of what a name says');
     }));
 
   await test('a trace of ten thousand spans is walked, searched, folded and zoomed', () =>

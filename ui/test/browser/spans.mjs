@@ -6,6 +6,8 @@ const hex = (number, digits) => number.toString(16).padStart(digits, '0');
 /** The trace that seeded logs name; their span is one of the checkout's. */
 export const TRACE = '0af7651916cd43dd8448eb211c80319c';
 export const SPAN = TRACE.slice(16);
+/** A visit like that one, but slow and failed. */
+export const SLOW = hex(0xabcdef03n, 32);
 /** Ten thousand spans. */
 export const LARGE = 'cafe0000000000000000000000002710';
 /** Its id begins with zeros; it has an orphan, a link to the shop's trace, and a silence of ten seconds. */

@@ -1,7 +1,8 @@
 // One panel of a dashboard: it asks its queries while it is in sight, and draws what it is.
 
 import { useQueries } from '@tanstack/react-query';
-import { type ReactNode, useEffect, useMemo, useRef, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useEffect, useMemo, useRef, useState } from 'react';
+import { createPortal } from 'react-dom';
 import { type Answer, ApiError } from '../../api/client';
 import { type InstantData, type MatrixSeries, queryInstant, queryRange, type RangeData } from '../../api/prometheus';
 import { assignLooks, seriesColour } from '../../lib/colour';
@@ -18,8 +19,10 @@ import { builtins, interpolate, type Scope } from '../../lib/dashboard/variables
 import { type Frame, type FrameSeries, frameOf, reduce, rowsOf } from '../../lib/frame';
 import { heatOf, isHistogram } from '../../lib/heatmap';
 import type { Labels } from '../../lib/labels';
+import { parsePart, snapped } from '../../lib/part';
 import { formatMoment, niceStep, parseDuration, parseMoment, type Range } from '../../lib/time';
 import { formatValue } from '../../lib/units';
+import { useDrawn } from '../../state/drawn';
 import { currentTenant } from '../../state/prefs';
 import { aligned } from '../../state/queries';
 import { useTheme } from '../../state/theme';
@@ -30,6 +33,9 @@ import { Legend, toggled } from '../Legend';
 import { Markdown } from '../Markdown';
 import { Empty, ErrorBox, Skeleton } from '../states';
 
+const PartEdges = lazy(async () => ({ default: (await import('../Part')).PartEdges }));
+const PanelPart = lazy(async () => ({ default: (await import('./PanelPart')).PanelPart }));
+
 export interface PanelContext {
   range: Range;
   utc: boolean;
@@ -37,6 +43,23 @@ export interface PanelContext {
   tenant: string | undefined;
   sync: string;
   onZoom: (range: Range) => void;
+  /** Takes a part of a time series' time that is chosen; without it none is. */
+  onPart?: (part: Range) => void;
+  /** Of the panel that is shown alone. */
+  chosen?: ChosenPart;
+}
+
+/** A part of a panel's time, as the address has it, and where it is compared with the rest. */
+export interface ChosenPart {
+  part: string | undefined;
+  comparing: boolean;
+  /** Of the series of which query, from 0 on. */
+  query: number;
+  focus: boolean;
+  below: HTMLElement | null;
+  onZoom: (range: Range) => void;
+  onMove: (part: Range) => void;
+  onChange: (change: { part?: undefined; compare?: boolean; of?: number }) => void;
 }
 
 /** Where a panel looks: its own time, if it has one. */
@@ -253,6 +276,7 @@ function useFrame(answers: Answers, data: PanelData, panel: Panel): Frame {
         ...s,
         name: look.name ?? s.name,
         values: look.negate ? s.values.map((v) => (v === null ? null : -v)) : s.values,
+        negated: look.negate,
       }));
     return { times: frame.times, series };
   }, [
@@ -300,12 +324,13 @@ function TimeSeries({
 }) {
   const { options } = panel;
   const whole = useFrame(answers, data, panel);
-  const frame = useMemo(
-    () => (whole.series.length > DRAWN ? { ...whole, series: whole.series.slice(0, DRAWN) } : whole),
-    [whole],
-  );
+  const { shown: frame, hidden, setHidden, only, setOnly } = useDrawn(whole, DRAWN);
+  const { chosen } = context;
+  const { from, to } = data.span;
+  const part = useMemo(() => parsePart(chosen?.part, { from, to }), [chosen?.part, from, to]);
+  const { onPart } = context;
+  const choose = onPart && ((next: Range) => onPart(snapped(next, data.step)));
   const colours = useColours(frame, panel, answers);
-  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const [emphasised, setEmphasised] = useState<string | null>(null);
   const thresholds = useMemo<Threshold[] | undefined>(() => {
     if (!options.showThresholds) return undefined;
@@ -345,6 +370,21 @@ function TimeSeries({
         hidden={hidden}
         emphasised={emphasised}
         onZoom={context.onZoom}
+        onPart={choose}
+        over={(area) =>
+          part &&
+          chosen && (
+            <PartEdges
+              area={area}
+              range={data.span}
+              times={frame.times}
+              part={part}
+              utc={context.utc}
+              focus={chosen.focus}
+              onPart={(next) => chosen.onMove(snapped(next, data.step))}
+            />
+          )
+        }
         sync={context.sync}
         colours={colours}
         dimmed={dimmed}
@@ -379,6 +419,23 @@ function TimeSeries({
             onEmphasise={setEmphasised}
           />
         ))}
+      {chosen?.below &&
+        part &&
+        createPortal(
+          <Suspense fallback={<Skeleton rows={6} />}>
+            <PanelPart
+              chosen={chosen}
+              part={part}
+              frame={whole}
+              names={answers.map((a) => a.ref)}
+              unit={options.unit ?? look.unit}
+              utc={context.utc}
+              only={only}
+              onOnly={setOnly}
+            />
+          </Suspense>,
+          chosen.below,
+        )}
     </>
   );
 }
