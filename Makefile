@@ -60,6 +60,7 @@ bench: ui ## Measures ingest and queries with a release build, beside other stor
 	$(RELEASE) bench logs --nodes 3
 	$(RELEASE) bench traces
 	$(RELEASE) bench traces --nodes 3
+	$(RELEASE) bench sql
 
 bench-ui: ui build ## Measures the pages: sizes, and times in a real browser
 	PHAROS_BIN=$(PHAROS) .ci/ui bench

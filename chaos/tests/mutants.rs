@@ -15,7 +15,13 @@ use storage::mutant::{self, Mutant};
 const BUDGET: u64 = 300;
 
 /// Which seed found a bug lately, where that is none of the first: it is tried before the others.
-const LATELY: [(Mutant, u64); 0] = [];
+const LATELY: [(Mutant, u64); 5] = [
+    (Mutant::PurgedTooFar, 13),
+    (Mutant::VoteForgotten, 4),
+    (Mutant::TruncateNotLogged, 4),
+    (Mutant::WindowNotInSnapshot, 6),
+    (Mutant::OperationsRepeated, 7),
+];
 
 fn caught(bug: Mutant) -> Option<(u64, Violation)> {
     let lately = LATELY.into_iter().filter(|(of, _)| *of == bug).map(|(_, seed)| seed);

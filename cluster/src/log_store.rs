@@ -211,10 +211,6 @@ impl<E: Env> RaftLogStorage<Types<E::Runtime>> for LogStore<E> {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let vote = Bytes::from(codec::encode_vote(vote));
-        if mutant::is(Mutant::VoteNotAwaited) {
-            self.wal.save_vote(self.group, vote, wal::ignore());
-            return Ok(());
-        }
         self.synced(|done| self.wal.save_vote(self.group, vote, done)).await
     }
 

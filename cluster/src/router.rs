@@ -43,7 +43,6 @@ use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, LogIndex, Ordinal, ShardId, TenantId};
 use protocol::logs::batch::{LogBatchOutcome, RecordTooLong};
 use protocol::write_batch::{FingerprintKey, Rejections, WriteBatch};
-use storage::mutant::{self, Mutant};
 
 use metadata_cache::MetadataCache;
 use series_cache::{Learned, SeriesCache};
@@ -284,7 +283,7 @@ impl<W: ShardWriter> Router<W> {
             failures.extend(delivery.failure.map(|error| (delivery.shard, error)));
         }
         self.learn(&prepared, learned);
-        if !failures.is_empty() && !mutant::is(Mutant::FailureSwallowed) {
+        if !failures.is_empty() {
             return Err(RouteError::Shards { failures });
         }
         self.metadata.confirm(prepared.metadata_epoch, &prepared.split.metadata_prints);

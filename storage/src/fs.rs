@@ -12,6 +12,8 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::mutant::{self, Mutant};
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -100,6 +102,9 @@ pub trait Fs: Clone + Send + Sync + 'static {
         }
         let file = self.open(&aside, OpenMode::CreateNew)?;
         file.write_all_at(0, bytes)?;
+        if mutant::is(Mutant::FilesReplacedUnsynced) {
+            return self.rename(&aside, path);
+        }
         file.sync_data()?;
         drop(file);
         self.rename(&aside, path)?;

@@ -11,24 +11,18 @@ pub enum Mutant {
     BatchNotSynced,
     /// The log calls back before it writes.
     CallbackBeforeWrite,
-    /// A vote is answered before it is durable.
-    VoteNotAwaited,
     /// A vote is forgotten by a restart.
     VoteForgotten,
     /// The directory of a new log file is not synced.
     DirectoryNotSynced,
     /// That entries were cut off is not written to the log.
     TruncateNotLogged,
-    /// What the log's checksums say is ignored.
-    TornTailAccepted,
     /// The log is cut before a flush is durable.
     PurgedTooFar,
     /// Applying leaves out the first entry of a read.
     EntrySkipped,
     /// A follower answers for entries that it has not looked at yet.
     AppendAnsweredEarly,
-    /// A shard's failure is not told to the client.
-    FailureSwallowed,
     /// A linearizable read does not wait until the leader has applied what it must see.
     ReadBeforeApplied,
     /// A leader reads without asking whether it still leads.
@@ -41,46 +35,49 @@ pub enum Mutant {
     WindowNotInSnapshot,
     /// The keys of applied batches are forgotten at once.
     WindowTooShort,
-    /// An ordinal of an older registry is taken for one of the newer.
-    GenerationIgnored,
     /// What a manifest names is not synced before it.
     FilesNotSynced,
     /// A flush leaves out its last series.
     FlushLosesSeries,
     /// A merge leaves out its last series.
     MergeLosesSeries,
-    /// A snapshot is installed over a newer state.
-    SnapshotGoesBack,
-    /// A node whose disk was lost gets its old id again.
-    NodeIdReused,
+    /// A log file is deleted while entries in it are needed.
+    LogDeletedTooSoon,
+    /// A new log file does not say what the groups had before it.
+    CheckpointIncomplete,
+    /// A small file that replaces another is not synced before it does.
+    FilesReplacedUnsynced,
+    /// A replay does again what the manifest reflects already.
+    OperationsRepeated,
+    /// A flush leaves out its last log record or span.
+    FlushLosesRecord,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::BatchNotSynced,
         Self::CallbackBeforeWrite,
-        Self::VoteNotAwaited,
         Self::VoteForgotten,
         Self::DirectoryNotSynced,
         Self::TruncateNotLogged,
-        Self::TornTailAccepted,
         Self::PurgedTooFar,
         Self::EntrySkipped,
         Self::AppendAnsweredEarly,
-        Self::FailureSwallowed,
         Self::ReadBeforeApplied,
         Self::ReadWithoutQuorum,
         Self::PartialAnswer,
         Self::LocalClockAtApply,
         Self::WindowNotInSnapshot,
         Self::WindowTooShort,
-        Self::GenerationIgnored,
         Self::FilesNotSynced,
         Self::FlushLosesSeries,
         Self::MergeLosesSeries,
-        Self::SnapshotGoesBack,
-        Self::NodeIdReused,
+        Self::LogDeletedTooSoon,
+        Self::CheckpointIncomplete,
+        Self::FilesReplacedUnsynced,
+        Self::OperationsRepeated,
+        Self::FlushLosesRecord,
     ];
 }
 

@@ -331,6 +331,8 @@ export interface DashboardSearch {
   part?: string;
   compare?: boolean;
   of?: number;
+  /** Annotations that are switched other than the dashboard says: `+NAME`, `-NAME`. */
+  marks?: string[];
   /** Variables, `v-NAME`. */
   [variable: `v-${string}`]: string | string[] | undefined;
 }
@@ -346,6 +348,7 @@ const dashboard = createRoute({
       part: text(raw.part, 40),
       compare: raw.compare === true || undefined,
       of: whole(raw.of) || undefined,
+      marks: texts(raw.marks, 99),
     };
     for (const [key, value] of Object.entries(raw)) {
       if (!key.startsWith('v-')) continue;

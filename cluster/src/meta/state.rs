@@ -5,7 +5,6 @@ use std::fmt;
 
 use protocol::ids::{ClusterSecret, NodeId, SLOT_COUNT, ShardId, SlotId, TenantId};
 use serde::{Deserialize, Serialize};
-use storage::mutant::{self, Mutant};
 
 use super::dashboards::{DashboardSave, Dashboards};
 
@@ -405,13 +404,6 @@ impl MetaState {
             };
         }
         let replaced = self.present().find(|(_, m)| m.addr == addr).map(|(id, _)| id);
-        if mutant::is(Mutant::NodeIdReused)
-            && let Some(member) = replaced.and_then(|old| self.members.get_mut(&old))
-            && let Some(id) = replaced
-        {
-            member.incarnation = incarnation;
-            return MetaOutcome::Node { id, replaced: None };
-        }
         if let Some(old) = replaced {
             self.retire(old);
         }

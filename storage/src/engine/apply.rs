@@ -68,7 +68,7 @@ impl State {
             }
         };
         // Replay: the manifest reflects this operation. (A cut above is made anew: no file remembers it.)
-        if index > self.manifest.op_index {
+        if index > self.manifest.op_index || mutant::is(Mutant::OperationsRepeated) {
             self.pending.push_back(PendingOp { index, op });
             self.process_ops();
         }
@@ -84,7 +84,7 @@ impl State {
         };
         let generation = self.registry.generation();
         if batch.uses_ordinals() {
-            if batch.generation() != generation && !mutant::is(Mutant::GenerationIgnored) {
+            if batch.generation() != generation {
                 return SubBatchOutcome::StaleRegistry { generation };
             }
             if batch.max_ordinal().is_some_and(|max| max.0 as usize >= self.registry.len()) {

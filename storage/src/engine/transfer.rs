@@ -268,14 +268,11 @@ impl<F: Fs> ShardStore<F> {
             let reason = format!("it is of shard {}", manifest.shard);
             return Err(StorageError::Transfer { name: "a snapshot's manifest".into(), reason });
         }
-        let is_old = |state: &State| {
-            manifest.flushed_index() <= state.applied.index.0 && !mutant::is(Mutant::SnapshotGoesBack)
-        };
         // Nobody else writes a manifest from here on, and jobs that ran for the old state find it gone.
         let _writing = shared.lock_manifest();
         let opened: BTreeMap<_, _> = {
             let mut state = shared.lock();
-            if is_old(&state) {
+            if manifest.flushed_index() <= state.applied.index.0 {
                 state.forget_received(snapshot);
                 return Ok(());
             }
@@ -288,7 +285,7 @@ impl<F: Fs> ShardStore<F> {
         };
         let loaded = files::load(&shared.fs, &shared.dir, manifest, &opened)?;
         let mut state = shared.lock();
-        if is_old(&state) {
+        if manifest.flushed_index() <= state.applied.index.0 {
             state.forget_received(snapshot);
             return Ok(());
         }

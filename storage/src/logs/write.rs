@@ -27,6 +27,7 @@ use crate::engine::files::{aside_path, files_dir};
 use crate::error::StorageError;
 use crate::fs::{Fs, OpenMode};
 use crate::manifest::{FileKind, FileRef, Partition, SegmentMeta};
+use crate::mutant::{self, Mutant};
 use crate::scan::SegmentView;
 use crate::segment::{FileSink, SegmentHeader, Signal};
 use crate::segment_file::{MAX_PARTITIONS, WriteOptions};
@@ -74,6 +75,9 @@ pub(crate) fn flush<F: Fs>(
         }
     }
     order.sort_unstable();
+    if mutant::is(Mutant::FlushLosesRecord) {
+        order.pop();
+    }
     let enough = min_uses(table.rows());
     let admit = |template: &[u8]| uses.get(template).is_some_and(|uses| *uses >= enough);
     let mut writer = LogSegmentsWriter::new(fs, dir, aside, options, signal, buckets, &admit);

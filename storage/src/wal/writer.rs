@@ -345,7 +345,8 @@ impl<F: Fs> LogWriter<F> {
     /// checkpoints of later ones.
     fn delete_segments(&mut self) {
         while let Some((&oldest, path)) = self.segments.first_key_value() {
-            if oldest == self.sequence || self.ledger.needs(oldest) {
+            let is_needed = self.ledger.needs(oldest) && !mutant::is(Mutant::LogDeletedTooSoon);
+            if oldest == self.sequence || is_needed {
                 return;
             }
             self.shared.state().drop_segment(oldest);

@@ -72,8 +72,9 @@ export const searchLogs = (
   question: LogQuestion,
   page: { limit: number; cursor?: string },
   signal?: Signal,
+  tenant?: string,
 ): Promise<Answer<{ rows: LogRow[]; cursor: string | null }>> =>
-  ask('/api/v1/logs/query', { ...span(question), ...page }, { signal, exact: true });
+  ask('/api/v1/logs/query', { ...span(question), ...page }, { signal, exact: true, tenant });
 
 export const logHistogram = (
   question: LogQuestion,

@@ -28,6 +28,7 @@ import {
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { ApiError } from '../api/client';
 import { deleteDashboard, getDashboard, getVersion, listVersions, saveDashboard } from '../api/dashboards';
+import { AnnotationBar } from '../components/dashboard/AnnotationBar';
 import { type ChosenPart, PanelBody, type PanelContext, panelRange } from '../components/dashboard/PanelView';
 import { VariableBar } from '../components/dashboard/VariableBar';
 import { Dialog } from '../components/floating';
@@ -36,6 +37,7 @@ import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { Button, CopyButton, Field, IconButton, Input, StatusTag } from '../components/ui';
 import { BUILTIN } from '../dashboards';
+import { isOn, switched } from '../lib/dashboard/annotations';
 import { begin, edit, redo, undo } from '../lib/dashboard/history';
 import { layOut, type Shown } from '../lib/dashboard/layout';
 import {
@@ -54,6 +56,7 @@ import { middleOf, partText, snapped } from '../lib/part';
 import { formatAgo, formatMoment, niceStep, type Range } from '../lib/time';
 import { useClock, useRange } from '../state/clock';
 import { useKeys } from '../state/keys';
+import type { AnnotationContext } from '../state/marks';
 import { usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
 import { useVariables } from '../state/variables';
@@ -247,15 +250,14 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     () => ({ ...builtins({ from: range.from, to: range.to }, step), ...variables.scope }),
     [range.from, range.to, step, choice],
   );
-  const context: PanelContext = {
-    range,
-    utc,
-    scope: variables.scope,
-    tenant: loaded.system ? system.tenant : undefined,
-    sync: uid,
-    onZoom: zoom,
-  };
+  const tenant = loaded.system ? system.tenant : undefined;
   const waiting = !variables.ready || (loaded.system && system.tenant === undefined);
+  const marked: AnnotationContext = {
+    annotations: waiting ? [] : dashboard.annotations.filter((a) => isOn(a, search.marks)),
+    scope: variables.scope,
+    tenant,
+  };
+  const context: PanelContext = { range, utc, scope: variables.scope, tenant, sync: uid, onZoom: zoom, marked };
   const laid = useMemo(() => layOut(dashboard.panels, scope, folded), [dashboard.panels, scope, folded]);
   const single = search.panel ?? search.edit;
   const focus = single ? laid.panels.find((s) => s.key === single || s.panel.id === single) : undefined;
@@ -386,7 +388,11 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
               trigger={<Button icon={Plus}>Add</Button>}
               entries={PANEL_KINDS.map((kind) => ({ label: kind.label, onSelect: () => addPanel(kind.id) }))}
             />
-            <IconButton icon={Settings2} label="Settings and variables" onClick={() => setDialog('settings')} />
+            <IconButton
+              icon={Settings2}
+              label="Settings, variables, annotations"
+              onClick={() => setDialog('settings')}
+            />
             <Button
               look="primary"
               icon={Save}
@@ -424,6 +430,19 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         onChange={(name, values) =>
           void navigate({
             search: (old) => ({ ...old, [`v-${name}`]: values.length === 1 ? values[0] : values }),
+            resetScroll: false,
+          })
+        }
+      />
+      <AnnotationBar
+        all={dashboard.annotations}
+        marked={marked}
+        range={range}
+        utc={utc}
+        onSwitch={(annotation) =>
+          void navigate({
+            search: (old) => ({ ...old, marks: switched(annotation, old.marks) }),
+            replace: true,
             resetScroll: false,
           })
         }

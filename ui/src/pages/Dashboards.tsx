@@ -229,7 +229,7 @@ function ImportDialog({ onClose }: { onClose: () => void }) {
         {found && (
           <span>
             <StatusTag tone="ok">{SOURCES[found.source]}</StatusTag> {found.panels} panels, {found.queries} queries,{' '}
-            {found.dashboard.variables.length} variables
+            {found.dashboard.variables.length} variables, {found.dashboard.annotations.length} annotations
           </span>
         )}
       </div>

@@ -3,7 +3,7 @@
 
 import { useInfiniteQuery, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
-import { BookOpen, ChartNoAxesGantt, Code, Search, X } from 'lucide-react';
+import { BookOpen, ChartNoAxesGantt, Code, GitCompare, Search, X } from 'lucide-react';
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { type FoundTrace, searchTraces, traceMetrics } from '../api/traces';
 import { type ColumnDef, DataTable } from '../components/DataTable';
@@ -173,7 +173,11 @@ export default function Traces() {
       label: 'Compare what is chosen with the rest',
       run: () => box && change({ compare: !search.compare || undefined }, true),
     },
-    { keys: 'esc', label: 'Nothing chosen', run: () => change({ box: undefined, compare: undefined }, true) },
+    {
+      keys: 'esc',
+      label: 'Nothing chosen',
+      run: () => (first ? setFirst(null) : change({ box: undefined, compare: undefined }, true)),
+    },
   ]);
 
   const dated = to - from > 86_400_000;
@@ -182,7 +186,24 @@ export default function Traces() {
     () => serviceColours([...names, ...rows.flatMap((row) => row.services.map((one) => one.name))]),
     [names, rows],
   );
-  const columns = useMemo(() => columnsOf(utc, dated, longest, colours), [utc, dated, longest, colours]);
+  /** The first of two traces that are compared. */
+  const [first, setFirst] = useState<FoundTrace | null>(null);
+  const pick = useCallback(
+    (row: FoundTrace) => {
+      if (!first) return setFirst(row);
+      if (row.traceId === first.traceId) return setFirst(null);
+      void navigate({
+        to: '/trace/$id',
+        params: { id: first.traceId },
+        search: { view: 'compare', with: row.traceId },
+      });
+    },
+    [first, navigate],
+  );
+  const columns = useMemo(
+    () => [...columnsOf(utc, dated, longest, colours), compareColumn(first?.traceId, pick)],
+    [utc, dated, longest, colours, first, pick],
+  );
   const asked = conditions(search).length > 0;
   const narrowed = asked || written !== '';
   const error = numbers ? null : (found.error ?? counted.error);
@@ -324,6 +345,19 @@ export default function Traces() {
                 </>
               )}
             </span>
+            {first && (
+              <span className="trace-first" role="status">
+                <span>
+                  comparing <bdi>{visible(first.rootName.slice(0, 80)) || '(no name)'}</bdi> of{' '}
+                  {formatMoment(Number(BigInt(first.startTimeUnixNano) / 1_000_000n), utc).slice(dated ? 5 : 11)}:
+                  choose the other one, or
+                </span>
+                <Link to="/trace/$id" params={{ id: first.traceId }} search={{ view: 'compare' }}>
+                  one that begins alike
+                </Link>
+                <IconButton icon={X} label="Compare nothing (Esc)" onClick={() => setFirst(null)} />
+              </span>
+            )}
             <span className="spring" />
             {found.isFetching && !isFetchingNextPage && (
               <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
@@ -379,6 +413,31 @@ export default function Traces() {
       <Suspense>{help && <TraceqlHelp onClose={() => setHelp(false)} />}</Suspense>
     </div>
   );
+}
+
+function compareColumn(first: string | undefined, pick: (row: FoundTrace) => void): ColumnDef<FoundTrace> {
+  return {
+    id: 'compare',
+    title: 'compare',
+    width: '74px',
+    cell: (row) => (
+      <IconButton
+        icon={GitCompare}
+        label={
+          first === undefined
+            ? 'Compare with another trace'
+            : first === row.traceId
+              ? 'Not this one'
+              : 'Compare the two traces'
+        }
+        active={first === row.traceId}
+        onClick={(event) => {
+          event.stopPropagation();
+          pick(row);
+        }}
+      />
+    ),
+  };
 }
 
 /** To a trace; where one span was looked for, to that span. */

@@ -119,7 +119,7 @@ const explore = (query, more = '') =>
 
 /** The half hour of an incident, and a link to its middle minutes. */
 const incident = (path, more = {}) => {
-  const { tenant, from, to } = INCIDENT;
+  const { tenant, to } = INCIDENT;
   const asked = { tenant, from: from - 14 * 60_000, to: to + 10 * 60_000, ...more };
   return `${path}?${new URLSearchParams(Object.entries(asked).map(([key, value]) => [key, String(value)]))}`;
 };
@@ -904,6 +904,23 @@ async function main() {
       await page.waitForURL(/\/services\?.*service=checkout/);
     }));
 
+  await test('two traces of the list are compared', () =>
+    onPage({}, async (page) => {
+      await go(page, '/traces?order=slowest');
+      const row = (id) => page.getByRole('row').filter({ has: page.locator(`a[href*="/trace/${id}"]`) });
+      await row(SLOW).getByRole('button', { name: 'Compare with another trace' }).click();
+      await page.getByRole('status').getByText('choose the other one').waitFor();
+      assert(new URL(page.url()).pathname === '/traces', 'a button of a row does not open the trace');
+      await clean(page, 'the list while two are chosen');
+      if (shots) await page.screenshot({ path: join(shots, 'traces-two.png') });
+      await page.keyboard.press('Escape');
+      await page.getByText('choose the other one').waitFor({ state: 'detached' });
+      await row(SLOW).getByRole('button', { name: 'Compare with another trace' }).click();
+      await page.getByRole('button', { name: 'Compare the two traces' }).first().click();
+      await page.waitForURL(new RegExp(`/trace/${SLOW}.*view=compare.*with=`));
+      await page.getByTestId('compare-traces').getByRole('table', { name: 'Operations of both traces' }).waitFor();
+    }));
+
   await test('a trace is compared with another one, operation by operation', () =>
     onPage({}, async (page) => {
       await go(page, `/trace/${TRACE}`);
@@ -1290,7 +1307,7 @@ async function main() {
       await page.getByLabel('Title').fill('Processor by $by');
       await page.getByRole('button', { name: 'Run' }).click();
       await page.getByRole('button', { name: 'Done' }).click();
-      await page.getByRole('button', { name: 'Settings and variables' }).click();
+      await page.getByRole('button', { name: 'Settings, variables, annotations' }).click();
       await page.getByRole('button', { name: 'Add a variable' }).click();
       await page.getByRole('dialog').getByLabel('Name', { exact: true }).fill('by');
       await page.getByRole('dialog').getByLabel('Kind').selectOption('custom');
@@ -1329,7 +1346,7 @@ async function main() {
       for (const one of [page, other]) {
         await one.waitForSelector('[data-testid=panel]');
         await one.getByRole('button', { name: 'Edit', exact: true }).click();
-        await one.getByRole('button', { name: 'Settings and variables' }).click();
+        await one.getByRole('button', { name: 'Settings, variables, annotations' }).click();
         await one
           .getByRole('dialog')
           .getByLabel('Tags')
@@ -1349,6 +1366,101 @@ async function main() {
       const versions = await (await fetch(`${cluster.url()}/api/v1/dashboards/${uid}/versions`)).json();
       assert(versions.data.map((v) => v.tags.join()).join(' ') === 'second first ', JSON.stringify(versions.data));
       await other.close();
+    }));
+
+  await test('annotations mark what happened, are told, switched, edited, undone, saved', () =>
+    onPage({}, async (page) => {
+      const { tenant, to } = INCIDENT;
+      const range = `from=${to - 25 * 60_000}&to=${to + 11 * 60_000}&tenant=${tenant}`;
+      const target = { refId: 'A', expr: 'sum by (region) (shop_queue_length)' };
+      const panel = (id, x) => ({ id, type: 'timeseries', title: `Queue ${id}`, gridPos: { x, y: 0, w: 12, h: 8 } });
+      const grafana = {
+        title: 'Annotated',
+        panels: [
+          { ...panel(1, 0), targets: [target] },
+          { ...panel(2, 12), targets: [target] },
+        ],
+        templating: {
+          list: [{ name: 'bank', type: 'query', query: 'label_values(shop_queue_length, bank)', includeAll: true }],
+        },
+        annotations: {
+          list: [
+            { builtIn: 1, name: 'Annotations & Alerts', datasource: { type: 'grafana', uid: '-- Grafana --' } },
+            { name: 'Long queue', expr: 'shop_queue_length{bank=~"$bank"} > 100', textFormat: 'queue of {{bank}}' },
+            { name: 'Lines', datasource: { type: 'loki' }, expr: '{service_name="cart"} |= "order"', enable: false },
+            { name: 'Deploys', datasource: { type: 'elasticsearch' } },
+          ],
+        },
+      };
+      await go(page, `/dashboards?import=true&tenant=${tenant}`);
+      await page
+        .getByLabel('A file with a dashboard')
+        .setInputFiles({ name: 'a.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(grafana)) });
+      const report = await page.getByTestId('import-report').innerText();
+      assert(report.includes('Deploys') && report.includes('elasticsearch'), report);
+      assert(!report.includes('Annotations & Alerts') && !report.includes('Long queue'), report);
+      await page.getByRole('dialog').getByRole('button', { name: 'Import', exact: true }).click();
+      await page.waitForURL((url) => /\/dashboards\/annotated-[a-z2-9]{5}$/.test(url.pathname));
+      const path = new URL(page.url()).pathname;
+
+      // A region on both panels; what a label holds is text.
+      await go(page, `${path}?${range}`);
+      const bar = page.getByTestId('annotations');
+      await until('both panels', async () => (await page.locator('.mark.is-region').count()) === 2);
+      await page.locator('.mark-handle.is-region').first().hover();
+      const tip = page.getByTestId('mark-tip');
+      assert((await tip.innerText()).includes(`queue of ${HOSTILE.markup}`), await tip.innerText());
+      if (shots) await page.screenshot({ path: join(shots, 'annotations-dark.png') });
+      await clean(page, 'marks with one that is told');
+      assert((await page.evaluate(() => window.hacked)) === undefined, 'labels are text');
+      await page.mouse.move(0, 0);
+      await bar.getByRole('button', { name: 'Marks of Long queue' }).click();
+      await page.getByLabel('Marks, the newest first').getByText('queue of').waitFor();
+      await clean(page, 'the list of marks');
+      await page.keyboard.press('Escape');
+
+      // Switches are in the address, and a link shows what they say.
+      await bar.getByRole('checkbox', { name: 'Lines' }).check();
+      await bar.getByText(/newest 500/).waitFor();
+      await bar.getByRole('checkbox', { name: 'Long queue' }).uncheck();
+      await until('no region', async () => (await page.locator('.mark.is-region').count()) === 0);
+      await page.reload();
+      await bar.getByText(/newest 500/).waitFor();
+      assert(!(await bar.getByRole('checkbox', { name: 'Long queue' }).isChecked()), 'a link says what is off');
+
+      // Another one, of the search of logs, with a text of fields; undone and done again.
+      await go(page, `${path}?${range}`);
+      await page.getByRole('button', { name: 'Edit', exact: true }).click();
+      await page.getByRole('button', { name: 'Settings, variables, annotations' }).click();
+      const dialog = page.getByRole('dialog');
+      await dialog.getByRole('button', { name: 'Add an annotation' }).click();
+      await dialog.getByLabel('Name', { exact: true }).fill('Bank');
+      await dialog.getByLabel('Colour').selectOption('red');
+      await dialog.getByLabel('Source').selectOption('logs');
+      await dialog.getByLabel('Asked').fill('service.name:payment bank:$bank');
+      await dialog.getByLabel('Text', { exact: true }).fill('{{region}}: {{body}}');
+      await clean(page, 'the settings of annotations');
+      if (shots) await page.screenshot({ path: join(shots, 'annotations-settings.png') });
+      await dialog.getByRole('button', { name: 'Done' }).click();
+      await bar.getByText('432').waitFor();
+      await page.getByRole('button', { name: 'Undo (Ctrl Z)' }).click();
+      await bar.getByText('432').waitFor({ state: 'detached' });
+      await page.getByRole('button', { name: 'Redo (Ctrl Y)' }).click();
+      await bar.getByText('432').waitFor();
+      await page.getByRole('button', { name: 'Save', exact: true }).click();
+      await dialog.getByRole('button', { name: 'Save', exact: true }).click();
+      await dialog.waitFor({ state: 'detached' });
+      const stored = await fetch(`${cluster.url(2)}/api/v1${path}`, { headers: { 'X-Scope-OrgID': tenant } });
+      const { annotations } = (await stored.json()).data.dashboard;
+      assert(annotations.map((a) => `${a.name} ${a.source}`).join() === 'Long queue promql,Lines logql,Bank logs');
+
+      await page.emulateMedia({ colorScheme: 'light' });
+      await go(page, `${path}?${range}`);
+      await bar.getByText('432').waitFor();
+      await page.locator('.mark-handle').last().hover();
+      await tip.getByText('eu-west: the bank does not answer').first().waitFor();
+      if (shots) await page.screenshot({ path: join(shots, 'annotations-light.png') });
+      await clean(page, 'marks in light');
     }));
 
   await test('every dashboard of the test data is imported and draws', async () => {

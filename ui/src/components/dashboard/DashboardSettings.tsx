@@ -1,4 +1,4 @@
-// Settings of a dashboard: what it is called, its range, its variables.
+// Settings of a dashboard: what it is called, its range, its variables, its annotations.
 
 import { ArrowDown, ArrowUp, Plus, Trash2 } from 'lucide-react';
 import { useState } from 'react';
@@ -8,6 +8,7 @@ import { REFRESH_CHOICES } from '../../state/clock';
 import type { VariableState } from '../../state/variables';
 import { Dialog } from '../floating';
 import { Button, Field, IconButton, Input, Select } from '../ui';
+import { AnnotationSettings } from './AnnotationSettings';
 
 export default function DashboardSettings({
   dashboard,
@@ -36,7 +37,7 @@ export default function DashboardSettings({
     setOpen(i + by);
   };
   return (
-    <Dialog open onClose={onClose} title="Settings and variables" width={720}>
+    <Dialog open onClose={onClose} title="Settings, variables, annotations" width={720}>
       <div className="two-fields">
         <Field label="Title">
           <Input value={dashboard.title} onChange={(e) => set({ title: e.target.value }, 'title')} />
@@ -89,7 +90,7 @@ export default function DashboardSettings({
       </p>
       {variables.map((variable, i) => (
         <div key={i} className="variable-editor">
-          <header>
+          <div className="variable-head">
             <button
               type="button"
               className="btn btn-ghost"
@@ -111,7 +112,7 @@ export default function DashboardSettings({
               label={`Remove ${variable.name}`}
               onClick={() => set({ variables: variables.filter((_, j) => j !== i) }, 'remove')}
             />
-          </header>
+          </div>
           {open === i && (
             <div className="stack">
               <div className="two-fields">
@@ -244,6 +245,9 @@ export default function DashboardSettings({
         >
           Add a variable
         </Button>
+      </div>
+      <AnnotationSettings dashboard={dashboard} onChange={onChange} />
+      <div className="dialog-actions">
         <Button look="primary" onClick={onClose}>
           Done
         </Button>

@@ -23,6 +23,7 @@ import { parsePart, snapped } from '../../lib/part';
 import { formatMoment, niceStep, parseDuration, parseMoment, type Range } from '../../lib/time';
 import { formatValue } from '../../lib/units';
 import { useDrawn } from '../../state/drawn';
+import { type AnnotationContext, useMarks } from '../../state/marks';
 import { currentTenant } from '../../state/prefs';
 import { aligned } from '../../state/queries';
 import { useTheme } from '../../state/theme';
@@ -32,6 +33,7 @@ import { Heatmap } from '../Heatmap';
 import { Legend, toggled } from '../Legend';
 import { Markdown } from '../Markdown';
 import { Empty, ErrorBox, Skeleton } from '../states';
+import { MarksOver } from './MarksOver';
 
 const PartEdges = lazy(async () => ({ default: (await import('../Part')).PartEdges }));
 const PanelPart = lazy(async () => ({ default: (await import('./PanelPart')).PanelPart }));
@@ -43,6 +45,8 @@ export interface PanelContext {
   tenant: string | undefined;
   sync: string;
   onZoom: (range: Range) => void;
+  /** What is marked on time series. */
+  marked: AnnotationContext;
   /** Takes a part of a time series' time that is chosen; without it none is. */
   onPart?: (part: Range) => void;
   /** Of the panel that is shown alone. */
@@ -331,6 +335,7 @@ function TimeSeries({
   const { onPart } = context;
   const choose = onPart && ((next: Range) => onPart(snapped(next, data.step)));
   const colours = useColours(frame, panel, answers);
+  const marks = useMarks(context.marked, data.range);
   const [emphasised, setEmphasised] = useState<string | null>(null);
   const thresholds = useMemo<Threshold[] | undefined>(() => {
     if (!options.showThresholds) return undefined;
@@ -371,20 +376,30 @@ function TimeSeries({
         emphasised={emphasised}
         onZoom={context.onZoom}
         onPart={choose}
-        over={(area) =>
-          part &&
-          chosen && (
-            <PartEdges
-              area={area}
-              range={data.span}
-              times={frame.times}
-              part={part}
-              utc={context.utc}
-              focus={chosen.focus}
-              onPart={(next) => chosen.onMove(snapped(next, data.step))}
-            />
-          )
-        }
+        over={(area) => (
+          <>
+            {context.marked.annotations.length > 0 && (
+              <MarksOver
+                area={area}
+                range={data.span}
+                utc={context.utc}
+                annotations={context.marked.annotations}
+                marks={marks.map((m) => m.data?.marks)}
+              />
+            )}
+            {part && chosen && (
+              <PartEdges
+                area={area}
+                range={data.span}
+                times={frame.times}
+                part={part}
+                utc={context.utc}
+                focus={chosen.focus}
+                onPart={(next) => chosen.onMove(snapped(next, data.step))}
+              />
+            )}
+          </>
+        )}
         sync={context.sync}
         colours={colours}
         dimmed={dimmed}

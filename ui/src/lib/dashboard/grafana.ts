@@ -6,7 +6,10 @@
 //
 // Nothing is trusted: every field is looked at before it is used, and what is not understood is named.
 
+import { freeName } from './annotations';
 import {
+  type Annotation,
+  type AnnotationSource,
   COLUMNS,
   checkDashboard,
   type Dashboard,
@@ -127,7 +130,7 @@ function fromClassic(model: Json, source: Source): Imported {
   }
   if (Array.isArray(model.rows)) placeRows(objects(model.rows), panels, ids, notes, sources);
   dashboard.panels = panels;
-  annotationNotes(objects(object(model.annotations).list), notes);
+  dashboard.annotations = annotationsOf(objects(object(model.annotations).list), notes, sources);
   dashboard.links = linksOf(objects(model.links), notes);
   return account(source, dashboard, notes.all);
 }
@@ -137,18 +140,64 @@ function refreshOf(value: unknown): string {
   return text && /^\d+(s|m|h)$/.test(text) ? text : 'off';
 }
 
-function annotationNotes(annotations: Json[], notes: Notes): void {
-  for (const annotation of annotations) {
-    // Grafana's own list of annotations is in every dashboard.
-    if (
-      annotation.builtIn === 1 ||
-      annotation.builtIn === true ||
-      str(object(annotation.datasource).uid) === '-- Grafana --'
-    )
+/** Grafana's own annotations, people's notes and its alerts, are in every dashboard; they leave without a word. */
+const isOwn = (annotation: Json): boolean =>
+  annotation.builtIn === 1 ||
+  annotation.builtIn === true ||
+  [str(annotation.datasource), str(object(annotation.datasource).uid)].includes('-- Grafana --');
+
+function annotationsOf(models: Json[], notes: Notes, sources: DataSources): Annotation[] {
+  const out: Annotation[] = [];
+  for (const model of models) {
+    if (isOwn(model)) continue;
+    const name = str(model.name) || 'Annotation';
+    const subject = `annotation ${name}`;
+    const target = object(model.target);
+    const query = (str(target.expr) ?? str(model.expr) ?? '').trim();
+    const reference = model.datasource;
+    const kind =
+      sources.kind(reference) ?? (typeof reference === 'string' && /loki/i.test(reference) ? 'loki' : undefined);
+    // Where nothing is said of the source, a line filter tells.
+    const source: AnnotationSource | null =
+      kind === undefined
+        ? /\}\s*(\|=|\|~|!=|!~|\|\s*(json|logfmt)\b)/.test(query)
+          ? 'logql'
+          : 'promql'
+        : /^loki$/i.test(kind)
+          ? 'logql'
+          : SPEAKS_PROMQL.test(kind) && !/logs/i.test(kind)
+            ? 'promql'
+            : null;
+    if (source === null || query === '') {
+      const why = source === null ? `it asks "${kind}"; only PromQL and LogQL are understood` : 'it has no query';
+      notes.add('dropped', why, subject);
       continue;
-    if (annotation.enable === false) continue;
-    notes.add('dropped', `the annotation "${str(annotation.name) ?? ''}"; charts show none yet`);
+    }
+    const filter = object(model.filter);
+    if (list(filter.ids).length > 0) notes.add('changed', 'it was on some panels only, now it is on all', subject);
+    const texts = [str(model.titleFormat), str(model.textFormat)].filter((t) => t);
+    const labels = (str(model.tagKeys) ?? '')
+      .split(',')
+      .map((key) => key.trim())
+      .filter(Boolean);
+    const step = str(model.step) || str(target.interval);
+    const asTime = source === 'promql' && (model.useValueForTime === true || model.useValueForTime === 'on');
+    out.push(
+      prune({
+        name: freeName(name, out),
+        source,
+        query,
+        colour: str(model.iconColor) || undefined,
+        off: model.enable === false || undefined,
+        hidden: model.hide === true || undefined,
+        text: texts.length > 0 ? texts.join('\n') : undefined,
+        labels: labels.length > 0 ? labels : undefined,
+        step: step || undefined,
+        valueAsTime: asTime || undefined,
+      }),
+    );
   }
+  return out;
 }
 
 function linksOf(links: Json[], notes: Notes): Dashboard['links'] {
@@ -958,10 +1007,7 @@ function fromV2(spec: Json): Imported {
     dashboard.panels.push(panelOf(model, { x: 0, y, w: 12, h: 8 }, ids, notes, sources));
     y += 8;
   }
-  annotationNotes(
-    objects(spec.annotations).map((a) => ({ ...object(a.spec), datasource: object(object(a.spec).query).datasource })),
-    notes,
-  );
+  dashboard.annotations = annotationsOf(objects(spec.annotations).map(annotationOfV2), notes, sources);
   dashboard.links = linksOf(objects(spec.links), notes);
   return account('v2', dashboard, notes.all);
 }
@@ -1115,6 +1161,20 @@ function classicOf(name: string, element: Json, notes: Notes): Json | null {
     transformations: objects(group.transformations).map((t) => ({ id: t.group ?? t.kind, ...object(t.spec) })),
     timeFrom: object(group.queryOptions).timeFrom,
     timeShift: object(group.queryOptions).timeShift,
+  };
+}
+
+/** An annotation of the second format as one of the first. */
+function annotationOfV2(annotation: Json): Json {
+  const spec = object(annotation.spec);
+  const query = object(spec.query);
+  const group = str(query.group) ?? (query.kind === 'DataQuery' ? undefined : str(query.kind));
+  return {
+    ...object(spec.legacyOptions),
+    ...spec,
+    builtIn: spec.builtIn === true || group === 'grafana',
+    target: { ...object(spec.target), ...object(query.spec) },
+    datasource: group ? { type: group } : (query.datasource ?? spec.datasource),
   };
 }
 

@@ -125,6 +125,28 @@ export interface Variable {
   initial?: string[];
 }
 
+export type AnnotationSource = 'promql' | 'logs' | 'logql';
+
+/** What is marked on the time series of a dashboard: where an expression is other than zero, or records that are found. */
+export interface Annotation {
+  name: string;
+  source: AnnotationSource;
+  query: string;
+  colour?: string;
+  /** Not asked until somebody switches it on. */
+  off?: boolean;
+  /** Without a switch above the panels. */
+  hidden?: boolean;
+  /** `{{label}}` becomes its value. */
+  text?: string;
+  /** Labels or fields that are told; all, where it is not said. */
+  labels?: string[];
+  /** Least distance of steps. */
+  step?: string;
+  /** A sample's value, in milliseconds, is the moment that is marked. */
+  valueAsTime?: boolean;
+}
+
 export interface Dashboard {
   format: typeof FORMAT;
   title: string;
@@ -134,6 +156,7 @@ export interface Dashboard {
   time: { from: string; to: string };
   refresh: string;
   variables: Variable[];
+  annotations: Annotation[];
   panels: Panel[];
   links?: PanelLink[];
 }
@@ -145,6 +168,7 @@ export const emptyDashboard = (title = 'New dashboard'): Dashboard => ({
   time: { from: 'now-1h', to: 'now' },
   refresh: '30s',
   variables: [],
+  annotations: [],
   panels: [],
 });
 
@@ -157,6 +181,12 @@ export const PANEL_KINDS: { id: PanelKind; label: string }[] = [
   { id: 'heatmap', label: 'Heatmap' },
   { id: 'text', label: 'Text' },
   { id: 'row', label: 'Row' },
+];
+
+export const ANNOTATION_SOURCES: { id: AnnotationSource; label: string }[] = [
+  { id: 'promql', label: 'PromQL: where it is other than zero' },
+  { id: 'logs', label: 'Logs: each record found' },
+  { id: 'logql', label: 'LogQL: each line, or as PromQL' },
 ];
 
 /** An id that no panel has. */
@@ -207,10 +237,25 @@ export function checkDashboard(value: unknown): Dashboard {
     if (!Array.isArray(panel.queries) || !isObject(panel.options))
       throw new Error(`panel ${panel.id} has no queries or no options`);
   }
+  // Documents from before there were any have none.
+  const annotations: unknown[] = Array.isArray(value.annotations) ? value.annotations : [];
+  for (const annotation of annotations) {
+    if (!isObject(annotation) || typeof annotation.name !== 'string' || typeof annotation.query !== 'string')
+      throw new Error('an annotation has no name or no query');
+    if (!ANNOTATION_SOURCES.some((s) => s.id === annotation.source))
+      throw new Error(`the annotation ${annotation.name} asks an unknown source`);
+    const { labels } = annotation;
+    if (labels !== undefined && !(Array.isArray(labels) && labels.every((l) => typeof l === 'string')))
+      throw new Error(`the labels of the annotation ${annotation.name} are no list of names`);
+    for (const key of ['text', 'step', 'colour'])
+      if (annotation[key] !== undefined && typeof annotation[key] !== 'string')
+        throw new Error(`the ${key} of the annotation ${annotation.name} is no text`);
+  }
   return {
     ...emptyDashboard(),
     ...(value as Partial<Dashboard>),
     variables: Array.isArray(value.variables) ? (value.variables as Variable[]) : [],
+    annotations: annotations as Annotation[],
     tags: Array.isArray(value.tags) ? value.tags.filter((t) => typeof t === 'string') : [],
     panels: value.panels as Panel[],
   };

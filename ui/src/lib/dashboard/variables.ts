@@ -2,6 +2,7 @@
 
 import { labelNames, labelValues, queryInstant, seriesList } from '../../api/prometheus';
 import { seriesName } from '../labels';
+import { valueText } from '../logsearch';
 import { formatDuration, type Range } from '../time';
 import type { Variable } from './model';
 
@@ -35,7 +36,7 @@ function valuesOf(entry: Chosen | string[]): { values: string[]; multi: boolean;
 function formatted(name: string, entry: Chosen | string[], format: string | undefined): string {
   const { values, multi, all, allValue } = valuesOf(entry);
   const kind = Array.isArray(entry) ? 'text' : entry.variable.kind;
-  if (all && allValue && format !== 'text' && format !== 'csv') return allValue;
+  if (all && allValue && format !== 'text' && format !== 'csv' && format !== 'search') return allValue;
   switch (format) {
     case 'raw':
       return values.join(',');
@@ -55,6 +56,11 @@ function formatted(name: string, entry: Chosen | string[], format: string | unde
     case 'singlequote':
     case 'sqlstring':
       return values.map((v) => `'${v.replace(/'/g, format === 'sqlstring' ? "''" : "\\'")}'`).join(',');
+    case 'search':
+      // As the search of logs takes it: `field:$name`. A text may be a part of a search itself.
+      if (kind === 'text' || kind === 'constant' || kind === 'interval') return values.join(',');
+      if (values.length === 0) return '*';
+      return values.length === 1 ? valueText(values[0]!) : `(${values.map(valueText).join(' OR ')})`;
     case 'percentencode':
       return encodeURIComponent(values.join(','));
     case 'queryparam':
