@@ -119,7 +119,7 @@ const explore = (query, more = '') =>
 
 /** The half hour of an incident, and a link to its middle minutes. */
 const incident = (path, more = {}) => {
-  const { tenant, to } = INCIDENT;
+  const { tenant, from, to } = INCIDENT;
   const asked = { tenant, from: from - 14 * 60_000, to: to + 10 * 60_000, ...more };
   return `${path}?${new URLSearchParams(Object.entries(asked).map(([key, value]) => [key, String(value)]))}`;
 };
@@ -1370,7 +1370,7 @@ async function main() {
 
   await test('annotations mark what happened, are told, switched, edited, undone, saved', () =>
     onPage({}, async (page) => {
-      const { tenant, to } = INCIDENT;
+      const { tenant, from, to } = INCIDENT;
       const range = `from=${to - 25 * 60_000}&to=${to + 11 * 60_000}&tenant=${tenant}`;
       const target = { refId: 'A', expr: 'sum by (region) (shop_queue_length)' };
       const panel = (id, x) => ({ id, type: 'timeseries', title: `Queue ${id}`, gridPos: { x, y: 0, w: 12, h: 8 } });
