@@ -9,7 +9,7 @@ use crate::source::SourceError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
     /// The text is no PromQL, or its types do not fit.
-    #[error("{0}")]
+    #[error(transparent)]
     Parse(#[from] ParseError),
     /// A parameter of the request is wrong.
     #[error("{0}")]
@@ -82,7 +82,7 @@ pub enum QueryError {
     #[error("query was canceled in {0}")]
     Canceled(String),
     /// Storage, network or a shard failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Source(#[from] SourceError),
     /// A fragment or an answer is not understood.
     #[error("fragment: {0}")]

@@ -124,6 +124,8 @@ fn psql_asks_the_cases() {
     let (out, err) = show("\\d up", "default");
     assert!(out.contains("time|timestamp with time zone|") && out.contains("instance|text|"), "{out}{err}");
     // The database is the tenant.
+    let (out, err) = show("\\l", "default");
+    assert!(out.contains("default|pharos|UTF8|"), "{out}{err}");
     assert_eq!(show("select count(*) from metrics", "elsewhere").0, "0\n");
     // Several statements, a transaction, a setting.
     let script = "begin; select 1; commit; set statement_timeout = '200ms'; show statement_timeout; \

@@ -282,6 +282,12 @@ mod tests {
         Freshness::from_request_parts(&mut parts, &()).await.map(|freshness| freshness.0)
     }
 
+    #[test]
+    fn what_is_wrong_with_an_expression_is_told_once() {
+        let error = QueryError::from(query::promql::parser::parse("sum(").unwrap_err());
+        assert_eq!(query_error(&error).to_string(), "1:5: parse error: unclosed left parenthesis");
+    }
+
     #[tokio::test]
     async fn headers_say_how_fresh() {
         let session = Consistency::Session { token: "1-5.3-2".to_owned() };
