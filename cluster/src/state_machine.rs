@@ -152,7 +152,7 @@ fn command_time(command: &[u8]) -> Option<i64> {
     Some(i64::from_le_bytes(header[4..12].try_into().ok()?))
 }
 
-/// Puts another time into a command's header.
+/// Puts another time into a command's header, for [`Mutant::LocalClockAtApply`].
 fn put_time(entry: &mut Entry, time_ms: i64) {
     if let Payload::Normal(command) = &mut entry.payload
         && command.0.len() >= HEADER_BYTES

@@ -223,6 +223,43 @@ impl Asking<'_> {
         Ok(answers)
     }
 
+    /// A page of a search for which each shard is asked for its first `each` traces; nothing if a shard may have further
+    /// ones that belong to the page.
+    async fn search_page(
+        &mut self,
+        text: &str,
+        options: SearchOptions,
+        each: usize,
+    ) -> Result<Option<Vec<(ShardId, FoundMessage)>>> {
+        let body = TraceBody::Search(SearchRequest {
+            query: text.to_owned(),
+            limit: each as u64,
+            spans_per_set: options.spans_per_set,
+            slowest_first: options.order == Order::Slowest,
+            after: options.after.map(place_message),
+            whole: options.whole,
+        });
+        let place = |found: &FoundMessage| (Reverse(found.place.key), found.place.trace_id.clone());
+        let (mut found, mut told_until) = (Vec::new(), None);
+        for (shard, answer) in self.ask_traces(body).await? {
+            if each < options.limit && answer.found.len() >= each {
+                let last = answer.found.last().map(place);
+                told_until = match told_until {
+                    Some(until) => last.min(Some(until)),
+                    None => last,
+                };
+            }
+            found.extend(answer.found.into_iter().map(|message| (shard, message)));
+        }
+        found.sort_by_cached_key(|(_, message)| place(message));
+        found.truncate(options.limit);
+        let is_whole = match (told_until, found.last()) {
+            (Some(until), Some((_, last))) => found.len() == options.limit && place(last) <= until,
+            _ => true,
+        };
+        Ok(is_whole.then_some(found))
+    }
+
     async fn attributes(&mut self, query: &str) -> Result<(u64, compare::Counts, Vec<LogField>)> {
         let body = TraceBody::Attributes(AttributesRequest {
             query: query.to_owned(),
@@ -288,9 +325,10 @@ impl Engine {
             // They look at everything anyhow.
             Order::Slowest => options.limit,
         };
+        // Both rounds have one budget and one deadline.
+        let mut asking = Asking::new(self, query);
         loop {
-            let page = self.search_page(query, options, each).await?;
-            match page {
+            match asking.search_page(&query.text, options, each).await? {
                 Some(page) => {
                     let found_of = |(shard, message)| found_of(shard, message, options.whole);
                     return page.into_iter().map(found_of).collect();
@@ -298,43 +336,6 @@ impl Engine {
                 None => each = options.limit,
             }
         }
-    }
-
-    /// A page of a search for which each shard is asked for its first `each` traces; nothing if a shard may have further
-    /// ones that belong to the page.
-    async fn search_page(
-        &self,
-        query: &LogQuery,
-        options: SearchOptions,
-        each: usize,
-    ) -> Result<Option<Vec<(ShardId, FoundMessage)>>> {
-        let body = TraceBody::Search(SearchRequest {
-            query: query.text.clone(),
-            limit: each as u64,
-            spans_per_set: options.spans_per_set,
-            slowest_first: options.order == Order::Slowest,
-            after: options.after.map(place_message),
-            whole: options.whole,
-        });
-        let place = |found: &FoundMessage| (Reverse(found.place.key), found.place.trace_id.clone());
-        let (mut found, mut told_until) = (Vec::new(), None);
-        for (shard, answer) in Asking::new(self, query).ask_traces(body).await? {
-            if each < options.limit && answer.found.len() >= each {
-                let last = answer.found.last().map(place);
-                told_until = match told_until {
-                    Some(until) => last.min(Some(until)),
-                    None => last,
-                };
-            }
-            found.extend(answer.found.into_iter().map(|message| (shard, message)));
-        }
-        found.sort_by_cached_key(|(_, message)| place(message));
-        found.truncate(options.limit);
-        let is_whole = match (told_until, found.last()) {
-            (Some(until), Some((_, last))) => found.len() == options.limit && place(last) <= until,
-            _ => true,
-        };
-        Ok(is_whole.then_some(found))
     }
 
     /// Traces that begin in the query's time and whose ids pass a filter about nothing else, in short: the latest first,

@@ -5,6 +5,7 @@ import { useState } from 'react';
 import { freeName } from '../../lib/dashboard/annotations';
 import { ANNOTATION_SOURCES, type Annotation, type AnnotationSource, type Dashboard } from '../../lib/dashboard/model';
 import { Button, Field, IconButton, Input, Select } from '../ui';
+import { EntryHead } from './EntryHead';
 import { markColour } from './MarksOver';
 
 const COLOURS = ['blue', 'green', 'yellow', 'orange', 'red', 'purple', 'gray'];
@@ -36,17 +37,17 @@ export function AnnotationSettings({
       <p className="muted small">What happened, marked on every time series. Queries may name variables.</p>
       {annotations.map((annotation, i) => (
         <div key={i} className="variable-editor">
-          <div className="variable-head">
-            <button
-              type="button"
-              className="btn btn-ghost"
-              aria-expanded={open === i}
-              onClick={() => setOpen(open === i ? null : i)}
-            >
-              <span className="mark-key" style={{ background: markColour(annotation) }} aria-hidden />
-              <bdi>{annotation.name}</bdi> <span className="muted">{annotation.source}</span>
-            </button>
-            <span className="muted small clip">{annotation.query}</span>
+          <EntryHead
+            open={open === i}
+            onToggle={() => setOpen(open === i ? null : i)}
+            title={
+              <>
+                <span className="mark-key" style={{ background: markColour(annotation) }} aria-hidden />
+                <bdi>{annotation.name}</bdi> <span className="muted">{annotation.source}</span>
+              </>
+            }
+            asked={annotation.query}
+          >
             <IconButton
               icon={Trash2}
               label={`Remove ${annotation.name}`}
@@ -57,7 +58,7 @@ export function AnnotationSettings({
                 )
               }
             />
-          </div>
+          </EntryHead>
           {open === i && (
             <div className="stack">
               <div className="two-fields">

@@ -9,6 +9,7 @@ import type { VariableState } from '../../state/variables';
 import { Dialog } from '../floating';
 import { Button, Field, IconButton, Input, Select } from '../ui';
 import { AnnotationSettings } from './AnnotationSettings';
+import { EntryHead } from './EntryHead';
 
 export default function DashboardSettings({
   dashboard,
@@ -90,16 +91,16 @@ export default function DashboardSettings({
       </p>
       {variables.map((variable, i) => (
         <div key={i} className="variable-editor">
-          <div className="variable-head">
-            <button
-              type="button"
-              className="btn btn-ghost"
-              aria-expanded={open === i}
-              onClick={() => setOpen(open === i ? null : i)}
-            >
-              <code>${variable.name}</code> <span className="muted">{variable.kind}</span>
-            </button>
-            <span className="muted small clip">{variable.query}</span>
+          <EntryHead
+            open={open === i}
+            onToggle={() => setOpen(open === i ? null : i)}
+            title={
+              <>
+                <code>${variable.name}</code> <span className="muted">{variable.kind}</span>
+              </>
+            }
+            asked={variable.query}
+          >
             <IconButton icon={ArrowUp} label="Earlier" disabled={i === 0} onClick={() => move(i, -1)} />
             <IconButton
               icon={ArrowDown}
@@ -112,7 +113,7 @@ export default function DashboardSettings({
               label={`Remove ${variable.name}`}
               onClick={() => set({ variables: variables.filter((_, j) => j !== i) }, 'remove')}
             />
-          </div>
+          </EntryHead>
           {open === i && (
             <div className="stack">
               <div className="two-fields">
