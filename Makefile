@@ -7,9 +7,11 @@ PHAROS := $(CARGO_TARGET_DIR)/debug/pharos
 RELEASE := $(CARGO_TARGET_DIR)/release/pharos
 DATA ?= pharos-data
 NODES ?= 3
+FOR ?= 1h
+SOAK ?= $(HOME)/.cache/pharos/soak.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run build tested ui test fmt lint unit peers pages docs bench bench-ui
+.PHONY: help run build tested ui test fmt lint unit peers pages docs soak bench bench-ui
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | while IFS='|' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
@@ -51,6 +53,10 @@ peers: ## Installs the programs that tests need (Debian: prometheus, prometheus-
 docs: ## Writes docs/config.md, docs/openapi.json and docs/promql.md anew
 	PHAROS_BLESS=1 cargo test --locked -p server --lib the_committed
 	PHAROS_BLESS=1 cargo test --locked -p query --test docs
+
+# With debug assertions: they are part of what is looked for.
+soak: tested ## Simulates fresh seeds for FOR=1h, and tells the total of all soaks
+	$(PHAROS) chaos soak --for $(FOR) --account $(SOAK) --revision $$(git rev-parse --short HEAD)
 
 bench: ui ## Measures ingest and queries with a release build, beside other stores that are installed
 	cargo build --locked --release -p server

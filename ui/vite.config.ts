@@ -31,7 +31,10 @@ export default defineConfig({
   },
   server: {
     proxy: Object.fromEntries(
-      ['/api', '/v1/', '/cluster/status', '/metrics', '/-/'].map((path) => [path, { target: server, ws: true }]),
+      ['/api', '/loki/', '/v1/', '/cluster/status', '/metrics', '/-/'].map((path) => [
+        path,
+        { target: server, ws: true },
+      ]),
     ),
   },
   test: {

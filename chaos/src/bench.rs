@@ -11,6 +11,8 @@
 //!
 //! [`sql`] asks aggregates and a scan of everything, beside PromQL and DuckDB.
 //!
+//! [`restart`] kills a node with much data, and takes the disk of one.
+//!
 //! [`dashboards`] asks a dashboard's queries from many clients while samples arrive.
 //!
 //! Every acknowledgement of Pharos counts as durable on a quorum, because that is what a 2xx means; nothing is sampled or
@@ -22,6 +24,7 @@ mod ingest;
 mod load;
 mod logs;
 mod queries;
+mod restart;
 mod rows;
 mod sql;
 mod system;
@@ -38,6 +41,7 @@ pub use dashboards::{DashboardOptions, DashboardReport, dashboards};
 pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
 pub use logs::{LogOptions, LogReport, logs};
 pub use queries::{Query, parse as parse_queries};
+pub use restart::{CopyFigures, RestartOptions, RestartReport, restart};
 pub use rows::{QuestionFigures, RowFigures};
 pub use sql::{SqlOptions, SqlReport, sql};
 pub use system::SystemKind;

@@ -11,6 +11,7 @@
 //! it. Harness errors are a third outcome beside right and wrong: a run whose harness failed is never counted as passed.
 //! Same seed: same faults at the same times and the same writes, but not the same interleaving, which is the system's.
 
+pub mod attach;
 pub mod check;
 mod clients;
 mod faults;

@@ -37,6 +37,7 @@ impl Answer {
 pub struct Connection {
     addr: SocketAddr,
     timeout: Duration,
+    tenant: Option<String>,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
@@ -44,7 +45,19 @@ pub struct Connection {
 impl Connection {
     /// A connection to a server; `timeout` bounds each read and write.
     pub fn new(addr: SocketAddr, timeout: Duration) -> Self {
-        Self { addr, timeout, stream: None, buffer: Vec::new() }
+        Self { addr, timeout, tenant: None, stream: None, buffer: Vec::new() }
+    }
+
+    /// The same for the data of a tenant.
+    pub fn of_tenant(self, tenant: Option<String>) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// The lines that every request begins with.
+    fn head(&self, method: &str, path: &str) -> String {
+        let tenant =
+            self.tenant.as_ref().map_or_else(String::new, |name| format!("X-Scope-OrgID: {name}\r\n"));
+        format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{tenant}", self.addr)
     }
 
     /// Drops a connection that the server has closed, as clients do before they use one again.
@@ -66,20 +79,20 @@ impl Connection {
     /// Sends a GET with headers.
     pub fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", self.addr), &[])
+        self.send(&format!("{}{lines}\r\n", self.head("GET", path)), &[])
     }
 
     /// Sends a POST without a body.
     pub fn post_empty(&mut self, path: &str) -> io::Result<Answer> {
-        self.send(&format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", self.addr), &[])
+        self.send(&format!("{}Content-Length: 0\r\n\r\n", self.head("POST", path)), &[])
     }
 
     /// Sends a remote write 1.0 body.
     pub fn post_write(&mut self, body: &[u8]) -> io::Result<Answer> {
         let head = format!(
-            "POST /api/v1/write HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\n\
-             Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
-            self.addr,
+            "{}Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
+            self.head("POST", "/api/v1/write"),
             body.len()
         );
         self.send(&head, body)
@@ -97,8 +110,8 @@ impl Connection {
 
     fn post_otlp(&mut self, path: &str, body: &[u8]) -> io::Result<Answer> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
-            self.addr,
+            "{}Content-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            self.head("POST", path),
             body.len()
         );
         self.send(&head, body)

@@ -14,10 +14,8 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::hooks::{CHAOS_MARKER, NodeFaults};
 use crate::proxy::Links;
-
-/// A file by which data directories are marked that were made here. Only there do a node's chaos hooks work.
-pub const CHAOS_MARKER: &str = "MADE-BY-CHAOS";
 
 /// How long a condition may take before waiting for it is given up. Far above what any healthy run needs.
 pub const GUARD: Duration = Duration::from_secs(120);
@@ -76,6 +74,8 @@ pub struct Node {
     join: Option<u16>,
     /// Where it dials others instead, by the addresses under which they are known.
     dial: Vec<(String, SocketAddr)>,
+    /// The faults of its disk and clock, where it has hooks for them.
+    faults: Option<NodeFaults>,
     options: ClusterOptions,
     process: Option<Child>,
 }
@@ -95,6 +95,7 @@ impl Node {
             postgres,
             join,
             dial: Vec::new(),
+            faults: None,
             options,
             process: None,
         })
@@ -115,6 +116,11 @@ impl Node {
         self.join = Some(peer_port);
     }
 
+    /// Further arguments for `pharos server` from the next start on, instead of those before.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.options.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
     /// Base URL of its HTTP server.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http)
@@ -133,6 +139,33 @@ impl Node {
     /// The file that collects what the node prints.
     pub fn log(&self) -> PathBuf {
         self.options.dir.join(format!("node-{}.log", self.number))
+    }
+
+    /// The file that says what is wrong with its disk and clock.
+    fn fault_file(&self) -> PathBuf {
+        self.options.dir.join(format!("node-{}.faults", self.number))
+    }
+
+    /// What is wrong with its disk and clock.
+    pub fn faults(&self) -> NodeFaults {
+        self.faults.unwrap_or_default()
+    }
+
+    /// Changes what is wrong with its disk and clock, for this process and those that come after it.
+    pub fn set_faults(&mut self, faults: NodeFaults) -> anyhow::Result<()> {
+        ensure!(self.faults.is_some(), "node {} has no hooks for faults", self.number);
+        faults.write(&self.fault_file())?;
+        self.faults = Some(faults);
+        Ok(())
+    }
+
+    /// Waits until a node that runs has put its faults into effect.
+    pub fn wait_faulty(&mut self) -> anyhow::Result<()> {
+        wait_for(&format!("node {} puts its faults into effect", self.number), || {
+            let seen = NodeFaults::read(&NodeFaults::seen_path(&self.fault_file()))?;
+            ensure!(seen == self.faults() || !self.is_running(), "it has put into effect {seen:?}");
+            Ok(())
+        })
     }
 
     /// Starts the process on whatever its directory holds.
@@ -157,9 +190,10 @@ impl Node {
             .args(["--set", "query.quarantine=0s"])
             .arg("--stop-with-stdin")
             .args(&self.options.arguments);
-        if !self.dial.is_empty() {
+        if self.faults.is_some() {
             std::fs::create_dir_all(self.dir())?;
             File::create(self.dir().join(CHAOS_MARKER))?;
+            command.arg("--fault-file").arg(self.fault_file());
         }
         for (addr, proxy) in &self.dial {
             command.args(["--dial-map", &format!("{addr}={proxy}")]);
@@ -300,7 +334,7 @@ impl LocalCluster {
         Ok(cluster)
     }
 
-    /// The same with a proxy on every link between nodes.
+    /// The same with a proxy on every link between nodes, and hooks for faults of their disks and clocks.
     pub fn start_linked(options: ClusterOptions) -> anyhow::Result<(Self, Links)> {
         let mut attempts = 0;
         loop {
@@ -317,6 +351,7 @@ impl LocalCluster {
                 let proxies =
                     others.filter_map(|(to, addr)| Some((addr.to_string(), links.address(from, to)?)));
                 node.dial = proxies.collect();
+                node.faults = Some(NodeFaults::default());
             }
             if cluster.start_in_order()? {
                 cluster.wait_ready()?;

@@ -30,4 +30,7 @@ pub mod plan;
 pub mod random;
 pub mod run;
 pub mod runtime;
+pub mod schedule;
+pub mod shrink;
+pub mod soak;
 pub mod watch;

@@ -358,25 +358,6 @@ fn sample_field(value: f64, timestamp_ms: i64, out: &mut [u8; 24]) -> usize {
     12 + time.len()
 }
 
-/// Encodes one series as a whole remote write 1.0 body: labels in order, samples as given.
-pub fn encode_series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Vec<u8> {
-    let mut series = Vec::new();
-    for (name, value) in labels {
-        let mut label = Vec::new();
-        put_bytes(&mut label, 0x0a, name.as_bytes());
-        put_bytes(&mut label, 0x12, value.as_bytes());
-        put_bytes(&mut series, 0x0a, &label);
-    }
-    for (at_ms, value) in samples {
-        let mut sample = [0; 24];
-        let len = sample_field(*value, *at_ms, &mut sample);
-        series.extend_from_slice(&sample[..len]);
-    }
-    let mut message = Vec::new();
-    put_bytes(&mut message, 0x0a, &series);
-    snap::raw::Encoder::new().compress_vec(&message).expect("a request is far below snappy's limit")
-}
-
 fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     put_varint(out, bytes.len() as u64);
@@ -486,13 +467,5 @@ mod tests {
             requests.iter().fold((0, 0), |(b, s), r| (b + r.body.len(), s + r.samples as usize));
         let per_sample = bytes as f64 / samples as f64;
         assert!((18.0..32.0).contains(&per_sample), "{per_sample}");
-    }
-
-    #[test]
-    fn single_series_bodies_decode() {
-        let body = encode_series(&[("__name__", "up"), ("job", "x")], &[(1, 0.5), (2, -1.0)]);
-        let message = decode(&body);
-        assert_eq!(message.timeseries[0].samples.len(), 2);
-        assert_eq!(message.timeseries[0].samples[1], Sample { value: -1.0, timestamp: 2 });
     }
 }

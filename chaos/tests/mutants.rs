@@ -6,9 +6,12 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chaos::sim::oracle::Violation;
-use chaos::sim::run::{SimOptions, run_seed};
+use chaos::sim::run::{SeedReport, SimOptions, run_seed};
+use chaos::sim::schedule::Schedule;
+use chaos::sim::shrink::shrink;
 use storage::mutant::{self, Mutant};
 
 /// Seeds that are tried at most.
@@ -49,4 +52,22 @@ fn every_mutant_is_caught() {
     });
     let missed = missed.into_inner().expect("nobody panics here");
     assert!(missed.is_empty(), "{BUDGET} seeds do not find {missed:?}");
+}
+
+#[test]
+fn a_seed_that_finds_a_mutant_needs_little_of_what_it_has() {
+    let run = |seed: u64, schedule: &Schedule| -> SeedReport {
+        let options = SimOptions { schedule: schedule.clone(), ..SimOptions::default() };
+        mutant::with(Mutant::BatchNotSynced, || run_seed(seed, &options))
+    };
+    let whole = |seed: &u64| run(*seed, &Schedule::default());
+    let seed = (1..=BUDGET).find(|seed| whole(seed).struck.len() > 5 && !whole(seed).passed());
+    let seed = seed.expect("a seed finds it after some faults");
+    let shrunk =
+        shrink(&|schedule| run(seed, schedule), Duration::from_secs(120), &mut |step| println!("{step}"));
+    let shrunk = shrunk.expect("it fails");
+    println!("{}", shrunk.to_text());
+    assert!(shrunk.report.struck.len() <= 3, "a batch is lost by one crash: {}", shrunk.to_text());
+    let again = run(seed, &shrunk.report.schedule);
+    assert_eq!((again.trace_hash, again.violations), (shrunk.report.trace_hash, shrunk.report.violations));
 }

@@ -47,6 +47,8 @@ struct Inner {
     looked_ms: Option<i64>,
     /// Where our clock would be if it had not jumped, minus ours.
     own: i64,
+    /// Whether the clocks of a majority were once seen to agree.
+    has_agreed: bool,
 }
 
 impl ClusterClock {
@@ -96,11 +98,20 @@ impl ClusterClock {
         self.median_offset_ms(local_ms).abs() > DISAGREEMENT_MS
     }
 
-    /// Whether so many clocks were heard lately that the median is a majority's word. Before that, nothing may be judged
-    /// by cluster time that can not be undone: a node that starts with a wrong clock would drop what is not due.
+    /// Whether a majority's clocks were heard lately, and have once agreed. Before that, nothing may be judged by cluster
+    /// time that can not be undone: a node that starts with a wrong clock would refuse or drop what is not due. That a
+    /// majority was heard is not enough for it: of two clocks that differ, either may be the wrong one. Later on, a jump of
+    /// the own clock is noticed, and the word of a peer whose clock was set wrong is not taken for more than it is.
     pub fn is_confirmed(&self, local_ms: i64, members: usize) -> bool {
-        let fresh = self.lock_at(local_ms).fresh(local_ms).count();
-        (fresh + 1) * 2 > members
+        let mut inner = self.lock_at(local_ms);
+        let heard = inner.fresh(local_ms).count() + 1;
+        if !inner.has_agreed {
+            let (median, own) = (inner.median(local_ms), inner.own);
+            let all = inner.fresh(local_ms).chain([own]);
+            inner.has_agreed =
+                all.filter(|offset| offset.abs_diff(median) <= DISAGREEMENT_MS as u64).count() * 2 > members;
+        }
+        heard * 2 > members && inner.has_agreed
     }
 
     /// Cluster time now, given the local clock.
@@ -265,6 +276,25 @@ mod tests {
         assert!(two.is_confirmed(LOCAL, 2) && two.is_confirmed(LOCAL, 3) && !two.is_confirmed(LOCAL, 4));
         pass(&two, LOCAL + STALE_MS + 1);
         assert!(!two.is_confirmed(LOCAL + STALE_MS + 1, 3));
+    }
+
+    #[test]
+    fn a_majority_must_have_agreed_once() {
+        let hour = 3_600_000;
+        for wrong in [hour, -hour] {
+            // Started with a wrong clock, as it looks when one peer is heard: either may be the right one.
+            let starting = clock(&[wrong]);
+            assert!(!starting.is_confirmed(LOCAL, 3) && !starting.is_confirmed(LOCAL, 2));
+            starting.heard(NodeId(3), LOCAL + wrong + 20, LOCAL, LOCAL);
+            assert!(starting.is_confirmed(LOCAL, 3) && starting.disagrees(LOCAL), "both others agree");
+            let right = clock(&[wrong, 20]);
+            assert!(right.is_confirmed(LOCAL, 3) && !right.disagrees(LOCAL));
+            // Two that agreed stay sure of themselves when one of them is set wrong and the third is gone.
+            let two = clock(&[5]);
+            assert!(two.is_confirmed(LOCAL, 3));
+            two.heard(NodeId(2), LOCAL + wrong, LOCAL, LOCAL);
+            assert!(two.is_confirmed(LOCAL, 3) && !two.disagrees(LOCAL));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod fragment;
 mod groups;
 mod handler;
 pub(crate) mod identity;
+pub mod invite;
 pub(crate) mod memory;
 mod offer;
 pub(crate) mod shard_dirs;
@@ -78,6 +79,8 @@ pub struct NodeConfig {
     /// Addresses of members to join through. Empty: an empty data directory becomes the first node of a new cluster.
     /// Ignored once the node has an identity.
     pub join: Vec<String>,
+    /// Secret of the join token, if it has one.
+    pub join_secret: Option<String>,
     /// How long to try to join.
     pub join_timeout: Duration,
     /// Number of shards of a new cluster.
@@ -86,6 +89,8 @@ pub struct NodeConfig {
     pub replication_factor: u32,
     /// After how long a silence others are given what a node holds; never if none.
     pub rebuild_after: Option<Duration>,
+    /// Formats of newer epochs are not known to it.
+    pub newest_epoch: u16,
     /// Timers of Raft.
     pub raft: RaftTiming,
     /// The log.
@@ -96,7 +101,7 @@ pub struct NodeConfig {
     pub flush: FlushPolicy,
     /// Bytes of log entries that no segment covers yet, all groups together; above, the largest shard flushes.
     pub max_unflushed_bytes: u64,
-    /// What segments may take of the disk.
+    /// What segments may take of the disk, and what has to stay free.
     pub data_limits: DataLimits,
     /// The node's memory. Whoever else holds some on this node draws on the same ledger.
     pub memory: MemoryLedger,
@@ -109,10 +114,12 @@ impl NodeConfig {
             data_dir: data_dir.into(),
             advertise: advertise.into(),
             join: Vec::new(),
+            join_secret: None,
             join_timeout: Duration::from_secs(60),
             shards: crate::shard_map::DEFAULT_SHARDS,
             replication_factor: 3,
             rebuild_after: Some(Duration::from_secs(300)),
+            newest_epoch: protocol::epoch::NEWEST,
             raft: RaftTiming::default(),
             wal: WalOptions::default(),
             store: ShardOptions::default(),
@@ -279,6 +286,7 @@ impl<E: Env> Node<E> {
             stopping: self.context.is_stopping(),
             groups: self.all_groups().iter().map(|g| g.pulse()).collect(),
             short_of_memory: self.context.config.memory.pressure() >= Pressure::Writes,
+            disk_full: self.context.disk_full.load(Ordering::Acquire),
             evict_before_ms: self.context.evict_before_ms(),
         }
     }
@@ -354,6 +362,7 @@ impl<E: Env> Node<E> {
                 id,
                 addr: member.addr,
                 state: member.state,
+                epoch: member.epoch,
                 reachable: status.is_some(),
                 status,
             });
@@ -368,6 +377,7 @@ impl<E: Env> Node<E> {
             cluster_id: self.context.cluster_id.clone(),
             node: self.id(),
             meta_leader: shards[0].leader,
+            epoch: meta.settings.encoder_epoch,
             nodes: members,
             shards,
         }

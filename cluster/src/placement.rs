@@ -39,6 +39,8 @@ pub struct View {
     pub reachable: BTreeSet<NodeId>,
     /// Nodes that have not been heard of for so long that others should hold what they hold.
     pub absent: BTreeSet<NodeId>,
+    /// Nodes that take no writes because their disks are full.
+    pub full: BTreeSet<NodeId>,
     /// The pulse of each group's leader: of those who claim to lead, the one with the highest term.
     pub leaders: BTreeMap<ShardId, GroupPulse>,
 }
@@ -223,10 +225,14 @@ fn spread_replicas(state: &MetaState, view: &View, active: &BTreeSet<NodeId>, lo
     Some(Step::SetReplicas { shard, version: meta.version, nodes: nodes.into_iter().collect() })
 }
 
-/// Moves one leadership: off a node that should not lead, or from the busiest to the idlest leader.
+/// Moves one leadership: off a node that should not lead, or from the busiest to the idlest leader. A node that takes no
+/// writes should not lead where one that does can.
 fn spread_leaders(state: &MetaState, view: &View, unsettled: &BTreeMap<ShardId, u64>) -> Option<Step> {
-    let mut leads: BTreeMap<NodeId, usize> =
-        state.active().filter(|n| view.reachable.contains(n)).map(|n| (n, 0)).collect();
+    let mut leads: BTreeMap<NodeId, usize> = state
+        .active()
+        .filter(|n| view.reachable.contains(n) && !view.full.contains(n))
+        .map(|n| (n, 0))
+        .collect();
     for id in state.shards.keys() {
         if let Some(count) = view.leader_node(*id).and_then(|n| leads.get_mut(&n)) {
             *count += 1;

@@ -42,6 +42,7 @@ use protocol::commit_token::CommitToken;
 use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, LogIndex, Ordinal, ShardId, TenantId};
 use protocol::logs::batch::{LogBatchOutcome, RecordTooLong};
+use protocol::retention::{Ages, Retention};
 use protocol::write_batch::{FingerprintKey, Rejections, WriteBatch};
 
 use metadata_cache::MetadataCache;
@@ -52,15 +53,13 @@ use split::{Part, Split};
 /// Bytes that a series takes in the cache, roughly: table slots that are half full, and the run that orders them.
 pub const CACHED_SERIES_BYTES: u64 = 45;
 
+const DAY_MS: i64 = 86_400_000;
+
 /// Settings of a router.
 #[derive(Clone, Debug)]
 pub struct RouterConfig {
-    /// How old a sample may be. `None` takes every timestamp from 1970 on.
-    pub retention: Option<Duration>,
-    /// How old a log record may be. `None` takes every time from 1970 on.
-    pub log_retention: Option<Duration>,
-    /// How old a span may be. `None` takes every time from 1970 on.
-    pub span_retention: Option<Duration>,
+    /// How old a sample, log record or span may be. What is kept without end is taken from 1970 on.
+    pub retention: Arc<Retention>,
     /// How far ahead of cluster time a sample, record or span may be.
     pub max_future: Duration,
     /// How long a request may look for leaders before it fails as a whole.
@@ -79,9 +78,12 @@ pub struct RouterConfig {
 impl Default for RouterConfig {
     fn default() -> Self {
         Self {
-            retention: Some(Duration::from_secs(30 * 86_400)),
-            log_retention: Some(Duration::from_secs(14 * 86_400)),
-            span_retention: Some(Duration::from_secs(14 * 86_400)),
+            retention: Arc::new(Retention::of_all(Ages {
+                metrics: Some(30 * DAY_MS),
+                logs: Some(14 * DAY_MS),
+                spans: Some(14 * DAY_MS),
+                ..Ages::default()
+            })),
             max_future: Duration::from_secs(600),
             deadline: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(2),

@@ -26,7 +26,8 @@ use storage::mutant::{self, Mutant};
 
 use crate::clock::ClusterClock;
 use crate::env::{Env, StepKind};
-use crate::meta::machine::{MetaBuilder, MetaMachine};
+use crate::meta::machine::{MetaBuilder, MetaMachine, unknown_epoch};
+use crate::node::NodeConfig;
 use crate::node::memory::wait_for_memory;
 use crate::shard::{Running, log_index};
 use crate::snapshot::{Snapshot, SnapshotData, SnapshotMeta};
@@ -59,6 +60,7 @@ pub struct ShardMachine<E: Env> {
     membership: StoredMembership,
     running: Running,
     memory: MemoryLedger,
+    newest_epoch: u16,
     /// Tells the shard's driver that something was applied that may want its attention.
     on_applied: Arc<dyn Fn() + Send + Sync>,
 }
@@ -75,11 +77,12 @@ impl<E: Env> ShardMachine<E> {
         store: Arc<ShardStore<E::Fs>>,
         clock: Arc<ClusterClock>,
         running: Running,
-        memory: MemoryLedger,
+        config: &NodeConfig,
         on_applied: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, codec::DecodeError> {
         let (last, membership) = flushed(&store)?;
-        Ok(Self { env, shard, store, clock, last, membership, running, memory, on_applied })
+        let (memory, newest_epoch) = (config.memory.clone(), config.newest_epoch);
+        Ok(Self { env, shard, store, clock, last, membership, running, memory, newest_epoch, on_applied })
     }
 
     async fn apply(&mut self, mut items: Vec<Item<E>>, bytes: usize) -> io::Result<()> {
@@ -92,7 +95,10 @@ impl<E: Env> ShardMachine<E> {
         for (entry, _) in &items {
             match &entry.payload {
                 Payload::Normal(command) => {
-                    if let Some(time) = command_time(&command.0) {
+                    if let Some((epoch, time)) = command_epoch_and_time(&command.0) {
+                        if epoch > self.newest_epoch {
+                            return Err(unknown_epoch(self.newest_epoch, epoch));
+                        }
                         self.clock.seen(self.shard, time);
                     }
                 }
@@ -146,10 +152,11 @@ fn apply_one<F: storage::fs::Fs>(store: &ShardStore<F>, entry: &Entry) -> Comman
     }
 }
 
-/// Cluster time in a command's header.
-fn command_time(command: &[u8]) -> Option<i64> {
+/// Epoch and cluster time in a command's header.
+fn command_epoch_and_time(command: &[u8]) -> Option<(u16, i64)> {
     let header = command.get(..HEADER_BYTES)?;
-    Some(i64::from_le_bytes(header[4..12].try_into().ok()?))
+    let time = i64::from_le_bytes(header[4..12].try_into().ok()?);
+    Some((u16::from_le_bytes([header[2], header[3]]), time))
 }
 
 /// Puts another time into a command's header, for [`Mutant::LocalClockAtApply`].
@@ -215,7 +222,7 @@ impl<E: Env> RaftStateMachine<Config<E>> for Machine<E> {
             Self::Meta(machine) => {
                 let mut answers = Vec::new();
                 while let Some((entry, responder)) = entries.try_next().await? {
-                    let result = machine.apply(&entry);
+                    let result = machine.apply(&entry)?;
                     answers.extend(responder.map(|responder| (responder, result)));
                 }
                 // Whoever hears of its command must find it in the view.

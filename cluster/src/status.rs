@@ -93,6 +93,9 @@ pub struct Pulse {
     /// Whether it has no memory left for writes.
     #[serde(default)]
     pub short_of_memory: bool,
+    /// Whether its disk is so full that it takes no writes.
+    #[serde(default)]
+    pub disk_full: bool,
     /// What ends before this moment, milliseconds since 1970, has to go: its disk has no room for it.
     #[serde(default)]
     pub evict_before_ms: Option<i64>,
@@ -189,6 +192,8 @@ pub struct MemberStatus {
     pub addr: String,
     /// Where it is in its life.
     pub state: MemberState,
+    /// The newest epoch of formats that it knows.
+    pub epoch: u16,
     /// Whether it answered.
     pub reachable: bool,
     /// What it said; none when it did not answer.
@@ -246,6 +251,8 @@ pub struct ClusterStatus {
     pub node: NodeId,
     /// Who leads the meta group.
     pub meta_leader: Option<NodeId>,
+    /// The epoch of the formats in use.
+    pub epoch: u16,
     /// Members.
     pub nodes: Vec<MemberStatus>,
     /// The meta group and every shard.

@@ -16,6 +16,8 @@
 //!   6 DeleteSeries    tenant, start zigzag, end zigzag, count, then (name, op u8, value) of each matcher
 //!   7 DropPartitions  count, then (signal u8, retention class u8, before zigzag)
 //!   8 DeleteLogs      tenant, start zigzag, end zigzag, filter (`protocol::logs::messages`)
+//!   9 BeginMerge      as 4, then count and each tenant that is left out, count and each that is rolled up, at least one
+//!                     in all; from epoch 3 on
 //! outcome version u8 (1) | kind u8 | body
 //!   0 Done            nothing
 //!   1 Write           count, then each sub-batch's outcome (as `protocol::batch` wrote it)
@@ -85,6 +87,8 @@ pub enum CommandBody<'a> {
     BeginMerge {
         /// Files of the inputs.
         inputs: Vec<ContentHash>,
+        /// What becomes of tenants whose time is over.
+        over: TenantsOver,
     },
     /// Puts the result of a merge in the place of its inputs.
     InstallMerge {
@@ -117,6 +121,41 @@ pub enum CommandBody<'a> {
     },
     /// Drops every partition that ends at or before the cut of its retention class.
     DropPartitions(Vec<RetentionCut>),
+}
+
+/// What a merge makes of tenants whose time is over. Of others it takes over everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantsOver {
+    /// Of these it takes over nothing.
+    pub left_out: Vec<TenantId>,
+    /// What these have is rolled up: the inputs are all segments of a day of metrics.
+    pub rolled_up: Vec<TenantId>,
+}
+
+impl TenantsOver {
+    /// Whether it is nobody's.
+    pub fn is_empty(&self) -> bool {
+        self.left_out.is_empty() && self.rolled_up.is_empty()
+    }
+
+    /// All of them.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.left_out.iter().chain(&self.rolled_up)
+    }
+
+    /// Appends both lists.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for tenants in [&self.left_out, &self.rolled_up] {
+            varint::write_u64(out, tenants.len() as u64);
+            tenants.iter().for_each(|tenant| varint::write_prefixed(out, tenant.as_str().as_bytes()));
+        }
+    }
+
+    /// Reads what [`TenantsOver::encode`] wrote.
+    pub fn decode(input: &mut &[u8]) -> Result<Self, CommandError> {
+        let mut list = || read_list(input, 2, "tenants", |input| read_tenant(input).ok());
+        Ok(Self { left_out: list()?, rolled_up: list()? })
+    }
 }
 
 /// How far a retention class has run out.
@@ -171,6 +210,7 @@ const INSTALL_MERGE: u8 = 5;
 const DELETE_SERIES: u8 = 6;
 const DROP_PARTITIONS: u8 = 7;
 const DELETE_LOGS: u8 = 8;
+const BEGIN_MERGE_BY_TENANT: u8 = 9;
 
 const OUTCOME_DONE: u8 = 0;
 const OUTCOME_WRITE: u8 = 1;
@@ -202,7 +242,8 @@ impl<'a> Command<'a> {
             CommandBody::Write(_) => WRITE,
             CommandBody::BeginFlush { .. } => BEGIN_FLUSH,
             CommandBody::InstallFlush { .. } => INSTALL_FLUSH,
-            CommandBody::BeginMerge { .. } => BEGIN_MERGE,
+            CommandBody::BeginMerge { over, .. } if over.is_empty() => BEGIN_MERGE,
+            CommandBody::BeginMerge { .. } => BEGIN_MERGE_BY_TENANT,
             CommandBody::InstallMerge { .. } => INSTALL_MERGE,
             CommandBody::DeleteSeries { .. } => DELETE_SERIES,
             CommandBody::DropPartitions(_) => DROP_PARTITIONS,
@@ -227,9 +268,12 @@ impl<'a> Command<'a> {
                 varint::write_u64(&mut out, job.0);
                 varint::write_prefixed(&mut out, output);
             }
-            CommandBody::BeginMerge { inputs } => {
+            CommandBody::BeginMerge { inputs, over } => {
                 varint::write_u64(&mut out, inputs.len() as u64);
                 inputs.iter().for_each(|hash| out.extend_from_slice(hash));
+                if !over.is_empty() {
+                    over.encode(&mut out);
+                }
             }
             CommandBody::DeleteSeries { tenant, matchers, start_ms, end_ms } => {
                 varint::write_prefixed(&mut out, tenant.as_str().as_bytes());
@@ -266,9 +310,17 @@ impl<'a> Command<'a> {
                 let (job, output) = read_install(input)?;
                 CommandBody::InstallFlush { job, output }
             }
-            BEGIN_MERGE => {
+            kind @ (BEGIN_MERGE | BEGIN_MERGE_BY_TENANT) => {
                 let hash = |input: &mut &[u8]| varint::read_bytes(input, 32)?.try_into().ok();
-                CommandBody::BeginMerge { inputs: read_list(input, 32, "inputs", hash)? }
+                let inputs = read_list(input, 32, "inputs", hash)?;
+                let mut over = TenantsOver::default();
+                if kind == BEGIN_MERGE_BY_TENANT {
+                    over = TenantsOver::decode(input)?;
+                    if over.is_empty() {
+                        return Err(CommandError::Malformed("tenants"));
+                    }
+                }
+                CommandBody::BeginMerge { inputs, over }
             }
             INSTALL_MERGE => {
                 let (job, output) = read_install(input)?;
@@ -448,7 +500,11 @@ mod tests {
         check(CommandBody::BeginFlush { new_generation: false });
         check(CommandBody::BeginFlush { new_generation: true });
         check(CommandBody::InstallFlush { job: LogIndex(300), output: b"files".to_vec() });
-        check(CommandBody::BeginMerge { inputs: vec![[1; 32], [2; 32]] });
+        check(CommandBody::BeginMerge { inputs: vec![[1; 32], [2; 32]], over: TenantsOver::default() });
+        let other = TenantId::new("other").expect("a valid name");
+        let over =
+            TenantsOver { left_out: vec![TenantId::default(), other], rolled_up: vec![TenantId::default()] };
+        check(CommandBody::BeginMerge { inputs: vec![[1; 32]], over });
         check(CommandBody::InstallMerge { job: LogIndex(1), output: Vec::new() });
         check(CommandBody::DeleteSeries {
             tenant: TenantId::default(),
@@ -503,7 +559,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_taken_or_refused(mut bytes: Vec<u8>, kind in 0u8..10) {
+        fn any_bytes_are_taken_or_refused(mut bytes: Vec<u8>, kind in 0u8..12) {
             if bytes.len() > 1 {
                 (bytes[0], bytes[1]) = (COMMAND_VERSION, kind);
             }

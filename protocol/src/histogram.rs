@@ -11,6 +11,9 @@ pub use codec::{HistogramError, check, decode, encode};
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
+/// Schema number of what is no histogram but a [`crate::rollup::Rollup`]: none of Prometheus'.
+pub const ROLLUP_SCHEMA: i32 = -1000;
+
 /// What is known of a counter reset between a histogram and the one before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CounterResetHint {
@@ -72,6 +75,9 @@ impl Histogram {
 
     /// Checks what the byte format does not: that the schema is known, the layout possible and the counts add up.
     pub fn validate(&self) -> Result<(), HistogramError> {
+        if self.schema == ROLLUP_SCHEMA {
+            return self.validate_rollup();
+        }
         if self.has_custom_bounds() {
             self.validate_custom_bounds()?;
         } else if !(-4..=8).contains(&self.schema) {
@@ -98,6 +104,18 @@ impl Histogram {
             }
         }
         Ok(())
+    }
+
+    fn validate_rollup(&self) -> Result<(), HistogramError> {
+        let has_buckets = !self.positive_spans.is_empty() || !self.negative_spans.is_empty();
+        if has_buckets || self.custom_values.len() > 1 {
+            return Err(HistogramError::RollupWithBuckets);
+        }
+        // One that is no number fails the comparison, too.
+        match [self.count, self.zero_count].into_iter().find(|count| !(*count >= 0.0)) {
+            Some(count) => Err(HistogramError::NegativeCount(count)),
+            None => Ok(()),
+        }
     }
 
     fn validate_custom_bounds(&self) -> Result<(), HistogramError> {

@@ -1,5 +1,6 @@
 //! Identifiers. Each is a newtype, so that a shard can not be passed where a node is meant.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -97,6 +98,13 @@ impl TenantId {
 
     /// The name.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps by tenant are asked by name.
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

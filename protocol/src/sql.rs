@@ -13,8 +13,20 @@
 //! types are columns of one Arrow IPC stream with a single row, [`SqlRequest::literals`]; rows come back as an Arrow IPC
 //! stream, too. States of aggregates are what this version's engine makes them: the coordinator says what columns it
 //! expects ([`SqlRequest::schema`]), and a shard that would answer others refuses.
+//!
+//! Rows are most of an answer, so that they are not copied into the message that tells of them where the asker says that
+//! it can read them before it ([`SqlRequest::rows_first`]):
+//!
+//! ```text
+//! 0: magic, 8 bytes | length of the rows, u64 LE | zeroes to 64 | the rows | FragmentAnswer, its `sql.rows` empty
+//! ```
+//!
+//! Their place is such that columns need not be moved to be read. No message begins with the magic's first byte.
 
-use crate::scan::MatcherSet;
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::scan::{FragmentAnswer, MatcherSet};
 
 /// Version of SQL fragments, in `FragmentRequest::version`: nodes that know none of them refuse it.
 pub const VERSION: u32 = 2;
@@ -219,6 +231,12 @@ pub struct SqlRequest {
     /// Rows that may be read.
     #[prost(uint64, tag = "16")]
     pub max_samples: u64,
+    /// Rows longer than so many bytes are not wanted now, 0 for any: then the answer is that they are too long.
+    #[prost(uint64, tag = "17")]
+    pub max_rows_bytes: u64,
+    /// The asker reads answers that begin with the rows.
+    #[prost(bool, tag = "18")]
+    pub rows_first: bool,
 }
 
 /// What a shard answers.
@@ -239,6 +257,58 @@ pub struct SqlAnswer {
     /// Segments that hold anything of the tenant, where the request is for [`SqlTable::Segments`].
     #[prost(message, repeated, tag = "5")]
     pub segment_list: Vec<SqlSegment>,
+    /// Samples that were counted and did not have to be read.
+    #[prost(uint64, tag = "6")]
+    pub counted: u64,
+    /// The rows are longer than was asked for, and none of them are here.
+    #[prost(bool, tag = "7")]
+    pub too_long: bool,
+}
+
+/// First bytes of an answer that begins with the rows.
+const ROWS_FIRST: [u8; 8] = *b"\0PHROWS\x01";
+/// Where the rows begin.
+const ROWS_AT: usize = 64;
+
+/// The buffer of an answer that begins with the rows: they are written behind what is in it.
+pub fn begin_rows() -> Vec<u8> {
+    let mut out = vec![0; ROWS_AT];
+    out[..ROWS_FIRST.len()].copy_from_slice(&ROWS_FIRST);
+    out
+}
+
+/// Completes an answer that was begun by [`begin_rows`].
+pub fn end_rows(out: &mut Vec<u8>, answer: &FragmentAnswer) {
+    let rows = (out.len() - ROWS_AT) as u64;
+    out[ROWS_FIRST.len()..ROWS_FIRST.len() + 8].copy_from_slice(&rows.to_le_bytes());
+    out.reserve_exact(answer.encoded_len());
+    out.extend_from_slice(&answer.encode_to_vec());
+}
+
+/// Why an answer can not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// It ends before the rows that it announces.
+    #[error("the rows are cut short")]
+    Rows,
+    /// The message is damaged.
+    #[error(transparent)]
+    Message(#[from] prost::DecodeError),
+}
+
+/// Reads an answer, wherever its rows are. They stay where they lie.
+pub fn decode_answer(answer: Bytes) -> Result<FragmentAnswer, AnswerError> {
+    if !answer.starts_with(&ROWS_FIRST) {
+        return Ok(FragmentAnswer::decode(answer)?);
+    }
+    let length = answer.get(ROWS_FIRST.len()..ROWS_AT).and_then(|head| head.first_chunk::<8>());
+    let end = length
+        .and_then(|len| usize::try_from(u64::from_le_bytes(*len)).ok()?.checked_add(ROWS_AT))
+        .filter(|end| *end <= answer.len())
+        .ok_or(AnswerError::Rows)?;
+    let mut decoded = FragmentAnswer::decode(answer.slice(end..))?;
+    decoded.sql.get_or_insert_default().rows = answer.slice(ROWS_AT..end);
+    Ok(decoded)
 }
 
 /// A segment of a shard.
@@ -259,4 +329,32 @@ pub struct SqlSegment {
     /// Series of the tenant in it.
     #[prost(uint64, tag = "5")]
     pub series: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(rows: &'static [u8]) -> FragmentAnswer {
+        let sql = SqlAnswer { rows: Bytes::from_static(rows), row_count: 3, ..SqlAnswer::default() };
+        FragmentAnswer { sql: Some(sql), ..FragmentAnswer::default() }
+    }
+
+    #[test]
+    fn rows_come_first_or_inside() {
+        let inside = Bytes::from(answer(b"rows").encode_to_vec());
+        assert_eq!(decode_answer(inside).expect("a message"), answer(b"rows"));
+        let mut first = begin_rows();
+        first.extend_from_slice(b"rows");
+        end_rows(&mut first, &answer(b""));
+        let first = Bytes::from(first);
+        assert_eq!(decode_answer(first.clone()).expect("an answer"), answer(b"rows"));
+        // Cut anywhere, it is refused, or tells less; it is never read beyond its end.
+        for end in 0..first.len() {
+            let _ = decode_answer(first.slice(..end));
+        }
+        let mut longer = first.to_vec();
+        longer[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(decode_answer(longer.into()).is_err());
+    }
 }

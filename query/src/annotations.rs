@@ -149,6 +149,20 @@ impl Annotations {
         self.add(false, format!("this native histogram metric is not a gauge: {}", quoted(metric)), span);
     }
 
+    /// A range has a part of an hour in it that is rolled up.
+    pub fn parts_of_rolled_hours(&mut self, span: Span) {
+        let text = "of older hours only roll-ups are left: what looks at a part of such an hour goes by the few samples that \
+                    are left of it; ranges, steps and offsets that are full hours are exact";
+        self.add(false, text.to_owned(), span);
+    }
+
+    /// A function that roll-ups can not answer.
+    pub fn not_told_by_rollups(&mut self, span: Span) {
+        let text = "of older hours only roll-ups are left, which do not tell what this function asks: there is no value where \
+                    its range reaches into them";
+        self.add(false, text.to_owned(), span);
+    }
+
     /// Exponential and custom buckets meet.
     pub fn mixed_exponential_custom(&mut self, metric: &str, span: Span) {
         let text = format!(

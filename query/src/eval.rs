@@ -13,6 +13,7 @@ mod buckets;
 mod calls;
 pub(crate) mod info;
 pub mod range;
+mod rolled;
 mod selector;
 mod steady_rate;
 
@@ -51,6 +52,11 @@ pub trait Data {
 
     /// Values of a scalar that were sent along, one per step.
     fn bound_scalar(&self, expr: &Expr) -> Option<&[f64]>;
+
+    /// Whether stored samples of a time were rolled up.
+    fn has_rollups(&self, _range: TimeRange) -> bool {
+        false
+    }
 
     /// Visits stored series in label order.
     fn select(

@@ -348,6 +348,13 @@ impl Budget {
         self.check()
     }
 
+    /// Counts series, and samples of theirs, that were read elsewhere, and looks at the clock.
+    pub fn charge_read(&self, series: u64, samples: u64) -> Result<(), QueryError> {
+        self.series.set(self.series.get().saturating_add(series));
+        self.charge_samples(samples)?;
+        self.check()
+    }
+
     /// Counts bytes that are held from now on.
     pub fn hold(&self, bytes: u64) -> Result<(), QueryError> {
         self.held.set(self.held.get().saturating_add(bytes));

@@ -163,6 +163,10 @@ impl Data for ShardData<'_> {
         None
     }
 
+    fn has_rollups(&self, range: TimeRange) -> bool {
+        self.source.has_rollups(range)
+    }
+
     fn bound_scalar(&self, expr: &Expr) -> Option<&[f64]> {
         let found = self.scalars.iter().find(|(span, _)| *span == expr.span);
         found.map(|(_, values)| values.as_slice())

@@ -22,7 +22,8 @@ use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
-use protocol::sample::TimestampMs;
+use protocol::rollup::Rollup;
+use protocol::sample::{TimestampMs, is_stale_nan};
 
 use crate::logs::source::LogSource;
 use crate::traces::source::SpanSource;
@@ -87,6 +88,19 @@ pub struct SeriesColumns<'a> {
     pub histograms: &'a [Histogram],
     /// Start timestamps of the histograms, or empty when none is known.
     pub histogram_start_times: &'a [TimestampMs],
+    /// Hours of which only some samples are left, in ascending order: those that overlap the asked range.
+    pub rolled: &'a [RolledHour],
+}
+
+/// An hour of a series that is rolled up: of its samples only some are left, and what all of them came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolledHour {
+    /// First moment.
+    pub first: TimestampMs,
+    /// Last moment.
+    pub last: TimestampMs,
+    /// What its samples came to.
+    pub rollup: Rollup,
 }
 
 impl<'a> SeriesColumns<'a> {
@@ -101,8 +115,33 @@ impl<'a> SeriesColumns<'a> {
             histogram_times: &[],
             histograms: &[],
             histogram_start_times: &[],
+            rolled: &[],
         }
     }
+}
+
+/// What samples are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TallyBy {
+    /// Nothing: parts of the samples come without labels, each sample in one part.
+    Nothing,
+    /// Series: parts of the samples come with the labels of their series, which may have several parts.
+    Series,
+}
+
+/// How many float samples there are in a part of the data, staleness markers left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// How many; 0 where the part has none, then nothing but what was read counts.
+    pub samples: u64,
+    /// Timestamp of the first.
+    pub first: TimestampMs,
+    /// Timestamp of the last.
+    pub last: TimestampMs,
+    /// Samples that were read for it.
+    pub read_samples: u64,
+    /// Series that these are of.
+    pub read_series: u64,
 }
 
 /// What is known of a metric family.
@@ -193,6 +232,34 @@ pub trait ShardSource: Send + Sync {
         range: TimeRange,
         visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError>;
+
+    /// Whether somebody's samples in `range` were rolled up.
+    fn has_rollups(&self, _range: TimeRange) -> bool {
+        false
+    }
+
+    /// Counts the float samples that the matching series have in `range`, staleness markers left out. Exact: sources that
+    /// can tell without reading the samples do so, this one reads them. `visit` may end the count.
+    fn tally(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        _by: TallyBy,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.select(tenant, matchers, range, &mut |series| {
+            let live = || series.times.iter().zip(series.values).filter(|(_, value)| !is_stale_nan(**value));
+            let tally = Tally {
+                samples: live().count() as u64,
+                first: live().next().map_or(TimestampMs::MAX, |(time, _)| *time),
+                last: live().next_back().map_or(TimestampMs::MIN, |(time, _)| *time),
+                read_samples: series.values.len() as u64,
+                read_series: 1,
+            };
+            visit(series.labels, &tally)
+        })
+    }
 
     /// A number of samples in `range` that the matching series have at least, staleness markers included, from what is
     /// known without reading them. Sources that know less than `enough` to be there may answer 0 right away.
@@ -329,4 +396,20 @@ pub trait Cluster: Send + Sync {
         context: &'a ReadContext,
         fragment: Bytes,
     ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>>;
+
+    /// Runs a fragment on one shard, as [`Cluster::execute`] does on all.
+    fn execute_on<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        shard: ShardId,
+        fragment: Bytes,
+    ) -> BoxFuture<'a, Result<ShardAnswer, SourceError>> {
+        Box::pin(async move {
+            let answers = self.execute(context, fragment).await?;
+            let of_shard = answers.into_iter().find(|answer| answer.shard == shard);
+            of_shard.ok_or_else(|| {
+                SourceError::new(ErrorKind::Unavailable, format!("shard {shard} did not answer"))
+            })
+        })
+    }
 }

@@ -124,6 +124,18 @@ punctuation; start timestamps of native histograms are kept but not used by `rat
 
 A query ends with an error that names the limit when it loads more samples than `query.max_samples`, holds more memory
 than `query.max_memory`, asks for more than 11,000 points per series, or runs out of time.
+
+## Roll-ups
+
+With `storage.rollup_retention` an hour of a series whose samples are over leaves its first, last, least and greatest sample,
+and how many there were, their sum and the growth of a counter. Ranges, steps and offsets that are full hours are answered from that as
+from the samples: series at full hours, `rate`, `increase`, `delta`, `min_over_time`, `max_over_time`, `sum_over_time`,
+`avg_over_time`, `count_over_time`, `first_over_time`, `last_over_time`, `present_over_time` and `absent_over_time`, sums to
+rounding. What looks at a part of an hour goes by the samples that are left, and the answer carries a warning; so does one of another
+function, which has no value where its range reaches into such an hour. Of native histograms the first and last of an
+hour are left, and both sides of a reset: `sum_over_time` and `avg_over_time` of them have no value. Samples
+that are written into such an hour later, after the retention was made longer, are not counted in it. SQL, remote read and federation
+see the samples that are left.
 ";
 
 fn page() -> String {

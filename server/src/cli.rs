@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod dev;
 mod logs;
+mod place;
 mod query;
 mod restore;
 mod server;
@@ -59,7 +60,7 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Checks files without starting anything.
     Check(check::CheckArgs),
-    /// Copies a running cluster's data into a directory; again into the same one only what is new.
+    /// Copies a running cluster's data into a directory or an S3 bucket; again into the same one only what is new.
     Backup(backup::BackupArgs),
     /// Writes a backup back into a running cluster, of any number of nodes and shards.
     Restore(restore::RestoreArgs),

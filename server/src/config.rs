@@ -15,14 +15,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cluster::node::invite::JoinToken;
+use protocol::epoch;
+use protocol::ids::TenantId;
 use protocol::otlp::metrics::{Promoted, Translation};
 use protocol::otlp::naming::Strategy;
+use protocol::retention::{Ages, Rollups};
 use query::Features;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use load::{ConfigError, Sources};
-use units::{ByteSize, Listen, MemoryBudget, Patience, Retention, Span};
+use units::{ByteSize, Listen, MemoryBudget, Own, Patience, Retention, RollupRetention, Span};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +51,10 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct TenantSection {
     pub features: Vec<String>,
+    pub retention: Own<Retention>,
+    pub log_retention: Own<Retention>,
+    pub span_retention: Own<Retention>,
+    pub rollup_retention: Own<RollupRetention>,
 }
 
 /// This node.
@@ -137,18 +145,22 @@ impl Default for PeerSection {
 #[serde(deny_unknown_fields)]
 pub struct ClusterSection {
     pub join: Vec<String>,
+    pub join_token: String,
     pub shards: u16,
     pub replication_factor: u8,
     pub rebuild_after: Patience,
+    pub newest_epoch: u16,
 }
 
 impl Default for ClusterSection {
     fn default() -> Self {
         Self {
             join: Vec::new(),
+            join_token: String::new(),
             shards: 16,
             replication_factor: 3,
             rebuild_after: Patience::For(Span::secs(300)),
+            newest_epoch: epoch::NEWEST,
         }
     }
 }
@@ -160,8 +172,10 @@ pub struct StorageSection {
     pub retention: Retention,
     pub log_retention: Retention,
     pub span_retention: Retention,
+    pub rollup_retention: RollupRetention,
     pub max_data: ByteSize,
     pub max_disk_share: f64,
+    pub min_free: ByteSize,
     pub max_unflushed_log: ByteSize,
     pub memtable_size: ByteSize,
     pub flush_interval: Span,
@@ -173,8 +187,10 @@ impl Default for StorageSection {
             retention: Retention::For(Span::secs(30 * 86_400)),
             log_retention: Retention::For(Span::secs(14 * 86_400)),
             span_retention: Retention::For(Span::secs(14 * 86_400)),
+            rollup_retention: RollupRetention::None,
             max_data: ByteSize(0),
             max_disk_share: 1.0,
+            min_free: ByteSize(2 << 30),
             max_unflushed_log: ByteSize::mib(384),
             memtable_size: ByteSize::mib(6),
             flush_interval: Span::secs(300),
@@ -329,13 +345,21 @@ impl Default for SyslogSection {
 #[serde(deny_unknown_fields)]
 pub struct PostgresSection {
     pub addr: Listen,
+    pub tls_cert: String,
+    pub tls_key: String,
     pub max_connections: u32,
     pub idle_timeout: Span,
 }
 
 impl Default for PostgresSection {
     fn default() -> Self {
-        Self { addr: Listen::Auto, max_connections: 100, idle_timeout: Span::secs(3600) }
+        Self {
+            addr: Listen::Auto,
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            max_connections: 100,
+            idle_timeout: Span::secs(3600),
+        }
     }
 }
 
@@ -431,11 +455,19 @@ impl Config {
             return invalid("node.features", unknown.to_string());
         }
         for (name, tenant) in &self.tenants {
-            if let Err(error) = protocol::ids::TenantId::new(name) {
+            if let Err(error) = TenantId::new(name) {
                 return invalid("tenants", error.to_string());
             }
             if let Err(unknown) = Features::from_names(tenant.features.iter().map(String::as_str)) {
                 return invalid(&format!("tenants.{name}.features"), unknown.to_string());
+            }
+            let own = [
+                ("retention", tenant.retention),
+                ("log_retention", tenant.log_retention),
+                ("span_retention", tenant.span_retention),
+            ];
+            if let Some((key, _)) = own.iter().find(|(_, own)| own.or(Retention::Unlimited).is_too_short()) {
+                return invalid(&format!("tenants.{name}.{key}"), "must be at least 1h".into());
             }
         }
         if let Err(error) = crate::api::cors::Cors::new(&self.http.cors_origin) {
@@ -457,6 +489,10 @@ impl Config {
             let reason = format!("must be at least {MIN_REBUILD_AFTER}, or `never`");
             return invalid("cluster.rebuild_after", reason);
         }
+        if !(epoch::OLDEST..=epoch::NEWEST).contains(&self.cluster.newest_epoch) {
+            let reason = format!("this build knows epochs {} to {}", epoch::OLDEST, epoch::NEWEST);
+            return invalid("cluster.newest_epoch", reason);
+        }
         for (key, addr) in
             [("http.advertise", &self.http.advertise), ("peer.advertise", &self.peer.advertise)]
         {
@@ -467,11 +503,28 @@ impl Config {
         if let Some(addr) = self.cluster.join.iter().find(|addr| !is_host_port(addr)) {
             return invalid("cluster.join", format!("{addr:?} is not host:port"));
         }
+        match self.cluster.join_token.as_str() {
+            "" => {}
+            token => match token.parse::<JoinToken>() {
+                Err(reason) => return invalid("cluster.join_token", reason),
+                Ok(token) => {
+                    if let Some(addr) = token.addrs.iter().find(|addr| !is_host_port(addr)) {
+                        return invalid("cluster.join_token", format!("{addr:?} is not host:port"));
+                    }
+                }
+            },
+        }
         let tls = [&self.peer.tls_cert, &self.peer.tls_key, &self.peer.tls_ca];
         if tls.iter().any(|path| !path.is_empty()) && tls.iter().any(|path| path.is_empty()) {
             return invalid(
                 "peer.tls_cert",
                 "tls_cert, tls_key and tls_ca are set together or not at all".into(),
+            );
+        }
+        if self.postgres.tls_cert.is_empty() != self.postgres.tls_key.is_empty() {
+            return invalid(
+                "postgres.tls_cert",
+                "tls_cert and tls_key are set together or not at all".into(),
             );
         }
         if self.peer.dead_after.0 < self.peer.keep_alive.0 * 2 || self.peer.keep_alive.0.is_zero() {
@@ -532,22 +585,27 @@ impl Config {
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return invalid(key, "must not be 0".into());
         }
-        if matches!(self.storage.retention, Retention::For(span) if span.as_ms() < 3_600_000) {
-            return invalid("storage.retention", "must be at least 1h".into());
+        let general = [
+            ("storage.retention", self.storage.retention),
+            ("storage.log_retention", self.storage.log_retention),
+            ("storage.span_retention", self.storage.span_retention),
+        ];
+        if let Some((key, _)) = general.iter().find(|(_, retention)| retention.is_too_short()) {
+            return invalid(key, "must be at least 1h".into());
+        }
+        if let (Some(samples), RollupRetention::Kept(Retention::For(rollups))) =
+            (self.storage.retention.as_ms(), self.storage.rollup_retention)
+            && rollups.as_ms() <= samples
+        {
+            return invalid("storage.rollup_retention", "must be longer than storage.retention".into());
         }
         if !(self.storage.max_disk_share > 0.0 && self.storage.max_disk_share <= 1.0) {
             return invalid("storage.max_disk_share", "must be above 0 and at most 1".into());
         }
-        if matches!(self.storage.log_retention, Retention::For(span) if span.as_ms() < 3_600_000) {
-            return invalid("storage.log_retention", "must be at least 1h".into());
-        }
-        if matches!(self.storage.span_retention, Retention::For(span) if span.as_ms() < 3_600_000) {
-            return invalid("storage.span_retention", "must be at least 1h".into());
-        }
-        if let Err(error) = protocol::ids::TenantId::new(&self.telemetry.self_monitoring_tenant) {
+        if let Err(error) = TenantId::new(&self.telemetry.self_monitoring_tenant) {
             return invalid("telemetry.self_monitoring_tenant", error.to_string());
         }
-        if let Err(error) = protocol::ids::TenantId::new(&self.syslog.tenant) {
+        if let Err(error) = TenantId::new(&self.syslog.tenant) {
             return invalid("syslog.tenant", error.to_string());
         }
         Ok(())
@@ -571,6 +629,27 @@ impl Config {
         walk("", &serde_json::to_value(self).unwrap_or_default(), &mut out);
         out.sort();
         out
+    }
+
+    /// How long data is kept.
+    pub fn retention(&self) -> protocol::retention::Retention {
+        let StorageSection { retention, log_retention, span_retention, rollup_retention, .. } = self.storage;
+        let ages = |own: &TenantSection| Ages {
+            metrics: own.retention.or(retention).as_ms(),
+            logs: own.log_retention.or(log_retention).as_ms(),
+            spans: own.span_retention.or(span_retention).as_ms(),
+            rollups: match own.rollup_retention.or(rollup_retention) {
+                RollupRetention::None => Rollups::None,
+                RollupRetention::Kept(retention) => Rollups::Until(retention.as_ms()),
+            },
+        };
+        let mut all = protocol::retention::Retention::of_all(ages(&TenantSection::default()));
+        for (name, section) in &self.tenants {
+            // The names were checked when the settings were.
+            let own = (ages(section) != all.general).then(|| TenantId::new(name).ok()).flatten();
+            all.own.extend(own.map(|tenant| (tenant, ages(section))));
+        }
+        all
     }
 
     /// What is switched on for a tenant: the node's features and its own.
@@ -644,16 +723,30 @@ mod tests {
         refused(|c| c.cluster.shards = 0, "cluster.shards");
         refused(|c| c.cluster.replication_factor = 2, "replication_factor");
         refused(
+            |c| c.cluster.newest_epoch = epoch::NEWEST + 1,
+            "cluster.newest_epoch: this build knows epochs 1 to",
+        );
+        refused(|c| c.cluster.join_token = "a:1".into(), "cluster.join_token: a join token");
+        let secret = "0".repeat(32);
+        refused(
+            move |c| c.cluster.join_token = format!("{secret}@a"),
+            "cluster.join_token: \"a\" is not host:port",
+        );
+        refused(
             |c| c.cluster.rebuild_after = Patience::For(Span::secs(2)),
             "cluster.rebuild_after: must be at least 3s",
         );
         refused(|c| c.cluster.join = vec!["node-b".into()], "cluster.join");
         refused(|c| c.peer.tls_cert = "a.pem".into(), "peer.tls_cert");
+        refused(|c| c.postgres.tls_key = "a.key".into(), "postgres.tls_cert");
         refused(|c| c.peer.dead_after = Span::millis(100), "peer.dead_after");
         refused(|c| c.node.features = vec!["warp".into()], "warp");
-        let warp = TenantSection { features: vec!["warp".into()] };
+        let warp = TenantSection { features: vec!["warp".into()], ..TenantSection::default() };
         refused(|c| drop(c.tenants.insert("team-a".into(), warp)), "tenants.team-a.features");
         refused(|c| drop(c.tenants.insert("a/b".into(), TenantSection::default())), "tenants");
+        let own = Own::Set(Retention::For(Span::secs(5)));
+        let brief = TenantSection { log_retention: own, ..TenantSection::default() };
+        refused(|c| drop(c.tenants.insert("team-a".into(), brief.clone())), "tenants.team-a.log_retention");
         refused(|c| c.query.timeout = Span::secs(0), "query.timeout");
         refused(|c| c.http.cors_origin = "(".into(), "http.cors_origin");
         refused(|c| c.storage.retention = Retention::For(Span::secs(5)), "storage.retention");
@@ -661,6 +754,8 @@ mod tests {
             refused(|c| c.storage.max_disk_share = share, "storage.max_disk_share");
         }
         refused(|c| c.storage.log_retention = Retention::For(Span::secs(5)), "storage.log_retention");
+        let week = RollupRetention::Kept(Retention::For(Span::secs(7 * 86_400)));
+        refused(|c| c.storage.rollup_retention = week, "storage.rollup_retention");
         refused(|c| c.storage.span_retention = Retention::For(Span::secs(5)), "storage.span_retention");
         refused(|c| c.telemetry.self_monitoring_tenant = "a/b".into(), "self_monitoring_tenant");
         refused(|c| c.cluster.join = vec!["a:1,b:2".into()], "cluster.join");
@@ -678,10 +773,41 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_keeps_its_data_as_everybody_or_as_it_is_set() {
+        let mut config = Config::default();
+        config.tenants.insert("plain".into(), TenantSection::default());
+        let logs = Own::Set(Retention::For(Span::secs(7200)));
+        let section = TenantSection {
+            retention: Own::Set(Retention::Unlimited),
+            log_retention: logs,
+            rollup_retention: Own::Set(RollupRetention::Kept(Retention::Unlimited)),
+            ..TenantSection::default()
+        };
+        config.tenants.insert("team-a".into(), section);
+        let retention = config.retention();
+        let (month, fortnight) = (30 * 86_400_000, 14 * 86_400_000);
+        let general = Ages {
+            metrics: Some(month),
+            logs: Some(fortnight),
+            spans: Some(fortnight),
+            rollups: Rollups::None,
+        };
+        assert_eq!((retention.general, retention.own.len()), (general, 1));
+        let own = Ages {
+            metrics: None,
+            logs: Some(7_200_000),
+            spans: Some(fortnight),
+            rollups: Rollups::Until(None),
+        };
+        assert_eq!((*retention.of("team-a"), *retention.of("plain")), (own, general));
+    }
+
+    #[test]
     fn a_tenant_has_the_features_of_the_node_and_its_own() {
         let mut config = Config::default();
         config.node.features = vec!["type-and-unit-labels".into()];
-        let own = TenantSection { features: vec!["promql-delayed-name-removal".into()] };
+        let features = vec!["promql-delayed-name-removal".into()];
+        let own = TenantSection { features, ..TenantSection::default() };
         config.tenants.insert("team-a".into(), own);
         let (a, b) = (config.features_of("team-a"), config.features_of("team-b"));
         assert!(a.delayed_name_removal && a.type_and_unit_labels);

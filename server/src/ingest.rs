@@ -65,7 +65,7 @@ pub trait MetricWriter: Send + Sync + 'static {
 /// Where logs go: the router of this node.
 pub trait LogWriter: Send + Sync + 'static {
     /// Takes the records of a request that are neither too old nor too far in the future.
-    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError>;
+    fn log_batch(&self, tenant: &TenantId) -> Result<LogBatchBuilder, RouteError>;
 
     /// The key of a request that declared one.
     fn declared_key(&self, tenant: &TenantId, key: &str) -> BatchKey;
@@ -113,8 +113,8 @@ impl<W: ShardWriter> SpanWriter for Router<W> {
 }
 
 impl<W: ShardWriter> LogWriter for Router<W> {
-    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
-        Router::log_batch(self)
+    fn log_batch(&self, tenant: &TenantId) -> Result<LogBatchBuilder, RouteError> {
+        Router::log_batch(self, tenant)
     }
 
     fn declared_key(&self, tenant: &TenantId, key: &str) -> BatchKey {

@@ -33,4 +33,5 @@ pub mod service;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 pub mod wiring;

@@ -1,7 +1,7 @@
 //! The listener for PostgreSQL's clients: SQL over their own protocol.
 //!
 //! ```text
-//! accept ─► greeting (10 s; no TLS; requests to cancel end here) ─► tenant ─► session
+//! accept ─► greeting (10 s; TLS where there is a certificate; requests to cancel end here) ─► tenant ─► session
 //!   reader: bytes ─► messages, as far as they may be ahead ─► session: answers, one message after the other
 //! ```
 //!
@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::App;
 use crate::api::progress::WithProgress;
 use crate::auth::{self, Permission};
+use crate::tls::{ServerTls, Stream};
 use session::Session;
 
 /// How long a client may take to say what it wants.
@@ -49,8 +50,10 @@ const AHEAD_BYTES: usize = MAX_MESSAGE_BYTES;
 const AHEAD_MESSAGES: usize = 64;
 
 /// Limits of the listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PostgresOptions {
+    /// What clients that ask for encryption are shown; without, they are told that there is none.
+    pub tls: Option<ServerTls>,
     /// Connections at once.
     pub max_connections: usize,
     /// How long a client may be silent.
@@ -210,21 +213,22 @@ struct Start {
     parameters: Vec<(String, String)>,
 }
 
-async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+async fn connection(tcp: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let greeted = tokio::select! {
         biased;
         () = shared.stop.cancelled() => return Ok(()),
-        greeted = tokio::time::timeout(GREETING_TIMEOUT, greet(&mut stream, shared)) => greeted,
+        greeted = tokio::time::timeout(GREETING_TIMEOUT, greet(tcp, shared)) => greeted,
     };
     let Ok(greeted) = greeted else { return Ok(()) };
+    let Some((mut stream, asked)) = greeted? else { return Ok(()) };
     let mut writer = Writer::default();
-    let start = match greeted? {
-        Some(Ok(start)) => start,
-        Some(Err(failure)) => {
+    let start = match asked {
+        Ok(start) => start,
+        Err(failure) => {
             writer.failure(&failure);
-            return stream.write_all(writer.bytes()).await;
+            stream.write_all(writer.bytes()).await?;
+            return stream.shutdown().await;
         }
-        None => return Ok(()),
     };
     let given =
         |name: &str| start.parameters.iter().rfind(|(known, _)| known == name).map(|(_, v)| v.as_str());
@@ -233,7 +237,8 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
         Ok(auth) => auth,
         Err(error) => {
             writer.failure(&fatal("3D000", format!("the database names the tenant: {error}")));
-            return stream.write_all(writer.bytes()).await;
+            stream.write_all(writer.bytes()).await?;
+            return stream.shutdown().await;
         }
     };
     let unknown: Vec<&str> = start
@@ -249,7 +254,8 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
         Ok(settings) => settings,
         Err(failure) => {
             writer.failure(&Failure { severity: Severity::Fatal, ..failure });
-            return stream.write_all(writer.bytes()).await;
+            stream.write_all(writer.bytes()).await?;
+            return stream.shutdown().await;
         }
     };
     writer.authenticated();
@@ -268,10 +274,14 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
     }
     writer.ready(b'I');
     let (reader, mut out) = {
-        let (reader, out) = stream.into_split();
+        let (reader, out) = tokio::io::split(stream);
         (reader, WithProgress::new(out, shared.options.write_timeout))
     };
-    let outcome = match out.write_all(writer.bytes()).await {
+    let said = async {
+        out.write_all(writer.bytes()).await?;
+        out.flush().await
+    };
+    let outcome = match said.await {
         Ok(()) => {
             let (messages, received) = mpsc::channel(AHEAD_MESSAGES);
             let gone = CancellationToken::new();
@@ -288,8 +298,10 @@ async fn connection(mut stream: TcpStream, shared: &Shared) -> std::io::Result<(
     outcome
 }
 
-/// What a client wants: a session, or why it gets none; nothing if that was all.
-async fn greet(stream: &mut TcpStream, shared: &Shared) -> std::io::Result<Option<Result<Start, Failure>>> {
+/// What a client wants: a session, or why it gets none; nothing if that was all. From an answer of `S` on it is encrypted:
+/// what a client says before is read no further than its question, so that nobody can put words before its first ones.
+async fn greet(tcp: TcpStream, shared: &Shared) -> std::io::Result<Option<(Stream, Result<Start, Failure>)>> {
+    let mut stream = Stream::Plain(tcp);
     for _ in 0..MAX_GREETINGS {
         let mut head = [0; 4];
         if stream.read_exact(&mut head).await.is_err() {
@@ -298,25 +310,44 @@ async fn greet(stream: &mut TcpStream, shared: &Shared) -> std::io::Result<Optio
         }
         let length = match greeting_body(head) {
             Ok(length) => length,
-            Err(error) => return Ok(Some(Err(violation(&error)))),
+            Err(error) => return Ok(Some((stream, Err(violation(&error))))),
         };
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         match Greeting::decode(&body) {
-            Ok(Greeting::Tls | Greeting::Gss) => {
-                let mut writer = Writer::default();
-                writer.refuse_encryption();
-                stream.write_all(writer.bytes()).await?;
+            Ok(Greeting::Tls) => {
+                stream = match (stream, &shared.options.tls) {
+                    (Stream::Plain(mut tcp), Some(tls)) => {
+                        let mut writer = Writer::default();
+                        writer.agree_to_encryption();
+                        tcp.write_all(writer.bytes()).await?;
+                        tls.accept(tcp).await?
+                    }
+                    (mut other, _) => {
+                        refuse_encryption(&mut other).await?;
+                        other
+                    }
+                };
             }
+            Ok(Greeting::Gss) => refuse_encryption(&mut stream).await?,
             Ok(Greeting::Cancel { process, secret }) => {
                 shared.sessions.cancel(process, secret);
                 return Ok(None);
             }
-            Ok(Greeting::Start { minor, parameters }) => return Ok(Some(Ok(Start { minor, parameters }))),
-            Err(error) => return Ok(Some(Err(violation(&error)))),
+            Ok(Greeting::Start { minor, parameters }) => {
+                return Ok(Some((stream, Ok(Start { minor, parameters }))));
+            }
+            Err(error) => return Ok(Some((stream, Err(violation(&error))))),
         }
     }
-    Ok(Some(Err(fatal("08P01", "a session has to begin at last"))))
+    Ok(Some((stream, Err(fatal("08P01", "a session has to begin at last")))))
+}
+
+async fn refuse_encryption(stream: &mut Stream) -> std::io::Result<()> {
+    let mut writer = Writer::default();
+    writer.refuse_encryption();
+    stream.write_all(writer.bytes()).await?;
+    stream.flush().await
 }
 
 /// A message on its way to the session, and its share of what may wait.

@@ -16,6 +16,7 @@
 
 pub mod env;
 pub mod fair;
+pub mod faults;
 mod log_writer;
 pub mod pool;
 
@@ -101,13 +102,13 @@ impl StepPools {
 /// Wall clock in milliseconds since 1970.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(faults::clock_offset_ms())
 }
 
 /// Wall clock in nanoseconds since 1970.
 pub fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).saturating_add(faults::clock_offset_ms() * 1_000_000)
 }
 
 /// Starts a named task on the io runtime that must not end by a panic unnoticed.

@@ -18,8 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chaos::process::CHAOS_MARKER;
+use chaos::hooks::CHAOS_MARKER;
 use cluster::error::ClusterError;
+use cluster::node::invite::JoinToken;
 use cluster::node::{DataLimits, Node, NodeConfig};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -33,12 +34,13 @@ use crate::api::{self, App};
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::ingest::syslog::{SyslogOptions, SyslogSockets};
-use crate::peer::tls::{PeerTls, TlsError};
+use crate::peer::tls::PeerTls;
 use crate::peer::{PeerNet, PeerOptions};
 use crate::postgres::{PostgresOptions, PostgresServer};
-use crate::runtime::{Runtimes, TokioEnv};
+use crate::runtime::{Runtimes, TokioEnv, faults};
 use crate::telemetry::own_log::Lines;
 use crate::telemetry::{self, Metrics};
+use crate::tls::{ServerTls, TlsError};
 use crate::wiring;
 use lock::DirLock;
 
@@ -47,6 +49,8 @@ use lock::DirLock;
 pub struct ServiceOptions {
     /// Where to dial nodes instead, by id or address: a chaos hook.
     pub dial_map: BTreeMap<String, String>,
+    /// Where to read faults of disk and clock: another.
+    pub fault_file: Option<PathBuf>,
     /// Whether the end of standard input asks for a stop.
     pub stop_with_stdin: bool,
     /// Variables of the environment that look like settings and are none; they are named in the log.
@@ -69,8 +73,8 @@ pub enum ServiceError {
     #[error("another process uses the data directory {path}")]
     InUse { path: PathBuf },
     /// A chaos hook on a directory that is not for chaos.
-    #[error("--dial-map works only on a data directory that `pharos chaos` made; {path} is none")]
-    NoChaos { path: PathBuf },
+    #[error("{flag} works only on a data directory that `pharos chaos` made; {path} is none")]
+    NoChaos { flag: &'static str, path: PathBuf },
     /// An address can not be listened on.
     #[error("cannot listen on {addr} ({what})")]
     Listen { what: &'static str, addr: std::net::SocketAddr, source: io::Error },
@@ -90,8 +94,12 @@ pub fn run(config: Config, options: ServiceOptions) -> Result<(), ServiceError> 
         tracing::warn!(name, "a variable with the prefix of settings is none and is ignored");
     }
     let lock = DirLock::take(&config.node.data_dir)?;
-    if !options.dial_map.is_empty() && !config.node.data_dir.join(CHAOS_MARKER).exists() {
-        return Err(ServiceError::NoChaos { path: config.node.data_dir.clone() });
+    let hooks =
+        [("--dial-map", !options.dial_map.is_empty()), ("--fault-file", options.fault_file.is_some())];
+    if let Some((flag, _)) = hooks.into_iter().find(|(_, is_used)| *is_used)
+        && !config.node.data_dir.join(CHAOS_MARKER).exists()
+    {
+        return Err(ServiceError::NoChaos { flag, path: config.node.data_dir.clone() });
     }
     let runtimes = Runtimes::start()?;
     let outcome = runtimes.io.block_on(serve(Arc::new(config), options, lines, &runtimes));
@@ -124,6 +132,10 @@ async fn serve(
     let otlp = otlp_listeners(&config, &app, serve_options).await?;
     let syslog = syslog_sockets(&config).await?;
     let postgres = postgres_listener(&config, &app).await?;
+    let disk_faults = match &options.fault_file {
+        Some(file) => Some(faults::start(file, &config.node.data_dir)?),
+        None => None,
+    };
     let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
         .await
         .map_err(listen("peer.addr", config.peer.addr))?;
@@ -137,7 +149,7 @@ async fn serve(
     if !config.has_peer_tls() && config.node.insecure {
         tracing::warn!("peers talk in plain text");
     }
-    let env = TokioEnv::new(net.clone(), metrics.log.clone());
+    let env = TokioEnv::new(net.clone(), metrics.log.clone(), disk_faults);
     let memory = telemetry::memory::ledger(config.node.memory_budget);
     let active = ActiveQueries::open(
         &config.node.data_dir,
@@ -233,7 +245,17 @@ async fn postgres_listener(config: &Config, app: &Arc<App>) -> Result<Option<Pos
     let Some((addr, is_needed)) = config.postgres.addr.beside(config.http.addr, POSTGRES_PORT) else {
         return Ok(None);
     };
+    let section = &config.postgres;
+    let tls = match section.tls_cert.is_empty() {
+        true => None,
+        false => Some(ServerTls::load(
+            "clients of PostgreSQL's protocol",
+            section.tls_cert.as_ref(),
+            section.tls_key.as_ref(),
+        )?),
+    };
     let options = PostgresOptions {
+        tls,
         max_connections: config.postgres.max_connections as usize,
         idle_timeout: config.postgres.idle_timeout.0,
         write_timeout: config.http.write_timeout.0,
@@ -340,20 +362,27 @@ fn peer_options(config: &Config, dial_map: BTreeMap<String, String>) -> Result<P
 fn node_config(config: &Config, memory: &MemoryLedger) -> NodeConfig {
     let mut node = NodeConfig::new(&config.node.data_dir, config.peer_advertise());
     node.join = config.cluster.join.clone();
+    // Its form was checked with the rest of the settings.
+    if let Ok(token) = config.cluster.join_token.parse::<JoinToken>() {
+        node.join_secret = Some(token.secret);
+        if node.join.is_empty() {
+            node.join = token.addrs;
+        }
+    }
     node.shards = config.cluster.shards;
     node.replication_factor = u32::from(config.cluster.replication_factor);
     node.rebuild_after = config.cluster.rebuild_after.limit();
+    node.newest_epoch = config.cluster.newest_epoch;
     node.memory = memory.clone();
     node.max_unflushed_bytes = config.storage.max_unflushed_log.0;
     node.flush.memtable_bytes = config.storage.memtable_size.as_usize();
     node.flush.max_age_ms = config.storage.flush_interval.as_ms();
-    node.flush.retention_ms = config.storage.retention.as_ms();
-    node.flush.log_retention_ms = config.storage.log_retention.as_ms();
-    node.flush.span_retention_ms = config.storage.span_retention.as_ms();
+    node.flush.retention = Arc::new(config.retention());
     let (max_data, share) = (config.storage.max_data.0, config.storage.max_disk_share);
     node.data_limits = DataLimits {
         max_bytes: (max_data > 0).then_some(max_data),
         max_disk_share: (share < 1.0).then_some(share),
+        min_free_bytes: config.storage.min_free.0,
     };
     // Who starts a node before the one it joins is up means it to wait.
     node.join_timeout = Duration::from_secs(600);

@@ -19,6 +19,7 @@ use cluster::read::Consistency as ReadConsistency;
 use cluster::router::{CACHED_SERIES_BYTES, Router, RouterConfig};
 use futures_util::future::BoxFuture;
 use protocol::commit_token::{CommitToken, CommitTokenError};
+use protocol::epoch;
 use protocol::error::ErrorKind;
 use protocol::ids::ShardId;
 use protocol::memory::MemoryLedger;
@@ -33,7 +34,6 @@ use storage::scan::StoreSnapshot;
 use crate::api::Backend;
 use crate::api::active::ActiveQueries;
 use crate::api::read::Queries;
-use crate::config::units::Retention;
 use crate::config::{Config, ConfigError, QuerySection};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::runtime::fair::FairPool;
@@ -239,36 +239,67 @@ impl Cluster for NodeCluster {
         context: &'a ReadContext,
         fragment: Bytes,
     ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
+        Box::pin(self.ask(context, None, fragment))
+    }
+
+    fn execute_on<'a>(
+        &'a self,
+        context: &'a ReadContext,
+        shard: ShardId,
+        fragment: Bytes,
+    ) -> BoxFuture<'a, Result<ShardAnswer, SourceError>> {
         Box::pin(async move {
-            let consistency = match &context.consistency {
-                Consistency::Linearizable => ReadConsistency::Linearizable,
-                Consistency::Local => ReadConsistency::Local,
-                Consistency::Session { token } => {
-                    let token: CommitToken = token.parse().map_err(|e: CommitTokenError| {
-                        SourceError::new(ErrorKind::InvalidInput, e.to_string())
-                    })?;
-                    let seen = token.positions().map(|(shard, index)| (shard, index.0)).collect();
-                    ReadConsistency::Session(seen)
-                }
-            };
-            let (timeout, max_bytes) = (context.timeout, context.max_answer_bytes);
-            let mut span = trace::span("fragments");
-            let fragment = carried::join(span.position().as_ref(), fragment);
-            let asked = self.0.run_fragment_within(fragment, consistency, timeout, max_bytes);
-            let answers = trace::at(span.position(), asked).await;
-            match &answers {
-                Ok(answers) => {
-                    span.set("pharos.shards", answers.len());
-                    span.set(
-                        "pharos.answer.bytes",
-                        answers.iter().map(|(_, answer)| answer.len()).sum::<usize>(),
-                    );
-                }
-                Err(error) => span.fail(error),
-            }
-            let answers = answers.map_err(source_error)?;
-            Ok(answers.into_iter().map(|(shard, answer)| ShardAnswer { shard, answer }).collect())
+            let answers = self.ask(context, Some(shard), fragment).await?;
+            let nobody = || SourceError::new(ErrorKind::Unavailable, format!("shard {shard} did not answer"));
+            answers.into_iter().next().ok_or_else(nobody)
         })
+    }
+}
+
+impl NodeCluster {
+    /// Runs a fragment on one shard or on all.
+    async fn ask(
+        &self,
+        context: &ReadContext,
+        only: Option<ShardId>,
+        fragment: Bytes,
+    ) -> Result<Vec<ShardAnswer>, SourceError> {
+        let consistency = match &context.consistency {
+            Consistency::Linearizable => ReadConsistency::Linearizable,
+            Consistency::Local => ReadConsistency::Local,
+            Consistency::Session { token } => {
+                let token: CommitToken = token.parse().map_err(|e: CommitTokenError| {
+                    SourceError::new(ErrorKind::InvalidInput, e.to_string())
+                })?;
+                let seen = token.positions().map(|(shard, index)| (shard, index.0)).collect();
+                ReadConsistency::Session(seen)
+            }
+        };
+        let (timeout, max_bytes) = (context.timeout, context.max_answer_bytes);
+        let mut span = trace::span("fragments");
+        // Nodes of an older build would refuse it.
+        let may_carry = self.0.meta().settings.encoder_epoch >= epoch::TRACED_FRAGMENTS;
+        let position = span.position().filter(|_| may_carry);
+        let fragment = carried::join(position.as_ref(), fragment);
+        let asked = async {
+            match only {
+                None => self.0.run_fragment_within(fragment, consistency, timeout, max_bytes).await,
+                Some(shard) => {
+                    self.0.run_fragment_on(vec![shard], fragment, consistency, timeout, max_bytes).await
+                }
+            }
+        };
+        let answers = trace::at(span.position(), asked).await;
+        match &answers {
+            Ok(answers) => {
+                span.set("pharos.shards", answers.len());
+                let bytes = answers.iter().map(|(_, answer)| answer.len()).sum::<usize>();
+                span.set("pharos.answer.bytes", bytes);
+            }
+            Err(error) => span.fail(error),
+        }
+        let answers = answers.map_err(source_error)?;
+        Ok(answers.into_iter().map(|(shard, answer)| ShardAnswer { shard, answer }).collect())
     }
 }
 
@@ -368,18 +399,7 @@ fn router_config(config: &Config, memory: &MemoryLedger) -> RouterConfig {
     let default = RouterConfig::default();
     let affordable = memory.budget() / MAX_CACHE_SHARE / CACHED_SERIES_BYTES;
     RouterConfig {
-        retention: match config.storage.retention {
-            Retention::For(span) => Some(span.0),
-            Retention::Unlimited => None,
-        },
-        log_retention: match config.storage.log_retention {
-            Retention::For(span) => Some(span.0),
-            Retention::Unlimited => None,
-        },
-        span_retention: match config.storage.span_retention {
-            Retention::For(span) => Some(span.0),
-            Retention::Unlimited => None,
-        },
+        retention: Arc::new(config.retention()),
         max_future: config.ingest.max_future.0,
         deadline,
         attempt_timeout: (deadline / 2).min(default.attempt_timeout),

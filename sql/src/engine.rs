@@ -5,12 +5,14 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SQLOptions, SessionConfig};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -204,6 +206,7 @@ impl Session {
             deadline: Instant::now() + timeout,
             statement: query.text.as_str().into(),
             cancel: query.cancel.clone(),
+            compares_tables: Arc::default(),
         };
         let pool = Arc::new(StatementPool::new(limits.max_bytes, &options.memory));
         let disk = match &engine.options.spill_dir {
@@ -269,6 +272,12 @@ impl Session {
         let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options.verify_plan(&plan)?;
+        let mut scans = 0;
+        plan.apply_with_subqueries(|node| {
+            scans += usize::from(matches!(node, LogicalPlan::TableScan(_)));
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        self.scope.compares_tables.store(scans > 1, Ordering::Relaxed);
         Ok(plan)
     }
 }

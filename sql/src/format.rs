@@ -375,6 +375,14 @@ impl Encoder {
         self.len() == 0
     }
 
+    /// Gives what is held so far; more may follow.
+    pub fn take(&mut self) -> Bytes {
+        match &mut self.arrow {
+            Some(arrow) => std::mem::take(arrow.get_mut()).into(),
+            None => std::mem::take(&mut self.out).into(),
+        }
+    }
+
     /// Ends the answer and gives what is held.
     pub fn finish(mut self) -> Result<Bytes, ArrowError> {
         if let Some(arrow) = self.arrow {
@@ -387,8 +395,16 @@ impl Encoder {
     }
 }
 
-/// All rows of a statement as bytes, and how many rows they are. What is written is charged to the statement.
-pub async fn encode(mut rows: Rows, format: Format) -> Result<(Bytes, u64), SqlError> {
+/// Bytes of an answer that go on together.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Gives the rows of a statement on as bytes, piece by piece as they come, and says how many rows they are. `None` where
+/// nobody takes a piece any more. What is written and not yet given on is charged to the statement.
+pub async fn encode<T: Future<Output = bool>>(
+    mut rows: Rows,
+    format: Format,
+    mut give: impl FnMut(Bytes) -> T,
+) -> Result<Option<u64>, SqlError> {
     let failed =
         |error: ArrowError| SqlError::new(ErrorKind::Internal, format!("writing the answer: {error}"));
     let pool = std::sync::Arc::clone(rows.pool()) as std::sync::Arc<dyn MemoryPool>;
@@ -400,8 +416,12 @@ pub async fn encode(mut rows: Rows, format: Format) -> Result<(Bytes, u64), SqlE
         count += batch.num_rows() as u64;
         encoder.push(&batch).map_err(failed)?;
         reservation.try_resize(encoder.len())?;
+        if encoder.len() >= PIECE_BYTES && !give(encoder.take()).await {
+            return Ok(None);
+        }
     }
-    Ok((encoder.finish().map_err(failed)?, count))
+    let last = encoder.finish().map_err(failed)?;
+    Ok((last.is_empty() || give(last).await).then_some(count))
 }
 
 #[cfg(test)]
@@ -435,7 +455,26 @@ mod tests {
         let batch = batch();
         let mut encoder = Encoder::new(format, batch.schema()).expect("an encoder");
         encoder.push(&batch).expect("rows");
-        encoder.finish().expect("an end")
+        let whole = encoder.finish().expect("an end");
+
+        // In pieces it is the same.
+        let mut encoder = Encoder::new(format, batch.schema()).expect("an encoder");
+        let mut pieces = encoder.take().to_vec();
+        for row in 0..batch.num_rows() {
+            encoder.push(&batch.slice(row, 1)).expect("a row");
+            pieces.extend_from_slice(&encoder.take());
+        }
+        pieces.extend_from_slice(&encoder.finish().expect("an end"));
+        match format {
+            Format::Arrow => assert_eq!(read(&pieces), [batch.slice(0, 1), batch.slice(1, 1)]),
+            _ => assert_eq!(pieces, whole),
+        }
+        whole
+    }
+
+    fn read(stream: &[u8]) -> Vec<RecordBatch> {
+        let reader = StreamReader::try_new(stream, None).expect("Arrow");
+        reader.map(|batch| batch.expect("rows")).collect()
     }
 
     #[test]
@@ -459,9 +498,7 @@ mod tests {
              \"rows\":[[\"x,\\\"y\\\"\\n\",-7,1.5,\"1970-01-01T00:00:00Z\",[1,null]],\
              [\"\",null,\"NaN\",\"1970-01-01T00:00:01.500Z\",null]]}}"
         );
-        let arrow = written(Format::Arrow);
-        let read: Vec<_> = StreamReader::try_new(arrow.as_ref(), None).expect("Arrow").collect();
-        assert_eq!(read.into_iter().map(|b| b.expect("rows")).collect::<Vec<_>>(), [batch()]);
+        assert_eq!(read(&written(Format::Arrow)), [batch()]);
     }
 
     #[test]

@@ -4,40 +4,51 @@
 //! What a node asks for is kept as expressions over the columns of the walk, so that [`crate::push`] can fold the nodes
 //! above into it, and written down when it runs. A shard that does not answer fails the statement and is named. The
 //! answers are charged to the statement's memory before they are decoded.
+//!
+//! Rows may be many, so that the shards answer them in two rounds: all are asked at once, and give what is short; those
+//! that have more say so, and are asked again one after the other, a few ahead of the one whose rows are given on. What is
+//! held is these few answers, however many shards there are, and the first rows are there before the last are read.
+
+mod sizes;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Statistics;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
     SendableRecordBatchStream,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::METRIC_NAME;
 use protocol::matcher::Matcher;
 use protocol::scan::{FragmentAnswer, FragmentBody, FragmentRequest};
-use protocol::sql::{SqlAggregate, SqlAnswer, SqlRequest, SqlSort, VERSION};
+use protocol::sql::{SqlAggregate, SqlRequest, SqlSort, SqlTable, VERSION, decode_answer};
 use query::engine::matchers_to_wire;
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer};
 use query::{CancelFlag, Limits, QueryError};
@@ -45,9 +56,14 @@ use query::{CancelFlag, Limits, QueryError};
 use crate::columns::{ScanColumn, Table};
 use crate::exprs::Writer;
 use crate::filters::{Pruned, Understood, understand};
+use sizes::Size;
 
 /// Rows that are given on at once.
 const BATCH_ROWS: usize = 8192;
+/// Rows that a shard answers at once; who has more is asked again when its turn comes.
+const FIRST_ROWS_BYTES: u64 = 1 << 20;
+/// Shards of which longer answers are awaited or held at once.
+const SHARDS_AHEAD: usize = 4;
 
 /// What all parts of a statement know.
 #[derive(Clone)]
@@ -68,6 +84,8 @@ pub struct Scope {
     pub statement: Arc<str>,
     /// Stops it.
     pub cancel: CancelFlag,
+    /// Whether it reads several tables: then the planner does better when it knows how long they are.
+    pub compares_tables: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Scope {
@@ -90,6 +108,37 @@ impl Scope {
 
     /// Asks all shards; their answers in shard order, with the length of each.
     pub async fn ask(&self, request: SqlRequest) -> Result<Vec<(ShardId, u64, FragmentAnswer)>> {
+        let fragment = self.fragment(request)?;
+        let answers = self.cluster.execute(&self.context(), fragment).await;
+        answers.map_err(external)?.into_iter().map(answered).collect()
+    }
+
+    /// Asks all shards for a walk whose answer is short.
+    async fn rows(&self, walk: &Walk, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let request = walk.request(schema, &self.statement, self.limits.max_samples);
+        let mut batches = Vec::new();
+        for (shard, _, answer) in self.ask(request.ok_or_else(unwritable)?).await? {
+            let rows = answer.sql.unwrap_or_default().rows;
+            for batch in ShardRows::new(shard, rows, schema, None) {
+                batches.push(batch?);
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Asks one shard, which may answer so many bytes.
+    async fn ask_one(
+        &self,
+        shard: ShardId,
+        request: SqlRequest,
+        max_bytes: u64,
+    ) -> Result<(ShardId, u64, FragmentAnswer)> {
+        let fragment = self.fragment(request)?;
+        let context = ReadContext { max_answer_bytes: max_bytes, ..self.context() };
+        answered(self.cluster.execute_on(&context, shard, fragment).await.map_err(external)?)
+    }
+
+    fn fragment(&self, request: SqlRequest) -> Result<Bytes> {
         let request = FragmentRequest {
             version: VERSION,
             tenant: self.tenant.as_str().to_owned(),
@@ -100,18 +149,21 @@ impl Scope {
         if self.cancel.is_canceled() {
             return Err(external(QueryError::Canceled("a scan".to_owned())));
         }
-        let answers = self.cluster.execute(&self.context(), request.encode_to_vec().into()).await;
-        let mut out = Vec::new();
-        for ShardAnswer { shard, answer } in answers.map_err(external)? {
-            let bytes = answer.len() as u64;
-            let decoded = FragmentAnswer::decode(answer)
-                .map_err(|e| external(QueryError::Protocol(format!("answer of shard {shard}: {e}"))))?;
-            if let Some(error) = decoded.error {
-                return Err(external(QueryError::from_wire(error.kind, error.message)));
-            }
-            out.push((shard, bytes, decoded));
-        }
-        Ok(out)
+        Ok(request.encode_to_vec().into())
+    }
+}
+
+fn unwritable() -> DataFusionError {
+    DataFusionError::Internal("a walk can not be written down".to_owned())
+}
+
+fn answered(ShardAnswer { shard, answer }: ShardAnswer) -> Result<(ShardId, u64, FragmentAnswer)> {
+    let bytes = answer.len() as u64;
+    let decoded = decode_answer(answer)
+        .map_err(|e| external(QueryError::Protocol(format!("answer of shard {shard}: {e}"))))?;
+    match decoded.error {
+        Some(error) => Err(external(QueryError::from_wire(error.kind, error.message))),
+        None => Ok((shard, bytes, decoded)),
     }
 }
 
@@ -175,12 +227,19 @@ impl TableProvider for ClusterTable {
             .enumerate()
             .map(|(at, column)| Arc::new(Column::new(&column.name(), at)) as Arc<dyn PhysicalExpr>)
             .collect();
+        let compares = self.scope.compares_tables.load(Ordering::Relaxed);
+        let size = match compares && !pruned.is_empty && self.table.kind == SqlTable::Samples {
+            // Without it the plan is only less good. What keeps it from being known is told by the scan itself.
+            true => sizes::of(&self.scope, &self.table, &pruned).await.ok(),
+            false => None,
+        };
         let walk = Walk {
             table: Arc::clone(&self.table),
             pruned,
             columns,
             filters: Vec::new(),
             shape: Shape::Rows { outputs, sort: Vec::new(), limit },
+            size,
         };
         Ok(Arc::new(ClusterScan::new(self.scope.clone(), walk, schema)))
     }
@@ -231,6 +290,8 @@ pub struct Walk {
     pub filters: Vec<Arc<dyn PhysicalExpr>>,
     /// What is made of them.
     pub shape: Shape,
+    /// How long the table was between the moments that it was bounded to, where that was asked.
+    pub size: Option<Size>,
 }
 
 impl Walk {
@@ -253,6 +314,7 @@ impl Walk {
             columns: self.columns.iter().map(ScanColumn::to_wire).collect(),
             schema: ipc_schema(schema)?,
             max_samples,
+            rows_first: true,
             ..Default::default()
         };
         request.filters = self.filters.iter().map(|e| writer.write(e)).collect::<Option<_>>()?;
@@ -311,6 +373,7 @@ struct Trace {
     rows: u64,
     segments: u64,
     pruned: u64,
+    counted: u64,
 }
 
 /// The plan node; see the module.
@@ -359,7 +422,7 @@ fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 
 impl DisplayAs for ClusterScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Walk { table, pruned, filters, shape, .. } = &self.walk;
+        let Walk { table, pruned, filters, shape, size, .. } = &self.walk;
         write!(f, "ClusterScan: table={}", table.name)?;
         if !pruned.matchers.is_empty() {
             write!(f, ", matchers=[{}]", list(&pruned.matchers))?;
@@ -375,6 +438,9 @@ impl DisplayAs for ClusterScan {
         }
         if !filters.is_empty() {
             write!(f, ", filters=[{}]", list(filters))?;
+        }
+        if let Some(size) = size {
+            write!(f, ", table_rows={}", size.rows())?;
         }
         match shape {
             Shape::Rows { outputs, sort, limit } => {
@@ -397,9 +463,16 @@ impl DisplayAs for ClusterScan {
         }
         let traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
         if !traces.is_empty() {
-            let shown = traces.iter().map(|t| {
+            let mut in_order = traces.clone();
+            in_order.sort_by_key(|trace| trace.shard);
+            let shown = in_order.iter().map(|t| {
+                let counted = match t.counted {
+                    0 => String::new(),
+                    counted => format!("counted {counted} samples unread; "),
+                };
                 format!(
-                    "{}: sent {} rows, {} bytes; read {} samples of {} series; pruned {} of {} segments; {}.{:03} ms",
+                    "{}: sent {} rows, {} bytes; read {} samples of {} series; {counted}pruned {} of {} segments; \
+                     {}.{:03} ms",
                     t.shard, t.rows, t.bytes, t.samples, t.series, t.pruned, t.segments, t.micros / 1000,
                     t.micros % 1000
                 )
@@ -452,53 +525,31 @@ impl ExecutionPlan for ClusterScan {
         Some(self.metrics.clone_inner())
     }
 
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        Ok(Arc::new(sizes::statistics(&self.walk, &self.schema())))
+    }
+
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         let request = self
             .walk
             .request(&schema, &self.scope.statement, self.scope.limits.max_samples)
-            .ok_or_else(|| DataFusionError::Internal("a walk can not be written down".to_owned()))?;
+            .ok_or_else(unwritable)?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         if self.walk.pruned.is_empty {
             let empty = futures_util::stream::empty();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, empty)));
         }
-        let (scope, traces) = (self.scope.clone(), Arc::clone(&self.traces));
-        let pool = Arc::clone(context.memory_pool());
-        let of_answers = Arc::clone(&schema);
-        let answers = async move {
-            let answers = scope.ask(request).await?;
-            let mut parts = Vec::new();
-            let mut noted = Vec::new();
-            let mut total = 0;
-            for (shard, bytes, answer) in answers {
-                let stats = answer.stats.unwrap_or_default();
-                let sql = answer.sql.unwrap_or_default();
-                noted.push(Trace {
-                    shard,
-                    bytes,
-                    micros: stats.micros,
-                    samples: stats.samples,
-                    series: stats.series,
-                    rows: sql.row_count,
-                    segments: sql.segments,
-                    pruned: sql.segments_pruned,
-                });
-                total += sql.rows.len();
-                parts.push((shard, sql));
-            }
-            traces.lock().unwrap_or_else(PoisonError::into_inner).extend(noted);
-            let reservation = MemoryConsumer::new("answers of the shards").register(&pool);
-            reservation.try_grow(total)?;
-            let stream = futures_util::stream::iter(parts).map(move |(shard, answer)| {
-                let freed = answer.rows.len();
-                let batches = decoded(shard, answer, Arc::clone(&of_answers));
-                let _ = reservation.try_shrink(freed);
-                batches
-            });
-            Ok::<_, DataFusionError>(stream.map_ok(futures_util::stream::iter).try_flatten())
+        // The first rows of an order are few, or may not be told from others before all are known.
+        let may_be_long = matches!(&self.walk.shape, Shape::Rows { sort, .. } if sort.is_empty());
+        let asker = Asker {
+            scope: self.scope.clone(),
+            request,
+            schema: Arc::clone(&schema),
+            pool: Arc::clone(context.memory_pool()),
+            traces: Arc::clone(&self.traces),
         };
-        let stream = futures_util::stream::once(answers).try_flatten();
+        let stream = futures_util::stream::once(asker.ask(may_be_long)).try_flatten();
         let stream = stream.inspect_ok(move |batch: &RecordBatch| {
             metrics.record_output(batch.num_rows());
         });
@@ -506,33 +557,124 @@ impl ExecutionPlan for ClusterScan {
     }
 }
 
-/// The rows of an answer, decoded one after the other.
-fn decoded(
-    shard: ShardId,
-    answer: SqlAnswer,
+/// Asks the shards for what a walk is to give.
+#[derive(Clone)]
+struct Asker {
+    scope: Scope,
+    request: SqlRequest,
     schema: SchemaRef,
-) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
-    let failed =
-        move |what: String| external(QueryError::Protocol(format!("answer of shard {shard}: {what}")));
-    let reader: Option<StreamReader<bytes::buf::Reader<Bytes>>> = match answer.rows.is_empty() {
-        true => None,
-        false => Some(StreamReader::try_new(answer.rows.reader(), None).map_err(|e| failed(e.to_string()))?),
-    };
-    let batches = reader.into_iter().flatten().flat_map(move |batch| {
-        let batch = batch.map_err(|e| failed(e.to_string())).and_then(|batch| {
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)
-                .map_err(|e| failed(e.to_string()))
+    pool: Arc<dyn MemoryPool>,
+    traces: Arc<Mutex<Vec<Trace>>>,
+}
+
+impl Asker {
+    async fn ask(self, may_be_long: bool) -> Result<impl Stream<Item = Result<RecordBatch>>> {
+        let max_rows_bytes = if may_be_long { FIRST_ROWS_BYTES } else { 0 };
+        let answers = self.scope.ask(SqlRequest { max_rows_bytes, ..self.request.clone() }).await?;
+        let mut parts = Vec::new();
+        for (shard, bytes, answer) in answers {
+            let is_long = answer.sql.as_ref().is_some_and(|sql| sql.too_long);
+            parts.push((shard, if is_long { None } else { Some(self.rows(shard, bytes, answer)?) }));
+        }
+        let long = parts.iter().filter(|(_, rows)| rows.is_none()).count();
+        // Those that are on their way together share what the statement may hold.
+        let share = self.scope.limits.max_bytes / long.clamp(1, SHARDS_AHEAD) as u64;
+        let rows = futures_util::stream::iter(parts).map(move |(shard, rows)| {
+            let asker = self.clone();
+            async move {
+                let Some(rows) = rows else {
+                    // A task, so that it goes on while other rows are given on.
+                    let asked = SpawnedTask::spawn(async move {
+                        let (shard, bytes, answer) =
+                            asker.scope.ask_one(shard, asker.request.clone(), share).await?;
+                        asker.rows(shard, bytes, answer)
+                    });
+                    return asked.await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+                };
+                Ok(rows)
+            }
         });
-        let (whole, error) = match batch {
-            Ok(batch) => (Some(batch), None),
-            Err(error) => (None, Some(Err(error))),
+        let batches = rows.buffered(SHARDS_AHEAD).map_ok(futures_util::stream::iter);
+        Ok(batches.try_flatten())
+    }
+
+    /// Notes what a shard did, and gives its rows.
+    fn rows(&self, shard: ShardId, bytes: u64, answer: FragmentAnswer) -> Result<ShardRows> {
+        let stats = answer.stats.unwrap_or_default();
+        let sql = answer.sql.unwrap_or_default();
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(Trace {
+            shard,
+            bytes,
+            micros: stats.micros,
+            samples: stats.samples,
+            series: stats.series,
+            rows: sql.row_count,
+            segments: sql.segments,
+            pruned: sql.segments_pruned,
+            counted: sql.counted,
+        });
+        let reservation = MemoryConsumer::new("answers of the shards").register(&self.pool);
+        reservation.try_grow(sql.rows.len())?;
+        Ok(ShardRows::new(shard, sql.rows, &self.schema, Some(reservation)))
+    }
+}
+
+/// The rows of an answer, decoded one batch after the other. Their columns stay where they lie.
+struct ShardRows {
+    shard: ShardId,
+    schema: SchemaRef,
+    decoder: StreamDecoder,
+    left: Buffer,
+    /// What is left of a batch.
+    batch: Option<RecordBatch>,
+    /// Their memory.
+    _held: Option<MemoryReservation>,
+}
+
+impl ShardRows {
+    fn new(shard: ShardId, rows: Bytes, schema: &SchemaRef, held: Option<MemoryReservation>) -> Self {
+        let decoder = StreamDecoder::new();
+        Self { shard, schema: Arc::clone(schema), decoder, left: rows.into(), batch: None, _held: held }
+    }
+
+    fn failed(&self, what: impl fmt::Display) -> DataFusionError {
+        external(QueryError::Protocol(format!("answer of shard {}: {what}", self.shard)))
+    }
+
+    fn decode(&mut self) -> Result<Option<RecordBatch>> {
+        match self.decoder.decode(&mut self.left) {
+            Ok(Some(batch)) => {
+                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                let columns = batch.columns().to_vec();
+                let made = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+                made.map(Some).map_err(|error| self.failed(error))
+            }
+            Ok(None) => self.decoder.finish().map(|()| None).map_err(|error| self.failed(error)),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+impl Iterator for ShardRows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => match self.decode() {
+                Ok(batch) => batch?,
+                Err(error) => {
+                    // Nothing that can be read follows.
+                    self.left = Buffer::default();
+                    self.decoder = StreamDecoder::new();
+                    return Some(Err(error));
+                }
+            },
         };
-        let pieces = whole.into_iter().flat_map(|batch| {
-            let rows = batch.num_rows();
-            (0..rows).step_by(BATCH_ROWS).map(move |at| Ok(batch.slice(at, BATCH_ROWS.min(rows - at))))
-        });
-        pieces.chain(error)
-    });
-    Ok(batches)
+        let rows = batch.num_rows().min(BATCH_ROWS);
+        if rows < batch.num_rows() {
+            self.batch = Some(batch.slice(rows, batch.num_rows() - rows));
+        }
+        Some(Ok(batch.slice(0, rows)))
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ShardSource ─► Rows (several series side by side, about 8,192 rows) ─► filters ─► sink: rows | first rows | groups
+//!             └► Tallies, where samples need only be counted
 //! ```
 //!
 //! Rows of one series share its name and labels. Expressions over those alone are evaluated once per series, not per
@@ -11,18 +12,18 @@
 //! came from a peer: what can not be read is answered with an error, see [`Fragment::run`].
 
 mod groups;
+mod output;
 mod rows;
 mod sink;
+mod tallies;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
-use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
@@ -31,16 +32,18 @@ use protocol::ids::TenantId;
 use protocol::matcher::Matcher;
 use protocol::sample::is_stale_nan;
 use protocol::scan::{FragmentAnswer, FragmentBody, FragmentError, FragmentRequest};
-use protocol::sql::{SqlAnswer, SqlRequest, SqlSegment, SqlTable, VERSION};
+use protocol::sql::{SqlAnswer, SqlRequest, SqlSegment, SqlTable, VERSION, end_rows};
 use query::exec::Budget;
 use query::fragment::matchers;
-use query::source::{ShardSource, TimeRange};
+use query::source::{ShardSource, Tally, TallyBy, TimeRange};
 use query::{Control, Limits, QueryError};
 
 use crate::columns::ScanColumn;
 use crate::exprs::{ExprError, Reader};
+use crate::shard::output::Output;
 use crate::shard::rows::{Need, Rows};
 use crate::shard::sink::Sink;
+use crate::shard::tallies::{Taken, Tallies};
 
 type Result<T> = std::result::Result<T, ShardError>;
 
@@ -112,15 +115,30 @@ impl Fragment {
     /// Runs it on a shard and gives the bytes of the answer. Blocks on disk and CPU.
     pub fn run(self, source: &dyn ShardSource, limits: Limits, control: impl Into<Control>) -> Vec<u8> {
         let started = Instant::now();
-        let mut answer = self.answer(source, limits, control.into()).unwrap_or_else(|error| {
+        let (mut answer, rows) = self.answer(source, limits, control.into()).unwrap_or_else(|error| {
             let (kind, message) = QueryError::from(error).to_wire();
-            FragmentAnswer { error: Some(FragmentError { kind, message }), ..Default::default() }
+            let error = Some(FragmentError { kind, message });
+            (FragmentAnswer { error, ..Default::default() }, Vec::new())
         });
         answer.stats.get_or_insert_default().micros = started.elapsed().as_micros() as u64;
+        if self.request.rows_first && !rows.is_empty() {
+            let mut out = rows;
+            end_rows(&mut out, &answer);
+            return out;
+        }
+        if let Some(sql) = &mut answer.sql {
+            sql.rows = rows.into();
+        }
         answer.encode_to_vec()
     }
 
-    fn answer(&self, source: &dyn ShardSource, limits: Limits, control: Control) -> Result<FragmentAnswer> {
+    /// The answer without its rows, and these.
+    fn answer(
+        &self,
+        source: &dyn ShardSource,
+        limits: Limits,
+        control: Control,
+    ) -> Result<(FragmentAnswer, Vec<u8>)> {
         if self.version > VERSION {
             let message = format!("version {} is newer than this node's {VERSION}", self.version);
             return Err(QueryError::Protocol(message).into());
@@ -131,23 +149,30 @@ impl Fragment {
         let table = SqlTable::try_from(self.request.table)
             .map_err(|_| QueryError::Protocol(format!("table {} is unknown", self.request.table)))?;
         if table == SqlTable::Segments {
-            return segments(source, &tenant);
+            return Ok((segments(source, &tenant)?, Vec::new()));
         }
         let range = TimeRange::new(self.request.start_ms, self.request.end_ms);
         let matchers = matchers(self.request.matchers.as_ref())?;
         let mut walk = Walk::new(&self.request, &budget)?;
         walk.run(source, &tenant, &matchers, range, table)?;
-        let (rows, row_count) = walk.finish()?;
-        budget.settle();
+        let counted = walk.counted;
+        let output = walk.finish()?;
+        let (row_count, too_long) = (output.rows(), output.is_too_long());
+        if !too_long {
+            budget.settle();
+        }
         let (segments, open) = source.segment_counts(range);
         let answer = SqlAnswer {
-            rows,
+            rows: bytes::Bytes::new(),
             row_count,
             segments,
             segments_pruned: segments.saturating_sub(open),
             segment_list: Vec::new(),
+            counted,
+            too_long,
         };
-        Ok(FragmentAnswer { sql: Some(answer), stats: Some(budget.stats()), ..Default::default() })
+        let rows = if too_long { Vec::new() } else { output.finish(&budget)? };
+        Ok((FragmentAnswer { sql: Some(answer), stats: Some(budget.stats()), ..Default::default() }, rows))
     }
 }
 
@@ -214,7 +239,14 @@ struct Walk<'a> {
     filters: Vec<Part>,
     sink: Sink,
     budget: &'a Budget,
-    answer: SchemaRef,
+    output: Output,
+    /// What aggregates take of tallies, where these are enough.
+    taken: Option<Vec<Taken>>,
+    tallies: Tallies,
+    /// Samples that were counted and not read.
+    counted: u64,
+    /// Whether any expression needs a column.
+    needs_columns: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -231,9 +263,13 @@ impl<'a> Walk<'a> {
                 needed[column.index()] = needed[column.index()].max(need);
             }
         }
-        let answer = Arc::clone(&plan.answer);
+        let taken = tallies::taken(&plan, &filters)?;
+        let of_series = |(column, need): (&ScanColumn, &Need)| column.is_of_series() && *need != Need::None;
+        let needs_columns = plan.columns.iter().zip(&needed).any(of_series);
+        let output = Output::new(request, &plan.answer)?;
         let rows = Rows::new(plan.columns, plan.schema, needed);
-        Ok(Self { rows, filters, sink, budget, answer })
+        let (tallies, counted) = (Tallies::default(), 0);
+        Ok(Self { rows, filters, sink, budget, output, taken, tallies, counted, needs_columns })
     }
 
     fn run(
@@ -254,6 +290,11 @@ impl<'a> Walk<'a> {
             }
         };
         let walked = match table {
+            SqlTable::Samples if self.taken.is_some() => {
+                let by = if self.needs_columns { TallyBy::Series } else { TallyBy::Nothing };
+                source
+                    .tally(tenant, matchers, range, by, &mut |labels, tally| step(self.tally(labels, tally)))
+            }
             SqlTable::Exemplars => source.exemplars(tenant, matchers, range, &mut |labels, exemplars| {
                 step(self.exemplars(labels, exemplars))
             }),
@@ -293,6 +334,17 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Takes in a part of the samples as they were counted.
+    fn tally(&mut self, labels: &protocol::labels::Labels, tally: &Tally) -> Result<bool> {
+        self.budget.charge_read(tally.read_series, tally.read_samples)?;
+        if tally.samples == 0 {
+            return Ok(true);
+        }
+        self.counted += tally.samples.saturating_sub(tally.read_samples);
+        self.tallies.push(labels, tally, &mut self.rows);
+        if self.rows.len() >= BATCH_ROWS { self.flush() } else { Ok(true) }
     }
 
     fn histograms(
@@ -339,29 +391,27 @@ impl<'a> Walk<'a> {
         }
         let mut batch = self.rows.batch()?;
         self.rows.clear();
+        let tallies = std::mem::take(&mut self.tallies);
         for filter in &self.filters {
             batch.keep(filter)?;
             if batch.len() == 0 {
                 return Ok(true);
             }
         }
-        self.sink.push(&batch, self.budget)
+        match &self.taken {
+            None => self.sink.push(&batch, &mut self.output, self.budget),
+            Some(taken) => {
+                self.sink.merge(&batch, &tallies.columns(&batch)?, taken, self.budget)?;
+                Ok(true)
+            }
+        }
     }
 
-    /// The answer as an Arrow IPC stream, and its number of rows.
-    fn finish(self) -> Result<(Bytes, u64)> {
-        let batches = self.sink.finish(&self.answer, self.budget)?;
-        let mut out = Vec::new();
-        let mut writer = StreamWriter::try_new(&mut out, &self.answer)?;
-        let mut count = 0;
-        for batch in batches {
-            count += batch.num_rows() as u64;
-            writer.write(&batch)?;
-            self.budget.check()?;
+    /// The rows that are answered.
+    fn finish(mut self) -> Result<Output> {
+        if !self.output.is_too_long() {
+            self.sink.finish(&mut self.output, self.budget)?;
         }
-        writer.finish()?;
-        drop(writer);
-        self.budget.hold(out.len() as u64)?;
-        Ok((out.into(), count))
+        Ok(self.output)
     }
 }

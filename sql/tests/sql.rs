@@ -9,7 +9,8 @@ mod support {
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Float64Type;
 use futures_util::TryStreamExt;
 use proptest::prelude::*;
 use protocol::histogram::{Histogram, Span};
@@ -160,6 +161,219 @@ fn work_is_done_where_the_data_is() {
         15,
         &["groups=[date_bin("],
     );
+}
+
+#[test]
+fn counting_reads_no_samples() {
+    let mut subject = InProcess::over(loaded(4));
+    let mut counted = |statement: &str| {
+        let (_, line) = sent(&mut subject, statement);
+        let sum = |word: &str| -> u64 {
+            let numbers = line
+                .match_indices(word)
+                .filter_map(|(at, found)| line[at + found.len()..].split(' ').next()?.parse::<u64>().ok());
+            numbers.sum()
+        };
+        (sum("counted "), sum("read "))
+    };
+    let all = counted("select count(*) from metrics");
+    assert!(all.0 > 0 && all.1 == 0, "{all:?}");
+    for unread in [
+        "select count(*), count(value), count(time), count(name) from metrics",
+        "select min(time), max(time) from metrics",
+        "select name, count(*) from metrics group by name",
+        "select mode, count(*) filter (where instance = 'a:9100') from cpu_seconds_total group by mode",
+        "select upper(mode), max(time) from cpu_seconds_total where mode like '%s%' group by 1",
+        "select distinct mode from cpu_seconds_total",
+        "select count(*) from cpu_seconds_total where time > '2026-01-01T00:01:00Z' and mode <> 'idle'",
+    ] {
+        let (counted, read) = counted(unread);
+        assert!(counted > 0 && read == 0, "{unread}: {counted} {read}");
+    }
+    for read in [
+        "select count(*) from cpu_seconds_total where value > 1",
+        "select count(distinct time) from cpu_seconds_total",
+        "select date_bin(interval '1 minute', time), count(*) from cpu_seconds_total group by 1",
+        "select max(value), count(*) from cpu_seconds_total",
+        "select count(*) filter (where value > 1) from cpu_seconds_total",
+        "select min(time + interval '1 second') from cpu_seconds_total",
+    ] {
+        let (counted, samples) = counted(read);
+        assert!(counted == 0 && samples > 0, "{read}: {counted} {samples}");
+    }
+}
+
+/// Aggregates that are counted, and the same in words for which samples are read.
+fn counted_statement() -> impl Strategy<Value = (String, String)> {
+    let keys = proptest::sample::subsequence(vec!["name", "labels['mode']", "upper(labels['job'])"], 0..3);
+    let aggregates = proptest::sample::subsequence(
+        vec![
+            ("count(*)", "count(value + 0)"),
+            ("count(time)", "count(time + interval '0 seconds')"),
+            ("count(labels['mode'])", "count(case when value is null then null else labels['mode'] end)"),
+            ("min(time)", "min(time + interval '0 seconds')"),
+            ("max(time)", "max(time + interval '0 seconds')"),
+            (
+                "count(*) filter (where labels['mode'] = 'user')",
+                "count(value + 0) filter (where labels['mode'] = 'user')",
+            ),
+            (
+                "max(time) filter (where name <> 'up')",
+                "max(time + interval '0 seconds') filter (where name <> 'up')",
+            ),
+        ],
+        1..5,
+    );
+    let conditions = proptest::sample::subsequence(
+        vec![
+            "name like '%u%'",
+            "labels['mode'] is null",
+            "labels['job'] <> 'node'",
+            "time >= '2026-01-01T00:00:30Z'",
+            "time < '2026-01-01T00:01:45Z'",
+            "length(name) > 2",
+        ],
+        0..4,
+    );
+    (keys, aggregates, conditions).prop_map(|(keys, aggregates, conditions)| {
+        let text = |which: fn(&(&'static str, &'static str)) -> &'static str| {
+            let columns = keys.iter().copied().chain(aggregates.iter().map(which));
+            let mut text = format!("select {} from metrics", columns.collect::<Vec<_>>().join(", "));
+            if !conditions.is_empty() {
+                text += &format!(" where {}", conditions.join(" and "));
+            }
+            if !keys.is_empty() {
+                text += &format!(" group by {}", keys.join(", "));
+            }
+            text
+        };
+        (text(|pair| pair.0), text(|pair| pair.1))
+    })
+}
+
+#[test]
+fn counts_are_what_reading_comes_to() {
+    let mut cluster = loaded(3);
+    // Markers at the ends, in the middle, and nothing but markers.
+    let stale = protocol::sample::stale_nan();
+    for (mode, values) in
+        [("user", vec![stale, 1.0, stale, 2.0, stale]), ("gone", vec![stale, stale]), ("late", vec![3.0])]
+    {
+        let labels = Labels::from_pairs([("__name__", "marked"), ("mode", mode)]).expect("labels");
+        let series = cluster.series(TenantId::default().as_str(), &labels);
+        series.times.extend((0..values.len() as i64).map(|i| 1_767_225_600_000 + i * 30_000));
+        series.values.extend(values);
+    }
+    let mut subject = InProcess::over(cluster);
+    assert_eq!(subject.rows("select count(*), min(time) from marked"), ["3|2026-01-01T00:00:00Z"]);
+    assert_eq!(subject.rows("select count(*), min(time) from marked where mode = 'gone'"), ["0|NULL"]);
+    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let subject = std::cell::RefCell::new(subject);
+    let outcome = runner.run(&counted_statement(), |(counted, read)| {
+        let mut subject = subject.borrow_mut();
+        let (mut a, mut b) = (subject.rows(&counted), subject.rows(&read));
+        a.sort();
+        b.sort();
+        prop_assert_eq!(a, b, "{} is not {}", counted, read);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn long_answers_come_shard_by_shard() {
+    const ROWS: i64 = 200_000;
+    let mut cluster = MemoryCluster::new(8);
+    let tenant = TenantId::default();
+    let labels = |instance: usize| {
+        let instance = format!("i{instance}");
+        Labels::from_pairs([("__name__", "long"), ("instance", &instance)]).expect("labels")
+    };
+    // One series on each shard.
+    for shard in 0..8 {
+        let mut instances = (0..).map(labels);
+        let of_shard = instances.find(|labels| cluster.shard_of(labels) == shard).expect("one of them");
+        let series = cluster.series(tenant.as_str(), &of_shard);
+        series.times.extend(0..ROWS);
+        series.values.extend((0..ROWS).map(|i| i as f64));
+    }
+    // Ten of a kind that all shards answer at once.
+    for instance in 0..10 {
+        let instance = format!("i{instance}");
+        let labels = Labels::from_pairs([("__name__", "short"), ("instance", &instance)]).expect("labels");
+        let series = cluster.series(tenant.as_str(), &labels);
+        series.times.push(1);
+        series.values.push(1.0);
+    }
+    let cluster = Arc::new(cluster);
+    // All answers together do not fit, those that are on their way at once do.
+    let limits = Limits { max_bytes: 20 << 20, ..Limits::default() };
+    let engine = engine(Arc::clone(&cluster), EngineOptions { limits, ..EngineOptions::default() });
+    let runtime = runtime();
+    let read = |statement: &str| {
+        let before = cluster.asked.load(Ordering::Relaxed);
+        let query = SqlQuery::new(TenantId::default(), statement);
+        let counted = runtime.block_on(async {
+            let mut rows = engine.execute(&query).await?;
+            let (mut count, mut sum) = (0, 0.0);
+            while let Some(batch) = rows.try_next().await? {
+                let values = batch.column(0).as_primitive::<Float64Type>();
+                assert!(values.len() <= 8192);
+                count += values.len() as i64;
+                sum += values.values().iter().sum::<f64>();
+            }
+            Ok::<_, SqlError>((count, sum))
+        });
+        // The columns of the table are asked for, too.
+        (counted, cluster.asked.load(Ordering::Relaxed) - before - 1)
+    };
+    assert_eq!(read("select value from short"), (Ok((10, 10.0)), 1), "short answers come at once");
+    let (whole, asked) = read("select value, time from long");
+    assert_eq!(whole, Ok((8 * ROWS, 8.0 * (ROWS * (ROWS - 1) / 2) as f64)));
+    assert_eq!(asked, 9, "each shard that has more is asked for it");
+    // Who wants few has not asked for all.
+    let (few, asked) = read("select value from long limit 5");
+    assert_eq!((few.expect("an answer").0, asked), (5, 1));
+    let (error, _) = read("select value, time from long order by value + 1");
+    assert!(error.expect_err("a sort holds all").message.contains("query.max_memory"));
+}
+
+#[test]
+fn joins_begin_with_the_shorter_table() {
+    let mut cluster = loaded(3);
+    for (name, count) in [("many", 2000), ("few", 3)] {
+        for at in 0..count {
+            let host = format!("h{at}");
+            let labels = Labels::from_pairs([("__name__", name), ("host", &host)]).expect("labels");
+            let series = cluster.series(TenantId::default().as_str(), &labels);
+            series.times.extend([1, 2]);
+            series.values.extend([1.0, 2.0]);
+        }
+    }
+    let cluster = Arc::new(cluster);
+    let engine = engine(Arc::clone(&cluster), EngineOptions::default());
+    let runtime = runtime();
+    let plan = |statement: &str| {
+        let query = SqlQuery::new(TenantId::default(), format!("explain {statement}"));
+        runtime
+            .block_on(ask(&engine, &query))
+            .unwrap_or_else(|error| panic!("{statement}: {error}"))
+            .join("\n")
+    };
+    for (a, b) in [("many", "few"), ("few", "many")] {
+        let shown = plan(&format!("select a.value, b.value from {a} a join {b} b on a.host = b.host"));
+        let at = |name: &str| shown.find(&format!("ClusterScan: table={name}")).expect("a scan");
+        assert!(shown.contains("HashJoinExec") && at("few") < at("many"), "{a} join {b}: {shown}");
+        assert!(shown.contains("table_rows=6") && shown.contains("table_rows=4000"), "{shown}");
+    }
+    // What conditions leave of a table counts, not how long it is.
+    let shown = plan("select 1 from few a join many b on a.host = b.host and b.host = 'h7'");
+    assert!(shown.contains("table_rows=2"), "{shown}");
+    // One table is not counted before it is read.
+    let before = cluster.asked.load(Ordering::Relaxed);
+    assert!(!plan("select value from many").contains("table_rows"));
+    assert_eq!(cluster.asked.load(Ordering::Relaxed), before + 1, "the columns of a table are asked for");
 }
 
 #[test]

@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use protocol::batch::SubBatchView;
 use protocol::command::{Command, CommandBody, CommandHeader, ContentHash};
 use protocol::ids::{LogIndex, ShardId};
 use protocol::memory::MemoryLedger;
@@ -351,6 +352,13 @@ impl<F: Fs> ShardStore<F> {
     /// Figures.
     pub fn stats(&self) -> ShardStats {
         self.shared.lock().stats()
+    }
+
+    /// Whether a sub-batch of samples names a series that is not registered. Nothing else does.
+    pub fn brings_series(&self, sub_batch: &[u8]) -> bool {
+        let Ok(batch) = SubBatchView::parse(sub_batch) else { return false };
+        let state = self.shared.lock();
+        batch.new_series().any(|series| state.registry.ordinal(batch.tenant(), series.label_bytes).is_none())
     }
 
     /// Digest of the logical manifest.

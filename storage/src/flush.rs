@@ -133,7 +133,7 @@ fn write_segments(
             buckets.push(bucket);
         }
     });
-    let mut writer = SegmentsWriter::new(fs, dir, aside, options_of(input), buckets);
+    let mut writer = SegmentsWriter::new(fs, dir, aside, options_of(input), buckets, 0);
     let (mut columns, mut of_series) = (Columns::default(), Vec::new());
     for (slot, &ordinal) in order.iter().enumerate() {
         output.duplicates += gathered.columns(slot, &mut columns);

@@ -4,6 +4,7 @@
 //! refuses. The contract is POSIX' at its weakest: a write is durable only after [`FsFile::sync_data`], a file's
 //! name only after [`Fs::sync_dir`] of its directory, and a failed sync says nothing about what reached the disk.
 
+pub mod faulty;
 pub mod mem;
 pub mod real;
 

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use protocol::command::{ContentHash, read_matchers, write_matchers};
+use protocol::command::{ContentHash, TenantsOver, read_matchers, write_matchers};
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::RowSignal;
 use protocol::logs::messages::{decode_filter, encode_filter};
+use protocol::retention::Kept;
 use protocol::varint;
 
 use crate::error::{FormatError, StorageError};
@@ -18,9 +19,10 @@ use crate::tombstone::Tombstone;
 pub const MANIFEST_FILE: &str = "manifest";
 
 const MAGIC: &[u8; 7] = b"PHMANIF";
-/// Version of a manifest with segments of spans, of one with deletes of logs but none of spans, of one with logs alone, and
-/// of one that has nothing of either. Each is written as the first that can say it.
-const VERSION: u8 = 4;
+/// Version of a manifest with merges for which the time of some tenants is over, of one with segments of spans, of one with deletes of logs but
+/// none of spans, of one with logs alone, and of one that has nothing of these. Each is written as the first that can say it.
+const VERSION: u8 = 5;
+const VERSION_WITHOUT_OVER: u8 = 4;
 const VERSION_WITHOUT_SPANS: u8 = 3;
 const VERSION_WITHOUT_LOG_DELETES: u8 = 2;
 const VERSION_WITHOUT_LOGS: u8 = 1;
@@ -50,13 +52,16 @@ pub struct Position {
 pub struct Partition {
     /// Number of the signal: 0 for metrics, 1 for logs, 2 for spans.
     pub signal: u8,
-    /// Retention class: 0 for the signal's default.
+    /// Retention class: 0, or [`Partition::ROLLED_UP`].
     pub class: u8,
     /// Number of the span of [`PARTITION_MS`] since 1970, or [`Partition::CATCH_ALL`].
     pub bucket: i64,
 }
 
 impl Partition {
+    /// Class of metrics that are rolled up.
+    pub const ROLLED_UP: u8 = 1;
+
     /// Bucket of segments that hold samples of any age, because a flush met too many spans.
     pub const CATCH_ALL: i64 = i64::MIN;
 
@@ -83,6 +88,26 @@ impl Partition {
     /// What its rows are; `None` if it holds metrics.
     pub const fn rows(self) -> Option<RowSignal> {
         RowSignal::of_number(self.signal)
+    }
+
+    /// By which age it goes.
+    pub const fn kept(self) -> Kept {
+        match self.rows() {
+            Some(RowSignal::Logs) => Kept::Logs,
+            Some(RowSignal::Spans) => Kept::Spans,
+            None if self.class == Self::ROLLED_UP => Kept::Rollups,
+            None => Kept::Metrics,
+        }
+    }
+
+    /// Numbers of the signal and class of what goes by an age.
+    pub const fn numbers(kept: Kept) -> (u8, u8) {
+        match kept {
+            Kept::Metrics => (0, 0),
+            Kept::Rollups => (0, Self::ROLLED_UP),
+            Kept::Logs => (RowSignal::Logs.number(), 0),
+            Kept::Spans => (RowSignal::Spans.number(), 0),
+        }
     }
 
     /// Whether it holds metrics.
@@ -395,6 +420,8 @@ pub struct PendingMerge {
     pub encoder_epoch: u16,
     /// Files of its inputs.
     pub inputs: Vec<ContentHash>,
+    /// What becomes of tenants whose time is over.
+    pub over: TenantsOver,
 }
 
 /// The logical manifest: a function of the log up to `op_index`, equal on all replicas.
@@ -489,7 +516,8 @@ impl Manifest {
         let has = |signal| self.segments.iter().any(|s| s.partition.rows() == Some(signal));
         let has_logs = self.window.is_some() || has(RowSignal::Logs);
         let version = match (self.log_tombstones.is_empty(), has_logs) {
-            _ if has(RowSignal::Spans) || self.span_metrics.is_some() => VERSION,
+            _ if self.merges.iter().any(|merge| !merge.over.is_empty()) => VERSION,
+            _ if has(RowSignal::Spans) || self.span_metrics.is_some() => VERSION_WITHOUT_OVER,
             (false, _) => VERSION_WITHOUT_SPANS,
             (true, true) => VERSION_WITHOUT_LOG_DELETES,
             (true, false) => VERSION_WITHOUT_LOGS,
@@ -511,6 +539,9 @@ impl Manifest {
             varint::write_u64(out, merge.job.0);
             varint::write_u64(out, u64::from(merge.encoder_epoch));
             write_list(out, &merge.inputs, |hash, out| out.extend_from_slice(hash));
+            if version > VERSION_WITHOUT_OVER {
+                merge.over.encode(out);
+            }
         });
         write_list(&mut out, &self.tombstones, |tombstone, out| {
             varint::write_u64(out, tombstone.index);
@@ -588,12 +619,15 @@ impl Manifest {
             let job = LogIndex(varint::read_u64(input)?);
             let encoder_epoch = u16::try_from(varint::read_u64(input)?).ok()?;
             let inputs = read_list(input, |input| varint::read_bytes(input, 32)?.try_into().ok())?;
-            Some(PendingMerge { job, encoder_epoch, inputs })
+            let over = match version {
+                VERSION => TenantsOver::decode(input).ok()?,
+                _ => TenantsOver::default(),
+            };
+            Some(PendingMerge { job, encoder_epoch, inputs, over })
         })?;
         let tombstones = read_list(input, |input| {
             let index = varint::read_u64(input)?;
-            let tenant = std::str::from_utf8(varint::read_prefixed(input)?).ok()?;
-            let tenant = TenantId::new(tenant).ok()?;
+            let tenant = read_tenant(input)?;
             let start_ms = varint::unzigzag(varint::read_u64(input)?);
             let end_ms = varint::unzigzag(varint::read_u64(input)?);
             Some(Tombstone { index, tenant, matchers: read_matchers(input).ok()?, start_ms, end_ms })
@@ -605,9 +639,9 @@ impl Manifest {
             _ => read_list(input, FileRef::decode)?,
         };
         let log_tombstones = match version {
-            VERSION_WITHOUT_SPANS | VERSION => read_list(input, |input| {
+            VERSION_WITHOUT_SPANS.. => read_list(input, |input| {
                 let index = varint::read_u64(input)?;
-                let tenant = TenantId::new(std::str::from_utf8(varint::read_prefixed(input)?).ok()?).ok()?;
+                let tenant = read_tenant(input)?;
                 let start_ns = varint::unzigzag(varint::read_u64(input)?);
                 let end_ns = varint::unzigzag(varint::read_u64(input)?);
                 let filter = decode_filter(varint::read_prefixed(input)?).ok()?;
@@ -616,7 +650,7 @@ impl Manifest {
             _ => Vec::new(),
         };
         let span_metrics = match version {
-            VERSION => read_list(input, FileRef::decode)?,
+            VERSION_WITHOUT_OVER.. => read_list(input, FileRef::decode)?,
             _ => Vec::new(),
         };
         let is_window = |file: &FileRef| file.kind == FileKind::Window;
@@ -676,6 +710,10 @@ impl Manifest {
 fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Vec<u8>)) {
     varint::write_u64(out, items.len() as u64);
     items.iter().for_each(|item| write(item, out));
+}
+
+fn read_tenant(input: &mut &[u8]) -> Option<TenantId> {
+    TenantId::new(std::str::from_utf8(varint::read_prefixed(input)?).ok()?).ok()
 }
 
 /// Grows with what is really there: the count alone allocates nothing.

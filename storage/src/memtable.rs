@@ -329,6 +329,11 @@ impl MemView {
         self.filled().map(|f| f.samples as u64).sum::<u64>() + self.histograms.len() as u64
     }
 
+    /// Whether it holds samples that are no floats.
+    pub fn has_histograms(&self) -> bool {
+        !self.histograms.is_empty()
+    }
+
     /// Smallest and largest timestamp of samples.
     pub fn span(&self) -> Option<(i64, i64)> {
         let floats = self.filled().map(|f| (f.min_time, f.max_time));

@@ -1,12 +1,14 @@
 //! Merge: segments of one partition that follow one another in the log become one; a catch-all is split.
 //!
 //! A function of the inputs' bytes, the deletes before the merge was begun and the encoder epoch. Of samples with
-//! equal series and timestamp the one from the older segment stays; what deletes hide is left out for good.
+//! equal series and timestamp the one from the older segment stays; what deletes hide is left out for good, and so are
+//! tenants whose time is over; of some of these what [`crate::rollup`] makes of their samples stays, in a partition of its own.
 
 use std::cmp::Ordering;
 use std::path::Path;
 
 use bytes::Bytes;
+use protocol::command::TenantsOver;
 use protocol::ids::TenantId;
 use protocol::labels::Labels;
 use protocol::logs::RowSignal;
@@ -20,8 +22,10 @@ use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::logs;
 use crate::logs::tombstone::LogTombstone;
+use crate::logs::write::LeftOut;
 use crate::manifest::{JobOutput, Partition, SegmentMeta};
 use crate::mutant::{self, Mutant};
+use crate::rollup::roll_up;
 use crate::scan::SegmentView;
 use crate::segment::{Exemplar, SegmentCursor, StartTime, compare_series};
 use crate::segment_file::{SegmentFile, SegmentsWriter, WriteOptions, starts_of};
@@ -39,6 +43,8 @@ pub(crate) struct MergeInput {
     pub tombstones: Vec<Tombstone>,
     /// Those of logs.
     pub log_tombstones: Vec<LogTombstone>,
+    /// What becomes of tenants whose time is over.
+    pub over: TenantsOver,
 }
 
 /// Writes the files. They are durable on return.
@@ -62,7 +68,8 @@ pub(crate) fn run(
     output.segments = match signal {
         Some(signal) => {
             let tombstones = if signal == RowSignal::Logs { &input.log_tombstones[..] } else { &[] };
-            logs::write::merge(fs, dir, aside, options, signal, &input.inputs, tombstones)?
+            let left_out = LeftOut { tombstones, tenants: &input.over.left_out };
+            logs::write::merge(fs, dir, aside, options, signal, &input.inputs, left_out)?
         }
         None => merge_series(fs, dir, aside, options, input, &mut output.duplicates)?,
     };
@@ -81,10 +88,15 @@ fn merge_series(
     input: &MergeInput,
     duplicates: &mut u64,
 ) -> Result<Vec<SegmentMeta>, StorageError> {
-    let mut writer = SegmentsWriter::new(fs, dir, aside, options, buckets(&input.inputs)?);
+    let buckets = buckets(&input.inputs)?;
+    let partition = input.inputs.first().map_or(Partition::metric_catch_all(), |view| view.meta.partition);
+    let mut writer = SegmentsWriter::new(fs, dir, aside, options, buckets.clone(), partition.class);
+    let mut rollups = SegmentsWriter::new(fs, dir, aside, options, buckets, Partition::ROLLED_UP);
+    let rolls_up =
+        |tenant: &TenantId| partition.class != Partition::ROLLED_UP && input.over.rolled_up.contains(tenant);
     let mut sources: Vec<Source<'_>> = Vec::with_capacity(input.inputs.len());
     for view in &input.inputs {
-        sources.extend(Source::new(view, &input.tombstones)?);
+        sources.extend(Source::new(view, input)?);
     }
     let (mut merged, mut piece, mut exemplars) = (Columns::default(), Columns::default(), Vec::new());
     // Few inputs: looking at each beats a heap.
@@ -114,10 +126,16 @@ fn merge_series(
         if mutant::is(Mutant::MergeLosesSeries) && sources.is_empty() {
             continue;
         }
+        if rolls_up(&tenant) {
+            rollups.push(&tenant, &labels, &roll_up(&merged)?, &[])?;
+            continue;
+        }
         sort_exemplars(&mut exemplars);
         writer.push(&tenant, &labels, &merged, &exemplars)?;
     }
-    writer.finish()
+    let mut segments = writer.finish()?;
+    segments.extend(rollups.finish()?);
+    Ok(segments)
 }
 
 /// Sorts by time; what is equal in all (an exemplar sent twice) stays once.
@@ -160,10 +178,11 @@ struct Source<'a> {
     tenant: TenantId,
     labels: Labels,
     tombstones: Vec<&'a Tombstone>,
+    without: &'a [TenantId],
 }
 
 impl<'a> Source<'a> {
-    fn new(view: &SegmentView, tombstones: &'a [Tombstone]) -> Result<Option<Self>, StorageError> {
+    fn new(view: &SegmentView, input: &'a MergeInput) -> Result<Option<Self>, StorageError> {
         let meta = &view.meta;
         let concerns =
             |t: &&Tombstone| t.concerns(meta.log_last, meta.deleted_upto, (meta.min_time, meta.max_time));
@@ -174,26 +193,31 @@ impl<'a> Source<'a> {
             end: reader.summary().series,
             tenant: TenantId::default(),
             labels: Labels::empty(),
-            tombstones: tombstones.iter().filter(concerns).collect(),
+            tombstones: input.tombstones.iter().filter(concerns).collect(),
+            without: &input.over.left_out,
         };
         Ok(source.advance()?.then_some(source))
     }
 
     /// Moves to the next series; false at the end.
     fn advance(&mut self) -> Result<bool, StorageError> {
-        if self.next == self.end {
-            return Ok(false);
+        while self.next < self.end {
+            let series = self.next;
+            self.next += 1;
+            let tenant = self.cursor.tenant(series)?;
+            if self.without.iter().any(|out| out.as_str() == tenant) {
+                continue;
+            }
+            if tenant != self.tenant.as_str() {
+                let reason = |e: protocol::ids::TenantError| {
+                    StorageError::corrupt(self.cursor.reader().path(), e.to_string())
+                };
+                self.tenant = TenantId::new(tenant).map_err(reason)?;
+            }
+            self.labels = self.cursor.labels(series)?;
+            return Ok(true);
         }
-        self.labels = self.cursor.labels(self.next)?;
-        let tenant = self.cursor.tenant(self.next)?;
-        if tenant != self.tenant.as_str() {
-            let reason = |e: protocol::ids::TenantError| {
-                StorageError::corrupt(self.cursor.reader().path(), e.to_string())
-            };
-            self.tenant = TenantId::new(tenant).map_err(reason)?;
-        }
-        self.next += 1;
-        Ok(true)
+        Ok(false)
     }
 
     fn read(&mut self, columns: &mut Columns, exemplars: &mut Vec<Exemplar>) -> Result<(), StorageError> {

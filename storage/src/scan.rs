@@ -34,10 +34,11 @@ use crate::manifest::{Partition, SegmentMeta};
 use crate::memtable::{MemView, SlotMap};
 use crate::merge::sort_exemplars;
 use crate::metadata::{FamilyMetadata, MetadataMap};
-use crate::segment::{Exemplar, SegmentReader, TimeSlice};
+use crate::segment::{Exemplar, SegmentReader, Selection, TimeSlice};
 use crate::segment_file::{Content, SegmentFile};
 use crate::series_index::{RegistryView, Symbol};
 use crate::span_metrics::SpanMetrics;
+use crate::tally::Tally;
 use crate::tombstone::Tombstone;
 
 use sources::{SeriesWalk, Source};
@@ -137,6 +138,18 @@ pub struct SeriesColumns<'a> {
     pub histogram_start_times: &'a [i64],
 }
 
+/// What samples are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TallyBy {
+    /// Nothing: parts of the samples come without labels, each sample in one part.
+    Nothing,
+    /// Series: parts of the samples come with the labels of their series, which may have several parts.
+    Series,
+}
+
+/// Series that are counted between two visits.
+const TALLY_SERIES: u32 = 4096;
+
 /// What a shard holds of a tenant's current series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadStats {
@@ -234,6 +247,94 @@ impl StoreSnapshot {
         sources.append(&mut tables);
         let walked = SeriesWalk::new(tenant, range, sources).walk(visit);
         walked.inspect_err(|error| self.view.damage.note(error))
+    }
+
+    /// Whether somebody's samples of a closed time range were rolled up here.
+    pub fn has_rollups(&self, start_ms: i64, end_ms: i64) -> bool {
+        let is_rolled_up = |meta: &SegmentMeta| meta.partition.class == Partition::ROLLED_UP;
+        self.metric_segments().any(|view| is_rolled_up(&view.meta) && view.meta.overlaps((start_ms, end_ms)))
+    }
+
+    /// Whether roll-ups may be among the samples of a closed time range, those that a restore brought as well. They are
+    /// samples like histograms.
+    pub fn may_have_rollups(&self, start_ms: i64, end_ms: i64) -> bool {
+        let in_segment = |view: &SegmentView| {
+            view.meta.overlaps((start_ms, end_ms))
+                && view.reader().is_ok_and(|reader| reader.summary().histograms > 0)
+        };
+        self.metric_segments().any(in_segment) || self.tables().any(|view| view.table.has_histograms())
+    }
+
+    /// Counts the float samples that the matching series have in the closed time range, staleness markers left out: each
+    /// that [`StoreSnapshot::select`] would show, once. Parts without samples may be visited, too. `visit` may end it.
+    ///
+    /// A segment that no other place overlaps in time, and that no delete concerns, is counted by the vectors of timestamps
+    /// of its series; of the others each series is looked at on its own.
+    pub fn tally(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        by: TallyBy,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let range = (start_ms, end_ms);
+        if start_ms > end_ms {
+            return Ok(());
+        }
+        let counted = self.tally_places(tenant, matchers, range, by, visit);
+        counted.inspect_err(|error| self.view.damage.note(error))
+    }
+
+    fn tally_places(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: (i64, i64),
+        by: TallyBy,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let inside = |(first, last): (i64, i64)| (first.max(range.0), last.min(range.1));
+        // Spans of all places inside the range.
+        let mut spans: Vec<(i64, i64)> = Vec::new();
+        let mut tables = Vec::new();
+        for view in self.tables() {
+            let span = view.table.span().map(inside).filter(|(first, last)| first <= last);
+            let ordinals = if span.is_some() { view.matching(tenant, matchers) } else { Vec::new() };
+            if !ordinals.is_empty() {
+                spans.extend(span);
+                tables.push((view, ordinals));
+            }
+        }
+        let mut segments = Vec::new();
+        self.each_segment(range, |meta, reader| {
+            let selection = reader.select(tenant.as_str(), matchers, range.0, range.1)?;
+            if !selection.is_empty() {
+                spans.push(inside((meta.min_time, meta.max_time)));
+                segments.push((meta, reader, selection));
+            }
+            Ok(())
+        })?;
+        let overlapping =
+            |span: (i64, i64)| spans.iter().filter(|other| span.0 <= other.1 && other.0 <= span.1).count();
+        let mut sources: Vec<Source<'_>> = Vec::new();
+        for (meta, reader, selection) in segments {
+            let tombstones = self.tombstones(meta.log_last, meta.deleted_upto, range);
+            // A place overlaps itself.
+            let is_alone = tombstones.is_empty() && overlapping(inside((meta.min_time, meta.max_time))) == 1;
+            if !is_alone {
+                let alike = sources.last().map_or(&[][..], |source| source.labels());
+                sources.push(Source::of_segment(reader, &selection, alike, tombstones)?);
+            } else if tally_segment(reader, &selection, range, by, visit)?.is_break() {
+                return Ok(());
+            }
+        }
+        for (view, ordinals) in tables {
+            let tombstones = self.tombstones(view.log_last, 0, range);
+            sources.push(Source::of_table(view, &ordinals, range, tombstones));
+        }
+        SeriesWalk::new(tenant, range, sources).tally(visit)
     }
 
     /// A number of float samples that the matching series have in the closed time range at least: counted in segments,
@@ -494,6 +595,38 @@ impl StoreSnapshot {
     fn tombstones(&self, log_last: u64, deleted_upto: u64, range: (i64, i64)) -> Vec<&Tombstone> {
         self.view.tombstones.iter().filter(|t| t.concerns(log_last, deleted_upto, range)).collect()
     }
+}
+
+/// Counts a segment whose samples are all that there are of their time.
+fn tally_segment(
+    reader: &SegmentReader,
+    selection: &Selection,
+    range: (i64, i64),
+    by: TallyBy,
+    visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, StorageError> {
+    let mut cursor = reader.cursor();
+    let unnamed = Labels::empty();
+    let (mut part, mut series_in_part) = (Tally::default(), 0);
+    for series in selection.iter() {
+        let tally = cursor.tally_floats(series, range.0, range.1)?;
+        match by {
+            TallyBy::Series if tally.samples > 0 => {
+                if visit(&cursor.labels(series)?, &tally).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            _ => part.add(&tally),
+        }
+        series_in_part += 1;
+        if series_in_part == TALLY_SERIES {
+            if visit(&unnamed, &std::mem::take(&mut part)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            series_in_part = 0;
+        }
+    }
+    Ok(visit(&unnamed, &part))
 }
 
 impl TableView {

@@ -53,6 +53,14 @@ impl SegmentFile {
         };
         Ok(Arc::new(Self { file, content }))
     }
+
+    /// Tenants that have something in it, sorted.
+    pub fn tenants(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.content {
+            Content::Metrics(reader) => Box::new(reader.tenants()),
+            Content::Logs(reader) => Box::new(reader.tenants().iter().map(String::as_str)),
+        }
+    }
 }
 
 /// Partitions that one flush or merge writes at most. What is older goes into one catch-all segment.
@@ -81,6 +89,8 @@ pub struct SegmentsWriter<'a, F: Fs> {
     options: WriteOptions,
     /// Buckets that get a segment of their own, ascending.
     buckets: Vec<i64>,
+    /// Retention class of all of them.
+    class: u8,
     open: BTreeMap<Partition, SegmentBuilder<FileSink<F::File>>>,
 }
 
@@ -100,21 +110,23 @@ impl<'a, F: Fs> SegmentsWriter<'a, F> {
         aside: &'a str,
         options: WriteOptions,
         mut buckets: Vec<i64>,
+        class: u8,
     ) -> Self {
         buckets.sort_unstable();
         buckets.dedup();
         if buckets.len() > MAX_PARTITIONS {
             buckets.drain(..buckets.len() - (MAX_PARTITIONS - 1));
         }
-        Self { fs, dir, aside, options, buckets, open: BTreeMap::new() }
+        Self { fs, dir, aside, options, buckets, class, open: BTreeMap::new() }
     }
 
     fn partition(&self, time: i64) -> Partition {
         let partition = Partition::of_metric(time);
-        match self.buckets.binary_search(&partition.bucket) {
+        let partition = match self.buckets.binary_search(&partition.bucket) {
             Ok(_) => partition,
             Err(_) => Partition::metric_catch_all(),
-        }
+        };
+        Partition { class: self.class, ..partition }
     }
 
     /// Writes a series. Exemplars are sorted by time.
@@ -208,7 +220,7 @@ impl<'a, F: Fs> SegmentsWriter<'a, F> {
     }
 
     fn aside(&self, partition: Partition) -> std::path::PathBuf {
-        aside_path(self.dir, &format!("{}-{}", self.aside, partition.bucket))
+        aside_path(self.dir, &format!("{}-{}-{}", self.aside, partition.class, partition.bucket))
     }
 
     /// Seals the segments: content durable, under the names of their content. The directory is the caller's to sync.

@@ -32,10 +32,11 @@
 //! ```
 //! Version 1 has no exemplars.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, Equivalent, HashMap};
+use indexmap::IndexMap;
 use protocol::ids::TenantId;
 use protocol::logs::LogValue;
 use protocol::logs::batch::LogBatch;
@@ -142,6 +143,35 @@ pub struct SeriesKey {
     pub status: u8,
 }
 
+/// A key that is not owned; hashes as [`SeriesKey`] does.
+#[derive(Hash)]
+struct SeriesRef<'a> {
+    tenant: &'a TenantId,
+    service: &'a str,
+    name: &'a str,
+    kind: u8,
+    status: u8,
+}
+
+impl Equivalent<SeriesKey> for SeriesRef<'_> {
+    fn equivalent(&self, key: &SeriesKey) -> bool {
+        (self.kind, self.status, self.name) == (key.kind, key.status, &*key.name)
+            && (self.service, self.tenant) == (&*key.service, &key.tenant)
+    }
+}
+
+impl SeriesRef<'_> {
+    fn to_key(&self) -> SeriesKey {
+        SeriesKey {
+            tenant: self.tenant.clone(),
+            service: Arc::from(self.service),
+            name: Arc::from(self.name),
+            kind: self.kind,
+            status: self.status,
+        }
+    }
+}
+
 /// What a call goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -221,8 +251,10 @@ enum Side {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Half {
     side: Side,
-    /// Until when it waits, and its place among those that wait as long.
-    place: (i64, u64),
+    /// Until when it waits.
+    until: i64,
+    /// Its number among all that ever waited.
+    number: u64,
     service: Arc<str>,
     took_ns: u64,
     failed: bool,
@@ -238,11 +270,8 @@ struct Series {
 }
 
 impl Series {
-    fn take(&mut self, durations: &Durations<13>, exemplar: Option<SpanExemplar>) {
-        self.durations.merge(durations);
-        if let Some(exemplar) = exemplar
-            && self.exemplar.is_none_or(|known| exemplar.beats(&known))
-        {
+    fn show(&mut self, exemplar: SpanExemplar) {
+        if self.exemplar.is_none_or(|known| exemplar.beats(&known)) {
             self.exemplar = Some(exemplar);
         }
     }
@@ -254,11 +283,11 @@ pub struct SpanMetrics {
     applied: u64,
     unpaired: u64,
     left_out: u64,
-    series: BTreeMap<SeriesKey, Series>,
-    edges: BTreeMap<EdgeKey, Edge>,
+    series: IndexMap<SeriesKey, Series, DefaultHashBuilder>,
+    edges: HashMap<EdgeKey, Edge>,
     halves: HashMap<CallId, Half>,
-    /// Calls of the halves, by their places.
-    order: BTreeMap<(i64, u64), CallId>,
+    /// Calls of the halves with their numbers, as they came; also of some that met since.
+    order: VecDeque<(u64, CallId)>,
     next: u64,
 }
 
@@ -330,11 +359,9 @@ impl SpanMetrics {
         let Some(body) = rows.body() else { return };
         let mut services: Vec<Option<Arc<str>>> = vec![None; dict.streams().len()];
         let mut cells: Vec<Option<Cells>> = vec![None; dict.key_sets_len()];
-        // Names are mostly constants of the dictionary: those are put together once.
-        let mut known: HashMap<(u32, u32, u32), usize> = HashMap::new();
-        let mut found: Vec<(SeriesKey, Durations<13>, Option<SpanExemplar>)> = Vec::new();
+        // Names are mostly constants of the dictionary: those are looked up once.
+        let mut known: HashMap<(u32, u32, u32), Option<usize>> = HashMap::new();
         let window = now_ms.div_euclid(EXEMPLAR_MS);
-        let mut named: HashMap<SeriesKey, usize> = HashMap::new();
         for at in 0..rows.len() {
             let (stream, severity) = (rows.streams()[at], rows.severities()[at]);
             let service =
@@ -350,29 +377,25 @@ impl SpanMetrics {
             let place = match known.get(&token).filter(|_| is_constant) {
                 Some(place) => *place,
                 None => {
-                    let name = body.value(at, dict);
-                    let key = SeriesKey {
-                        tenant: batch.tenant.clone(),
-                        service: Arc::clone(service),
-                        name: Arc::from(cut(&name.text())),
-                        kind,
-                        status,
-                    };
-                    let place = *named.entry(key).or_insert_with_key(|key| {
-                        found.push((key.clone(), Durations::default(), None));
-                        found.len() - 1
-                    });
+                    let value = body.value(at, dict);
+                    let (tenant, text) = (&batch.tenant, value.text());
+                    let key = SeriesRef { tenant, service, name: cut(&text), kind, status };
+                    let place = self.place(&key);
                     if is_constant {
                         known.insert(token, place);
                     }
                     place
                 }
             };
-            let (_, durations, slowest) = &mut found[place];
-            durations.add(&DURATION_BOUNDS, took_ns);
-            if slowest.is_none_or(|slowest| slowest.took_ns < took_ns) {
-                let (trace_id, span_id) = (rows.traces()[at], rows.spans()[at]);
-                *slowest = Some(SpanExemplar { window, trace_id, span_id, took_ns, end_ns: end });
+            match place.and_then(|place| self.series.get_index_mut(place)) {
+                None => self.left_out += 1,
+                Some((key, series)) => {
+                    series.durations.add(&DURATION_BOUNDS, took_ns);
+                    if key.kind != OVERFLOW {
+                        let (trace_id, span_id) = (rows.traces()[at], rows.spans()[at]);
+                        series.show(SpanExemplar { window, trace_id, span_id, took_ns, end_ns: end });
+                    }
+                }
             }
 
             let kind = SpanKind::of_number(kind).unwrap_or_default();
@@ -395,14 +418,11 @@ impl SpanMetrics {
             let call = if side == Side::Client { rows.spans()[at] } else { cells.parent(rows, at) };
             if call != [0; 8] {
                 let id = (batch.tenant.clone(), rows.traces()[at], call);
-                let place = (now_ms.saturating_add(WAIT_MS), 0);
+                let (until, number) = (now_ms.saturating_add(WAIT_MS), self.next);
                 let is_message = matches!(kind, SpanKind::Producer | SpanKind::Consumer);
-                let half = Half { side, place, service: Arc::clone(service), took_ns, failed, is_message };
-                self.pair(id, half);
+                let service = Arc::clone(service);
+                self.pair(id, Half { side, until, number, service, took_ns, failed, is_message });
             }
-        }
-        for (key, durations, slowest) in found {
-            self.add(key, &durations, slowest);
         }
     }
 
@@ -412,7 +432,6 @@ impl SpanMetrics {
         match other {
             Some(side) if side != half.side => {
                 let Some(other) = self.halves.remove(&id) else { return };
-                self.order.remove(&other.place);
                 let is_message = half.is_message || other.is_message;
                 let (client, server) = if half.side == Side::Client { (half, other) } else { (other, half) };
                 let edge = EdgeKey {
@@ -427,40 +446,54 @@ impl SpanMetrics {
             Some(_) => self.unpaired += 1,
             None if self.halves.len() >= MAX_HALVES => self.left_out += 1,
             None => {
-                let place = (half.place.0, self.next);
                 self.next += 1;
-                self.order.insert(place, id.clone());
-                self.halves.insert(id, Half { place, ..half });
+                if self.order.len() > 2 * self.halves.len() + 1_000 {
+                    let halves = &self.halves;
+                    self.order.retain(|(number, id)| halves.get(id).is_some_and(|h| h.number == *number));
+                }
+                self.order.push_back((half.number, id.clone()));
+                self.halves.insert(id, half);
             }
         }
+    }
+
+    /// The halves that wait, the first to come first.
+    fn waiting(&self) -> impl Iterator<Item = (&CallId, &Half)> {
+        self.order.iter().filter_map(|(number, id)| {
+            let half = self.halves.get(id).filter(|half| half.number == *number)?;
+            Some((id, half))
+        })
     }
 
     fn expire(&mut self, now_ms: i64) {
-        while let Some(first) = self.order.first_entry()
-            && first.key().0 <= now_ms
-        {
-            let id = first.remove();
-            self.halves.remove(&id);
-            self.unpaired += 1;
+        while let Some((number, id)) = self.order.front() {
+            match self.halves.get(id).filter(|half| half.number == *number) {
+                Some(half) if half.until > now_ms => break,
+                Some(_) => {
+                    self.halves.remove(id);
+                    self.unpaired += 1;
+                }
+                None => {}
+            }
+            self.order.pop_front();
         }
     }
 
-    /// Counts durations of a series.
-    fn add(&mut self, key: SeriesKey, durations: &Durations<13>, exemplar: Option<SpanExemplar>) {
-        // Nearly always: one look, for the keys are long.
-        if let Some(series) = self.series.get_mut(&key) {
-            series.take(durations, exemplar);
-        } else if self.series.len() < MAX_SERIES {
-            self.series.entry(key).or_default().take(durations, exemplar);
-        } else {
-            let empty: Arc<str> = Arc::from("");
-            let (service, name) = (Arc::clone(&empty), empty);
-            let key = SeriesKey { tenant: key.tenant, service, name, kind: OVERFLOW, status: 0 };
+    /// Where a series stands, a new one too; that of all for which there is no room, if it is one of those.
+    fn place(&mut self, key: &SeriesRef<'_>) -> Option<usize> {
+        if let Some(place) = self.series.get_index_of(key) {
+            return Some(place);
+        }
+        if self.series.len() < MAX_SERIES {
+            return Some(self.series.insert_full(key.to_key(), Series::default()).0);
+        }
+        let key = SeriesRef { tenant: key.tenant, service: "", name: "", kind: OVERFLOW, status: 0 };
+        match self.series.get_index_of(&key) {
             // Tenants are clients' words, too.
-            match self.series.contains_key(&key) || self.series.len() < 2 * MAX_SERIES {
-                true => self.series.entry(key).or_default().take(durations, None),
-                false => self.left_out += durations.count(),
+            None if self.series.len() < 2 * MAX_SERIES => {
+                Some(self.series.insert_full(key.to_key(), Series::default()).0)
             }
+            place => place,
         }
     }
 
@@ -495,9 +528,15 @@ impl SpanMetrics {
         self.applied == 0
     }
 
-    /// Spans by what counts together.
+    /// Spans by what counts together, in the order of the keys.
     pub fn series(&self) -> impl Iterator<Item = (&SeriesKey, &Durations<13>)> {
-        self.series.iter().map(|(key, series)| (key, &series.durations))
+        self.sorted_series().into_iter().map(|(key, series)| (key, &series.durations))
+    }
+
+    fn sorted_series(&self) -> Vec<(&SeriesKey, &Series)> {
+        let mut all: Vec<_> = self.series.iter().collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
     }
 
     /// The exemplar of a series, if it has one.
@@ -505,9 +544,11 @@ impl SpanMetrics {
         self.series.get(key)?.exemplar.as_ref()
     }
 
-    /// Calls by what counts together.
-    pub fn edges(&self) -> impl Iterator<Item = (&EdgeKey, &Edge)> {
-        self.edges.iter()
+    /// Calls by what counts together, in the order of the keys.
+    pub fn edges(&self) -> impl ExactSizeIterator<Item = (&EdgeKey, &Edge)> {
+        let mut all: Vec<_> = self.edges.iter().collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all.into_iter()
     }
 
     /// Halves of calls whose other half did not come in time.
@@ -522,13 +563,15 @@ impl SpanMetrics {
 
     /// Bytes of memory, roughly.
     pub fn memory_bytes(&self) -> usize {
-        self.series.len() * 480 + self.edges.len() * 400 + self.halves.len() * 250
+        self.series.len() * 480 + self.edges.len() * 400 + self.halves.len() * 180 + self.order.len() * 64
     }
 
     /// Adds the counters of another shard.
     pub fn merge(&mut self, other: &Self) {
         for (key, series) in &other.series {
-            self.series.entry(key.clone()).or_default().take(&series.durations, series.exemplar);
+            let sum = self.series.entry(key.clone()).or_default();
+            sum.durations.merge(&series.durations);
+            series.exemplar.into_iter().for_each(|exemplar| sum.show(exemplar));
         }
         for (key, edge) in &other.edges {
             self.edges.entry(key.clone()).or_default().merge(edge);
@@ -539,7 +582,7 @@ impl SpanMetrics {
 
     /// A file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        self.encode_with(self.order.values())
+        self.encode_with(self.waiting())
     }
 
     /// As [`Self::encode`], without the halves that wait: what sums are made of.
@@ -547,30 +590,32 @@ impl SpanMetrics {
         self.encode_with(std::iter::empty())
     }
 
-    fn encode_with<'a>(&'a self, halves: impl Iterator<Item = &'a CallId>) -> Vec<u8> {
+    fn encode_with<'a>(&'a self, halves: impl Iterator<Item = (&'a CallId, &'a Half)>) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.push(VERSION);
         [self.applied, self.unpaired, self.left_out].iter().for_each(|number| write_u64(&mut out, *number));
         let put = |out: &mut Vec<u8>, text: &str| write_prefixed(out, text.as_bytes());
-        write_u64(&mut out, self.series.len() as u64);
-        for (key, Series { durations, .. }) in &self.series {
+        let series = self.sorted_series();
+        write_u64(&mut out, series.len() as u64);
+        for (key, Series { durations, .. }) in &series {
             [key.tenant.as_str(), &key.service, &key.name].iter().for_each(|text| put(&mut out, text));
             out.extend_from_slice(&[key.kind, key.status]);
             durations.encode(&mut out);
         }
-        write_u64(&mut out, self.edges.len() as u64);
-        for (key, edge) in &self.edges {
+        let edges = self.edges();
+        write_u64(&mut out, edges.len() as u64);
+        for (key, edge) in edges {
             [key.tenant.as_str(), &key.client, &key.server].iter().for_each(|text| put(&mut out, text));
             out.push(key.connection as u8);
             write_u64(&mut out, edge.failed);
             edge.client.encode(&mut out);
             edge.server.encode(&mut out);
         }
-        let halves: Vec<_> = halves.filter_map(|id| Some((id, self.halves.get(id)?))).collect();
+        let halves: Vec<_> = halves.collect();
         write_u64(&mut out, halves.len() as u64);
         for ((tenant, trace, span), half) in halves {
-            write_u64(&mut out, zigzag(half.place.0));
+            write_u64(&mut out, zigzag(half.until));
             put(&mut out, tenant.as_str());
             out.extend_from_slice(trace);
             out.extend_from_slice(span);
@@ -579,8 +624,8 @@ impl SpanMetrics {
             write_u64(&mut out, half.took_ns);
             out.push(u8::from(half.failed));
         }
-        let places = self.series.values().enumerate();
-        let shown: Vec<_> = places.filter_map(|(at, series)| Some((at, series.exemplar?))).collect();
+        let places = series.iter().enumerate();
+        let shown: Vec<_> = places.filter_map(|(at, (_, series))| Some((at, series.exemplar?))).collect();
         write_u64(&mut out, shown.len() as u64);
         for (at, exemplar) in shown {
             write_u64(&mut out, at as u64);
@@ -642,8 +687,8 @@ impl SpanMetrics {
             let edge = Edge { failed, client: Durations::decode(input)?, server: Durations::decode(input)? };
             metrics.edges.insert(EdgeKey { tenant, client, server, connection }, edge);
         }
-        for number in 0..read_len(input)? {
-            let place = (unzigzag(read_u64(input)?), number as u64);
+        for number in 0..read_len(input)? as u64 {
+            let until = unzigzag(read_u64(input)?);
             let tenant = TenantId::new(text(input)?).ok()?;
             let trace = read_bytes(input, 16)?.try_into().ok()?;
             let span = read_bytes(input, 8)?.try_into().ok()?;
@@ -652,11 +697,11 @@ impl SpanMetrics {
                 (if flags & 1 == 0 { Side::Client } else { Side::Server }, flags & 2 != 0);
             let service = Arc::from(text(input)?);
             let (took_ns, failed) = (read_u64(input)?, byte(input)? == 1);
-            let half = Half { side, place, service, took_ns, failed, is_message };
+            let half = Half { side, until, number, service, took_ns, failed, is_message };
             let id = (tenant, trace, span);
-            metrics.order.insert(place, id.clone());
+            metrics.order.push_back((number, id.clone()));
             metrics.halves.insert(id, half);
-            metrics.next = number as u64 + 1;
+            metrics.next = number + 1;
         }
         let exemplars = if version > 1 { read_len(input)? } else { 0 };
         let mut all = metrics.series.values_mut().enumerate();

@@ -1,14 +1,15 @@
 //! Harness of the black-box tests: starts real nodes and real peers on loopback and judges what they answer.
 //!
 //! Nodes, clients and the ledger of numbered samples are those of `chaos`, which gives them to users too; this crate
-//! adds what tests need: [`Cluster`], whose every step panics with the nodes' logs when it fails, and [`peers`], the
-//! programs of others. A test waits for conditions with a generous guard and never asserts how long something took.
+//! adds what tests need: [`Cluster`], whose every step panics with the nodes' logs when it fails, [`peers`], the
+//! programs of others, and [`s3`], a store of objects. A test waits for conditions with a generous guard and never asserts how long something took.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stderr, reason = "what a failed test leaves behind is read by people")]
 
 pub mod peers;
 pub mod remote_write;
+pub mod s3;
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! `pharos backup` and `pharos restore` between real clusters: while data is written, cut short, damaged, and into another
-//! number of nodes and shards.
+//! number of nodes and shards; through a directory and through an S3 server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use chaos::client::{Client, Series, escape, seconds};
 use chaos::ledger::{WriterOptions, Writers, now_ms};
 use serde_json::{Value, json};
+use tests::s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use tests::{Cluster, binary, eventually};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -258,4 +259,139 @@ fn a_backup_goes_into_a_cluster_of_another_shape() {
     let (code, output, error) = restore(&source, dir);
     assert_eq!(code, 0, "{output}{error}");
     assert_eq!(answers(&client, at), answers(&other, at));
+}
+
+/// Runs a command that finds the S3 server, keys and a directory for temporary files in its environment, and nothing else of
+/// that kind.
+fn pharos_with_keys(
+    server: &S3Server,
+    tmp: &Path,
+    secret: &str,
+    arguments: &[&str],
+) -> (i32, String, String) {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        let lower = name.to_string_lossy().to_lowercase();
+        if lower.starts_with("aws_") || lower.ends_with("_proxy") {
+            command.env_remove(&name);
+        }
+    }
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", secret)];
+    command.envs(keys).env("AWS_ENDPOINT_URL", server.url()).env("TMPDIR", tmp);
+    let output = command.args(arguments).output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
+}
+
+/// Samples whose values no encoding makes shorter: more than ten megabytes of them.
+fn write_noise(client: &Client, at: i64) {
+    for batch in 0..24_u64 {
+        let series: Vec<Series> = (0..100_u64)
+            .map(|n| {
+                let number = batch * 100 + n;
+                let samples = (0..1000_u64).map(|i| {
+                    let mixed = (number * 1000 + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                    (at - i as i64 * 250, f64::from_bits((mixed >> 12) | 1023 << 52))
+                });
+                Series::new("noise", &[("n", &number.to_string())], samples.collect())
+            })
+            .collect();
+        client.write(&series).expect("a write to a healthy cluster");
+    }
+}
+
+#[test]
+fn a_backup_goes_into_a_bucket_and_back() {
+    let server = S3Server::start("backups");
+    let tmp = tempfile::tempdir().expect("a directory");
+    let tmp = tmp.path();
+    // One flush, when the backup asks for it: a segment as long as all of it.
+    let source = Cluster::with_arguments(1, 1, &["--set", "storage.memtable_size=128MiB"]);
+    let client = source.nodes[0].client();
+    let at = now_ms() / 15_000 * 15_000;
+    write_data(&client, at, 0);
+    write_noise(&client, at);
+    let body = json!({"expected": 0, "message": "m", "dashboard": {"title": "Shop", "panels": []}});
+    put(&client, "/api/v1/dashboards/shop", &body.to_string());
+    let place = "s3://backups/some/place";
+    let url = source.nodes[0].url();
+    let backup = |secret: &str, place: &str, url: &str| {
+        pharos_with_keys(&server, tmp, secret, &["backup", "--to", place, "--url", url])
+    };
+
+    // What is wrong is named, and the secret is nowhere.
+    let (code, output, error) = backup("wrong-secret", place, &url);
+    assert_eq!((code, error.contains("access denied (SignatureDoesNotMatch")), (1, true), "{error}");
+    assert!(!error.contains("wrong-secret") && !output.contains("wrong-secret"), "{output}{error}");
+    let (code, _, error) = backup(SECRET_KEY, "s3://nothing/here", &url);
+    assert_eq!((code, error.contains("there is no such bucket")), (1, true), "{error}");
+    let (code, _, error) = pharos_with_keys(&server, tmp, SECRET_KEY, &["restore", "--from", place]);
+    assert_eq!((code, error.contains("s3://backups/some/place holds no backup")), (1, true), "{error}");
+
+    let (code, output, error) = backup(SECRET_KEY, place, &url);
+    assert_eq!((code, output.contains("in s3://backups/some/place; ")), (0, true), "{output}{error}");
+    let bucket = server.bucket("backups");
+    let first = files_below(&bucket);
+    assert!(first.contains(&bucket.join("some/place/backup.json")), "{first:?}");
+    let len = |path: &PathBuf| path.metadata().expect("a file").len();
+    let longest = first.iter().max_by_key(|path| len(path)).expect("a file").clone();
+    assert!(len(&longest) > 8 << 20, "one goes up in parts: {} bytes", len(&longest));
+
+    // What is there is not sent again.
+    let when = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).expect("a file");
+    let times: Vec<_> = first.iter().map(|path| (path.clone(), when(path))).collect();
+    let (code, output, error) = backup(SECRET_KEY, place, &url);
+    assert_eq!(code, 0, "{output}{error}");
+    assert!(when(&bucket.join("some/place/backup.json")) > times[0].1, "the list is another");
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "seg");
+    let kept: Vec<_> = times.iter().filter(|(path, _)| is_segment(path) && path.exists()).collect();
+    assert!(!kept.is_empty(), "segments outlive a backup");
+    assert!(kept.iter().all(|(path, time)| when(path) == *time), "{kept:?}");
+
+    // Another cluster keeps away, and damage is named before anything is written.
+    let target = Cluster::start(1, 3);
+    let other = target.nodes[0].client();
+    let target_url = target.nodes[0].url();
+    let (code, _, error) = backup(SECRET_KEY, place, &target_url);
+    assert_eq!((code, error.contains("holds a backup of cluster")), (1, true), "{error}");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let scratch = scratch.path().to_str().expect("UTF-8");
+    let restore = || {
+        let arguments = ["restore", "--from", place, "--url", &target_url, "--scratch", scratch];
+        pharos_with_keys(&server, tmp, SECRET_KEY, &arguments)
+    };
+    let longest = files_below(&bucket).into_iter().max_by_key(len).expect("a file");
+    let bytes = std::fs::read(&longest).expect("readable");
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 1;
+    std::fs::write(&longest, &damaged).expect("writable");
+    let (code, _, error) = restore();
+    let name = longest.strip_prefix(&bucket).expect("inside").display().to_string();
+    assert_eq!(
+        (code, error.contains(&format!("s3://backups/{name}: ")), error.contains("nothing was restored")),
+        (1, true, true),
+        "{error}"
+    );
+    assert_eq!(get(&other, &format!("/api/v1/query?query=kept&time={}", seconds(at)))["result"], json!([]));
+    std::fs::write(&longest, bytes).expect("writable");
+
+    let (code, output, error) =
+        pharos_with_keys(&server, tmp, SECRET_KEY, &["restore", "--check", "--from", place]);
+    assert_eq!((code, output.contains("whole")), (0, true), "{output}{error}");
+    assert_eq!(files_below(tmp), Vec::<PathBuf>::new(), "what was fetched is gone");
+
+    for round in 0..2 {
+        let (code, output, error) = restore();
+        assert_eq!((code, error.contains("0 B of ")), (0, round == 1), "{output}{error}");
+        assert_eq!(answers(&other, at), answers(&client, at));
+        assert_eq!(dashboards(&other), dashboards(&client));
+        assert!(spans(&other, None) == spans(&client, None), "span for span");
+        for query in ["count(noise)", "max(noise)", "sum(count_over_time(noise[10m]))"] {
+            let path = format!("/api/v1/query?query={}&time={}", escape(query), seconds(at));
+            let there = get(&other, &path)["result"].clone();
+            assert_eq!(there, get(&client, &path)["result"], "{query}");
+            assert_ne!(there, json!([]), "{query}");
+        }
+    }
 }

@@ -57,6 +57,34 @@ fn traces_are_written_and_every_question_is_answered_rightly() {
 }
 
 #[test]
+fn a_node_with_data_starts_again_and_a_lost_disk_is_replaced() {
+    let output = Command::new(tests::binary())
+        .args([
+            "bench",
+            "restart",
+            "--json",
+            "--data",
+            "1MiB",
+            "--restarts",
+            "2",
+            "--nodes",
+            "3",
+            "--shards",
+            "2",
+        ])
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert!(report["segment_bytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20), "{report}");
+    for times in ["ready_ms", "answered_ms"] {
+        assert_eq!(report[times].as_array().map(Vec::len), Some(2), "{report}");
+    }
+    let copies = &report["copies"];
+    assert!(copies["replaced_bytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20), "{report}");
+}
+
+#[test]
 fn sql_is_asked_beside_promql_and_duckdb() {
     let Some(python) = tests::peers::python_program() else { return };
     let output = Command::new(tests::binary())

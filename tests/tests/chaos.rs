@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use anyhow::Context;
 use serde_json::Value;
 
 fn chaos(arguments: &[&str]) -> Output {
@@ -66,6 +67,52 @@ fn the_quick_suite_passes_and_its_judge_is_awake() {
     let output = chaos(&["check", path(&history)]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("| K1 | **FAIL**"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_running_cluster_is_disturbed_only_by_its_name() {
+    let cluster = tests::Cluster::start(3, 4);
+    let endpoints: Vec<String> = cluster.nodes.iter().map(|node| node.http_addr().to_string()).collect();
+    let pids: Vec<String> =
+        cluster.nodes.iter().filter_map(|node| node.pid()).map(|p| p.to_string()).collect();
+    let (endpoints, pids) = (endpoints.join(","), pids.join(","));
+    let series = |label: &str| {
+        let answer =
+            cluster.nodes[0].client().get(&format!("/api/v1/label/{label}/values")).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    };
+    let reports = tempfile::tempdir().expect("a directory");
+    let attach = |name: &str| {
+        let only = "transfer,flush,pause";
+        let arguments = ["attach", "--endpoints", &endpoints, "--only", only, "--pids", &pids];
+        let more =
+            ["--yes-this-cluster", name, "--for", "40s", "--slack", "20", "--report", path(reports.path())];
+        chaos(&[&arguments[..], &more[..]].concat())
+    };
+    let refused = attach("another");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("nothing was done"), "{said}");
+    let id = tests::eventually("the cluster has an id", || {
+        let status = cluster.nodes[0].status()?;
+        status["cluster_id"].as_str().map(str::to_owned).context("a status has a cluster")
+    });
+    let output = attach(&id);
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    let json = std::fs::read(reports.path().join("report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&json).expect("JSON");
+    assert!(report["verdict"] == "passed" && report["scenario"] == "attach", "{report}");
+    let names: std::collections::BTreeSet<&str> = report["faults"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|fault| fault["name"].as_str())
+        .collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["flush", "pause", "transfer"], "{report}");
+    assert!(report["figures"]["samples_acked"].as_u64() > Some(1000), "{report}");
+    // Clients kept to a tenant of their own.
+    assert!(!series("__name__").contains("chaos_numbered"));
 }
 
 #[test]

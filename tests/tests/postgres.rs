@@ -113,9 +113,9 @@ fn psql_asks_the_cases() {
     assert!(err.contains("25006"), "{err}");
     // What psql looks up to show tables and columns.
     let (out, err) = show("\\d", "default");
-    assert!(out.contains("public|up|view|pharos\n") && out.contains("public|metrics|view"), "{out}{err}");
+    assert!(out.contains("public|up|table|pharos\n") && out.contains("public|metrics|table"), "{out}{err}");
     for table in ["logs", "spans", "span_events", "traces"] {
-        assert!(out.contains(&format!("public|{table}|view|pharos\n")), "{table}: {out}{err}");
+        assert!(out.contains(&format!("public|{table}|table|pharos\n")), "{table}: {out}{err}");
     }
     let (out, err) = show("\\d traces", "default");
     assert!(out.contains("duration_ns|bigint|") && out.contains("services|text[]|"), "{out}{err}");
@@ -123,6 +123,24 @@ fn psql_asks_the_cases() {
     assert!(out.contains("time|timestamp with time zone|") && out.contains("attributes|json|"), "{out}{err}");
     let (out, err) = show("\\d up", "default");
     assert!(out.contains("time|timestamp with time zone|") && out.contains("instance|text|"), "{out}{err}");
+    // The rest of what it has commands for: tables alone, one with all that is known of it, schemas, roles, functions.
+    let (out, err) = show("\\dt", "default");
+    assert!(out.contains("public|up|table|pharos\n") && err.is_empty(), "{out}{err}");
+    let (out, err) = show("\\dt+ up", "default");
+    assert!(out.contains("public|up|table|pharos|permanent|") && err.is_empty(), "{out}{err}");
+    let (out, err) = show("\\d+ up", "default");
+    assert!(out.contains("value|double precision|") && err.is_empty(), "{out}{err}");
+    let (out, err) = show("\\dn", "default");
+    assert!(
+        out.contains("public|pharos\n") && out.contains("metric|pharos\n") && err.is_empty(),
+        "{out}{err}"
+    );
+    let (out, err) = show("\\du", "default");
+    assert!(out.starts_with("pharos|") && err.is_empty(), "{out}{err}");
+    for nothing in ["\\df", "\\dv", "\\di", "\\ds", "\\dx"] {
+        let (out, err) = show(nothing, "default");
+        assert!(!err.contains("ERROR") && !out.contains("up"), "{nothing}: {out}{err}");
+    }
     // The database is the tenant.
     let (out, err) = show("\\l", "default");
     assert!(out.contains("default|pharos|UTF8|"), "{out}{err}");
@@ -133,6 +151,49 @@ fn psql_asks_the_cases() {
     let (out, err) = show(script, "default");
     assert_eq!(out, "BEGIN\n1\nCOMMIT\nSET\n200ms\n");
     assert!(err.contains("57014"), "{err}");
+}
+
+#[test]
+fn psql_talks_in_cipher_where_there_is_a_certificate() {
+    if !peers::installed(&["psql", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("a path is text").to_owned();
+    let (cert, key) = (path("node.pem"), path("node.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-keyout", &key, "-out", &cert, "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .output()
+        .expect("openssl starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let settings = [format!("postgres.tls_cert={cert}"), format!("postgres.tls_key={key}")];
+    let mut arguments = vec!["--set", "telemetry.self_monitoring=false"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+    let cluster = Cluster::with_arguments(1, 1, &arguments);
+    let ask = |mode: &str, root: &str| {
+        let output = psql(&cluster, 0, "default")
+            .env("PGSSLMODE", mode)
+            .env("PGSSLROOTCERT", root)
+            .args(["-c", "select 1", "-c", "\\conninfo"])
+            .output();
+        said(&output.expect("psql starts"))
+    };
+    let (out, err) = ask("require", "/absent");
+    assert!(out.starts_with("1\n") && out.contains("TLS"), "{out}{err}");
+    let (out, err) = ask("verify-full", &cert);
+    assert!(out.starts_with("1\n") && out.contains("TLS"), "{out}{err}");
+    // Nobody is made to.
+    let (out, err) = ask("disable", "/absent");
+    assert!(out.starts_with("1\n") && !out.contains("TLS"), "{out}{err}");
+    // More than a record of TLS holds, in both directions.
+    let long = format!("select length('{}'), repeat('x', 300000)", "y".repeat(100_000));
+    let script = dir.path().join("long.sql");
+    std::fs::write(&script, long).expect("a script");
+    let output = psql(&cluster, 0, "default").env("PGSSLMODE", "require").arg("-f").arg(&script).output();
+    let (out, err) = said(&output.expect("psql starts"));
+    assert!(out.starts_with("100000|xxx") && out.len() > 300_000, "{}{err}", out.len());
 }
 
 #[test]

@@ -107,7 +107,13 @@ fn three_nodes_answer_all_cases() {
         nodes.ask("explain analyze select count(*) from metrics where time < '2020-01-01'").expect("a plan");
     assert!(plan.join("\n").contains("pruned 1 of 1 segments"), "{plan:?}");
 
+    // What is counted is not read once it lies in segments.
+    let plan = nodes.ask("explain analyze select count(*) from metrics").expect("a plan").join("\n");
+    assert!(plan.contains("samples unread") && plan.contains("read 0 samples"), "{plan}");
+    assert!(!plan.split("read ").skip(1).any(|rest| !rest.starts_with("0 samples")), "{plan}");
+
     formats(&nodes.clients[1]);
+    long_answers(&nodes.clients[1]);
     logs_are_a_table(&mut nodes);
     command(&cluster);
     like_duckdb(&nodes.clients[2]);
@@ -174,6 +180,31 @@ fn formats(client: &Client) {
     let slow = "select count(*) from generate_series(1, 100000000000)";
     let slow = post(client, &[("query", slow), ("timeout", "200ms")]).expect("an answer");
     assert_eq!(slow.status, 503, "{}", slow.body);
+}
+
+/// Answers of several pieces arrive whole; where one fails on its way, the client is not left to think that it is whole.
+fn long_answers(client: &Client) {
+    let ask = |statement: &str, format: &str| post(client, &[("query", statement), ("format", format)]);
+    let (count, statement) = (200_000, "select value as n from generate_series(1, 200000)");
+    let json: Value = serde_json::from_str(&ask(statement, "json").expect("an answer").body).expect("JSON");
+    let rows = json["data"]["rows"].as_array().expect("rows");
+    assert_eq!((rows.len(), &rows[count - 1]), (count, &json!([count])));
+    let lines = |format: &str| {
+        let body = ask(statement, format).expect("an answer").body;
+        body.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("csv").len(), count + 1);
+    assert_eq!(lines("ndjson").last().map(String::as_str), Some("{\"n\":200000}"));
+    let fails_at = |row: usize, of: usize| {
+        format!("select 1 / (value - {row}) as n, repeat('x', 10) from generate_series(1, {of})")
+    };
+    // Rows come in parts side by side: of a short answer all are held back until the last has come.
+    let early = ask(&fails_at(1, 1_000), "ndjson").expect("an answer");
+    assert!(early.status >= 400 && early.body.contains("ivide by zero"), "{} {}", early.status, early.body);
+    for format in ["json", "ndjson", "csv"] {
+        let late = ask(&fails_at(399_000, 400_000), format);
+        assert!(late.is_err(), "{format}: a broken answer looks like a whole one");
+    }
 }
 
 /// Log records by time, with what they have in common with samples: joins, groups, limits.

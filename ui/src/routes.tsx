@@ -11,6 +11,9 @@ import {
 import { CircleSlash } from 'lucide-react';
 import { PageHead, Shell } from './components/Shell';
 import { Empty, ErrorBox } from './components/states';
+import { parseCells, type StoredCell, storedCells } from './lib/notebook';
+import { MOST_PINS, pinTime } from './lib/pins';
+import { isZone } from './lib/time';
 import { KINDS, parseNs, STATES, type TraceForm } from './lib/traceform';
 import type { GlobalSearch } from './state/clock';
 
@@ -51,7 +54,7 @@ const rootRoute = createRootRoute({
       from: text(raw.from, 64),
       to: text(raw.to, 64),
       refresh: text(raw.refresh, 8),
-      tz: oneOf(raw.tz, ['utc', 'local'] as const),
+      tz: typeof raw.tz === 'string' && isZone(raw.tz) ? raw.tz : undefined,
       tenant: text(raw.tenant, 64),
       kiosk: raw.kiosk === true || raw.kiosk === 1 || undefined,
     }),
@@ -77,16 +80,25 @@ const home = createRoute({
   component: lazyRouteComponent(() => import('./pages/Home')),
 });
 
-export const VIEWS = ['chart', 'table', 'heatmap', 'plan'] as const;
+export const VIEWS = ['chart', 'stat', 'table', 'heatmap', 'plan'] as const;
+
+/** What a series comes to, as one number. */
+export const FIGURES = ['last', 'mean', 'max', 'min', 'sum'] as const;
 
 export interface ExploreSearch {
   q?: string[];
   view?: (typeof VIEWS)[number];
   stack?: boolean;
   step?: string;
+  /** Series that are asked for at most. */
+  limit?: number;
+  /** Other than the last value. */
+  figure?: (typeof FIGURES)[number];
   exemplars?: boolean;
   /** A part of the chart that is chosen, `FROM-TO` in milliseconds. */
   part?: string;
+  /** A part of the heatmap, `FROM-TO,LOWER..UPPER`. */
+  box?: string;
   /** What tells the chosen part from the rest. */
   compare?: boolean;
   /** Of the series of which query, from 1 on; the first. */
@@ -102,8 +114,11 @@ const explore = createRoute({
       view: oneOf(raw.view, VIEWS),
       stack: raw.stack === true || undefined,
       step: text(raw.step, 16),
+      limit: whole(raw.limit),
+      figure: oneOf(raw.figure, FIGURES),
       exemplars: raw.exemplars === true || undefined,
       part: text(raw.part, 40),
+      box: text(raw.box, 100),
       compare: raw.compare === true || undefined,
       of: whole(raw.of) || undefined,
     }),
@@ -138,6 +153,10 @@ export interface LogsSearch {
   row?: string;
   columns?: string[];
   wrap?: boolean;
+  /** Shows sequences for terminals as they are, not what they mean. */
+  raw?: boolean;
+  /** Records that stay in sight. */
+  pins?: string[];
   /** A part of the bars that is chosen, `FROM-TO` in milliseconds. */
   part?: string;
   /** What tells the chosen part from the rest. */
@@ -155,6 +174,8 @@ const logs = createRoute({
       row: text(raw.row, 100),
       columns: texts(raw.columns),
       wrap: raw.wrap === true || undefined,
+      raw: raw.raw === true || undefined,
+      pins: texts(raw.pins, MOST_PINS)?.filter((pin) => pinTime(pin) !== null),
       part: text(raw.part, 40),
       compare: raw.compare === true || undefined,
     }),
@@ -259,23 +280,31 @@ const services = createRoute({
 });
 
 export interface SqlSearch {
-  /** The statements of the notebook. */
-  c?: string[];
+  /** The cells of the notebook. */
+  c?: StoredCell[];
   name?: string;
 }
 
-export const MOST_CELLS = 30;
+const cells = (value: unknown): StoredCell[] | undefined => {
+  const list = storedCells(parseCells(value));
+  return list.length > 0 ? list : undefined;
+};
 
 const sql = createRoute({
   getParentRoute: () => rootRoute,
   path: '/sql',
-  validateSearch: (raw: Raw): SqlSearch => clean({ c: texts(raw.c, MOST_CELLS), name: text(raw.name, 100) }),
+  validateSearch: (raw: Raw): SqlSearch => clean({ c: cells(raw.c), name: text(raw.name, 100) }),
   component: lazyRouteComponent(() => import('./pages/Sql')),
 });
+
+export const AGO = ['1h', '1d', '7d'] as const;
 
 export interface CardinalitySearch {
   limit?: number;
   focus?: string;
+  find?: string;
+  /** What the present counts are compared with: so long ago. */
+  ago?: (typeof AGO)[number];
 }
 
 const cardinality = createRoute({
@@ -285,23 +314,38 @@ const cardinality = createRoute({
     clean({
       limit: [10, 20, 50, 100, 500].includes(raw.limit as number) ? (raw.limit as number) : undefined,
       focus: text(raw.focus, 2000),
+      find: text(raw.find, 200),
+      ago: oneOf(raw.ago, AGO),
     }),
   component: lazyRouteComponent(() => import('./pages/Cardinality')),
 });
 
+export const ONLY = ['broken', 'late', 'moving'] as const;
+export type Only = (typeof ONLY)[number];
+
 export interface ClusterSearch {
   shard?: number;
   node?: number;
+  view?: 'ring';
+  only?: Only;
+  find?: string;
 }
 
 const cluster = createRoute({
   getParentRoute: () => rootRoute,
   path: '/cluster',
-  validateSearch: (raw: Raw): ClusterSearch => clean({ shard: whole(raw.shard), node: whole(raw.node) }),
+  validateSearch: (raw: Raw): ClusterSearch =>
+    clean({
+      shard: whole(raw.shard),
+      node: whole(raw.node),
+      view: oneOf(raw.view, ['ring'] as const),
+      only: oneOf(raw.only, ONLY),
+      find: text(raw.find, 200),
+    }),
   component: lazyRouteComponent(() => import('./pages/Cluster')),
 });
 
-export const ADMIN_TABS = ['queries', 'node', 'config', 'flags'] as const;
+export const ADMIN_TABS = ['queries', 'tenants', 'node', 'config', 'flags'] as const;
 
 export interface AdminSearch {
   tab?: (typeof ADMIN_TABS)[number];
@@ -331,6 +375,8 @@ export interface DashboardSearch {
   part?: string;
   compare?: boolean;
   of?: number;
+  /** Two versions that are compared, `FROM-TO`; 0 is what is not saved. */
+  diff?: string;
   /** Annotations that are switched other than the dashboard says: `+NAME`, `-NAME`. */
   marks?: string[];
   /** Variables, `v-NAME`. */
@@ -348,6 +394,7 @@ const dashboard = createRoute({
       part: text(raw.part, 40),
       compare: raw.compare === true || undefined,
       of: whole(raw.of) || undefined,
+      diff: text(raw.diff, 24),
       marks: texts(raw.marks, 99),
     };
     for (const [key, value] of Object.entries(raw)) {

@@ -42,6 +42,19 @@ pub struct Common {
     pub start_ms: i64,
     /// The seed.
     pub seed: u64,
+    /// Whose data it is; where it does not say, that of who names no tenant.
+    pub tenant: Option<String>,
+}
+
+impl Common {
+    /// A connection to a node.
+    pub fn connect(&self, node: usize, timeout: Duration) -> Connection {
+        Connection::new(self.nodes[node], timeout).of_tenant(self.tenant.clone())
+    }
+
+    fn connect_all(&self) -> Vec<Connection> {
+        (0..self.nodes.len()).map(|node| self.connect(node, ATTEMPT)).collect()
+    }
 }
 
 /// Who writes, and how far it is.
@@ -150,13 +163,9 @@ fn sleep(duration: Duration, stop: &AtomicBool) -> bool {
     false
 }
 
-fn connections(nodes: &[SocketAddr], timeout: Duration) -> Vec<Connection> {
-    nodes.iter().map(|addr| Connection::new(*addr, timeout)).collect()
-}
-
 /// Writes until it is told to stop.
 pub fn write_until(common: &Common, writer: &Writer, stop: &AtomicBool) {
-    let mut connections = connections(&common.nodes, ATTEMPT);
+    let mut connections = common.connect_all();
     let mut due = Instant::now();
     let mut turn = writer.client;
     let mut random =
@@ -241,7 +250,7 @@ fn deliver(
 /// Asks until it is told to stop; `interval` from question to question.
 pub fn read_until(common: &Common, number: usize, writers: &[Writer], interval: Duration, stop: &AtomicBool) {
     let mut random = stream(common.seed, Stream::Clients, 1 << 40 | number as u64);
-    let mut connections = connections(&common.nodes, ATTEMPT);
+    let mut connections = common.connect_all();
     let mut node = number;
     let mut due = Instant::now();
     while sleep(due.saturating_duration_since(Instant::now()), stop) {

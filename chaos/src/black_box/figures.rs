@@ -205,14 +205,16 @@ fn gap(fault: &FaultOp, writes: &[&WriteOp], nodes: usize, end: Micros) -> Gap {
     let mut longest = Some(0.0_f64);
     for attempts in clients.values() {
         let is_struck = |attempt: &Attempt| !strikes_all && fault.nodes.contains(&attempt.node);
-        let mut since = fault.t0;
+        // A client that does not ask (it waits before it asks again, say) misses nothing.
+        let mut since = None;
         let mut first = None;
         let mut has_tried = false;
         for attempt in attempts.iter().filter(|attempt| attempt.t1 >= fault.t0) {
             if is_struck(attempt) {
-                since = since.max(attempt.t1);
+                since = None;
                 continue;
             }
+            let since = *since.get_or_insert(attempt.t0.max(fault.t0));
             has_tried |= attempt.t0 >= fault.t0;
             if attempt.is_ok() && attempt.t0 >= fault.t0 {
                 first = Some(ms(attempt.t1.saturating_sub(since)));
@@ -345,6 +347,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_waits_because_of_an_earlier_fault_misses_nothing() {
+        let lines = vec![
+            kill(0, 1000, 4000),
+            kill(1, 5000, 7000),
+            // Its node was away: it asks again when the next one is, and is answered at once.
+            write(0, Class::Exporter, vec![attempt(0, 4100, 4101, "refused"), attempt(0, 5900, 5950, "200")]),
+            Line::LoadEnd { t: 9_000_000 },
+        ];
+        assert_eq!(figures(&History { lines }, 3).gaps[1].ms, Some(50.0));
+    }
+
+    #[test]
     fn a_gap_that_does_not_end_is_counted_until_the_end() {
         let lines = vec![
             kill(0, 1000, 4000),
@@ -388,6 +402,7 @@ mod tests {
     fn throughput_counts_what_comes_after_the_gap() {
         let mut lines = vec![kill(0, 2000, 6000), Line::LoadEnd { t: 9_000_000 }];
         // One write every 100 ms before; none for a second; then one every 200 ms while the node is away.
+        lines.push(write(0, Class::OtherNode, vec![attempt(1, 2000, 2990, "503")]));
         let times = (0..2000).step_by(100).chain((3000..6000).step_by(200));
         lines.extend(times.map(|t| write(0, Class::OtherNode, vec![attempt(1, t, t + 1, "200")])));
         let figures = figures(&History { lines }, 3);

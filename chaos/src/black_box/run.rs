@@ -21,18 +21,17 @@ use serde_json::Value;
 
 use crate::black_box::check::{Judgement, judge};
 use crate::black_box::clients::{ATTEMPT, Common, Running, Writer, read_until, write_until, writers};
-use crate::black_box::faults::{Pids, Stage, leaders};
+use crate::black_box::faults::{Pids, Stage, leaders_by_port};
 use crate::black_box::history::{FinalRead, History, Line, NodeSample, Recorder, SCHEMA, Signal, TotalRead};
 use crate::black_box::numbered;
 use crate::black_box::reader::Reader;
 use crate::client::Client;
-use crate::http::Connection;
 use crate::ledger::now_ms;
 use crate::process::{ClusterOptions, LocalCluster, require_empty, wait_for};
-use crate::scenario::{Planned, Scenario};
+use crate::scenario::{Load, Planned, Scenario};
 
 /// How long the load goes on after everything is whole again.
-const AFTER_HEALING: Duration = Duration::from_secs(4);
+pub(super) const AFTER_HEALING: Duration = Duration::from_secs(4);
 /// Threads that ask.
 const READERS: u32 = 2;
 /// Lines of panics and errors that are kept of a node.
@@ -90,15 +89,27 @@ pub fn run(options: &RunOptions, progress: &mut dyn FnMut(&str)) -> anyhow::Resu
         // In the past, so that number after number may be a millisecond after the other whatever the rate is.
         start_ms: now_ms() - 3_600_000,
         seed: options.seed,
+        tenant: None,
     };
     let mut stage = Stage::new(cluster, links, common.clone());
-    if let Err(error) = play(options, &plan, &common, &mut stage, progress) {
+    let played = play(options, &plan, &common, &mut stage, progress);
+    conclude(&recorder, &path, played, progress)
+}
+
+/// Ends a history, with why it decides nothing if it does not, and judges it.
+pub(super) fn conclude(
+    recorder: &Recorder,
+    path: &Path,
+    played: anyhow::Result<()>,
+    progress: &mut dyn FnMut(&str),
+) -> anyhow::Result<(History, Judgement)> {
+    if let Err(error) = played {
         recorder.note(&Line::Undecided { reason: format!("{error:#}") });
     }
     recorder.note(&Line::End { t: recorder.now() });
     recorder.flush()?;
     progress("judging");
-    let history = History::read(&path)?;
+    let history = History::read(path)?;
     let judgement = judge(&history)?;
     Ok((history, judgement))
 }
@@ -110,22 +121,11 @@ fn play(
     stage: &mut Stage,
     progress: &mut dyn FnMut(&str),
 ) -> anyhow::Result<()> {
-    let load = &options.scenario.load;
-    let all = writers(load);
+    let all = writers(&options.scenario.load);
     let mut watching = Running::default();
     watch(common, stage, &mut watching)?;
     let mut working = Running::default();
-    for writer in &all {
-        let (common, writer) = (common.clone(), writer.clone());
-        working.spawn("writer", move |stop| write_until(&common, &writer, stop))?;
-    }
-    if load.queries > 0 && !all.is_empty() {
-        let interval = Duration::from_secs_f64(f64::from(READERS) / f64::from(load.queries));
-        for number in 0..READERS as usize {
-            let (common, all) = (common.clone(), all.clone());
-            working.spawn("reader", move |stop| read_until(&common, number, &all, interval, stop))?;
-        }
-    }
+    start_load(common, &options.scenario.load, &all, &mut working)?;
     stage.perform(plan, &options.scenario, progress)?;
     std::thread::sleep(AFTER_HEALING);
     common.recorder.note(&Line::LoadEnd { t: common.recorder.now() });
@@ -158,6 +158,27 @@ fn play(
     Ok(())
 }
 
+/// Starts the threads of clients.
+pub(super) fn start_load(
+    common: &Common,
+    load: &Load,
+    all: &[Writer],
+    working: &mut Running,
+) -> anyhow::Result<()> {
+    for writer in all {
+        let (common, writer) = (common.clone(), writer.clone());
+        working.spawn("writer", move |stop| write_until(&common, &writer, stop))?;
+    }
+    if load.queries > 0 && !all.is_empty() {
+        let interval = Duration::from_secs_f64(f64::from(READERS) / f64::from(load.queries));
+        for number in 0..READERS as usize {
+            let (common, all) = (common.clone(), all.to_vec());
+            working.spawn("reader", move |stop| read_until(&common, number, &all, interval, stop))?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts threads that look at nodes from outside.
 fn watch(common: &Common, stage: &Stage, running: &mut Running) -> anyhow::Result<()> {
     for node in 0..common.nodes.len() {
@@ -170,6 +191,15 @@ fn watch(common: &Common, stage: &Stage, running: &mut Running) -> anyhow::Resul
         })?;
     }
     let ports: Vec<u16> = stage.cluster.nodes.iter().map(|node| node.peer).collect();
+    watch_leaders(common, running, move |status| leaders_by_port(status, &ports))
+}
+
+/// Starts a thread that notes which node leads which shard, as `leaders` reads it from the cluster's status.
+pub(super) fn watch_leaders(
+    common: &Common,
+    running: &mut Running,
+    leaders: impl Fn(&Value) -> Vec<Option<usize>> + Send + 'static,
+) -> anyhow::Result<()> {
     let common = common.clone();
     running.spawn("leaders", move |stop| {
         let clients: Vec<Client> =
@@ -180,7 +210,7 @@ fn watch(common: &Common, stage: &Stage, running: &mut Running) -> anyhow::Resul
             turn += 1;
             let Ok(answer) = clients[turn % clients.len()].get("/cluster/status") else { return };
             let Ok(status) = serde_json::from_str::<Value>(&answer.body) else { return };
-            let of = leaders(&status, &ports);
+            let of = leaders(&status);
             if answer.status == 200 && of != last {
                 last.clone_from(&of);
                 common.recorder.note(&Line::Leaders { t: common.recorder.now(), of });
@@ -219,13 +249,13 @@ fn sample(common: &Common, client: &Client, node: usize, pids: &Pids) -> NodeSam
 }
 
 /// Reads everything from one node, of what it holds itself.
-fn read_back(
+pub(super) fn read_back(
     common: &Common,
     everyone: &[Writer],
     node: usize,
     consistency: Option<&str>,
 ) -> anyhow::Result<()> {
-    let mut connection = Connection::new(common.nodes[node], ATTEMPT * 10);
+    let mut connection = common.connect(node, ATTEMPT * 10);
     let mut highest = [0; Signal::ALL.len()];
     for writer in everyone {
         let hi = writer.sent.load(Ordering::SeqCst);
@@ -294,7 +324,7 @@ fn verify(binary: &Path, dir: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Processor and system, as a reader of figures wants to know them.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let field = |path: &str, name: &str| {
         let text = std::fs::read_to_string(path).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use protocol::logs::{LogColumns, LogField, LogFilter, LogScan, LogTest, LogValue
 use protocol::matcher::Matcher;
 use protocol::spans::Span;
 use storage::engine::FlushPolicy;
+use storage::fs::Fs;
 use storage::fs::mem::CrashMode;
 use storage::logs::scan::{LogCounting, LogReader};
 use storage::scan::StoreSnapshot;
@@ -55,7 +57,14 @@ struct Seat {
     excused: bool,
     /// Disks that the machine has lost.
     disks: u64,
+    /// Whether the build that was started last knows an epoch less.
+    is_old: bool,
+    /// An older build was told that the cluster uses what it does not know: from then on this one is started.
+    upgraded: bool,
 }
+
+/// What a build says that is too old for the cluster.
+const TOO_OLD: &str = "start a newer build";
 
 struct Inner {
     plan: Plan,
@@ -138,15 +147,17 @@ impl SimCluster {
     pub fn boot(&self, at: usize, found: bool) {
         let machine = self.machine(at);
         let env = machine.boot();
+        let plan = &self.0.plan;
+        let mut config = NodeConfig::new("/data", machine.addr());
         {
             let mut seats = self.seats();
             seats[at].node = None;
             seats[at].down_until = None;
             seats[at].excused = false;
+            seats[at].is_old = plan.mixed_builds && !seats[at].upgraded && env.random_u64().is_multiple_of(2);
+            config.newest_epoch -= u16::from(seats[at].is_old);
         }
-        executor::say(|| format!("machine {} boots", at + 1));
-        let plan = &self.0.plan;
-        let mut config = NodeConfig::new("/data", machine.addr());
+        executor::say(|| format!("machine {} boots, knows epoch {}", at + 1, config.newest_epoch));
         if !found {
             let others = self.0.machines.iter().filter(|m| m.place() != machine.place());
             config.join = others.map(|m| m.addr().to_owned()).collect();
@@ -174,7 +185,10 @@ impl SimCluster {
 
     fn start_failed(&self, at: usize, life: &SimEnv, error: &str, kind: ErrorKind) {
         // Nobody to join through is no fault of the disk, and no finding either: the others may be down.
-        let excused = self.seats()[at].excused || matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout);
+        let excused = self.seats()[at].excused
+            || matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+            || self.is_upgraded_for(at, error)
+            || self.has_no_room_to_begin(at);
         executor::say(|| format!("machine {} can not start: {error}", at + 1));
         if !excused {
             let what = format!("machine {} can not start: {error}", at + 1);
@@ -182,6 +196,23 @@ impl SimCluster {
         }
         self.excuse(at);
         life.abort(error);
+    }
+
+    /// Whether the build on a machine ended for being too old. The next one is not.
+    fn is_upgraded_for(&self, at: usize, reason: &str) -> bool {
+        let mut seats = self.seats();
+        let is_too_old = seats[at].is_old && reason.contains(TOO_OLD);
+        seats[at].upgraded |= is_too_old;
+        is_too_old
+    }
+
+    /// Whether a machine's disk is full and has no log yet. A node that has one starts on a full disk too.
+    fn has_no_room_to_begin(&self, at: usize) -> bool {
+        let disk = self.machine(at).disk();
+        let log = disk.list(Path::new("/data/wal")).unwrap_or_default();
+        // Far more than a limited disk ever has, and less than one without a limit.
+        let is_limited = disk.space(Path::new("/data")).is_ok_and(|space| space.total_bytes < 1 << 40);
+        is_limited && !log.iter().any(|file| file.name.ends_with(".log"))
     }
 
     /// From now on the node on a machine may end by itself: its disk is about to fail it.
@@ -257,6 +288,7 @@ impl SimCluster {
                 Some(_) => {}
                 None => {
                     if let Some(reason) = machine.aborted()
+                        && !self.is_upgraded_for(at, &reason)
                         && !excused
                     {
                         let what =

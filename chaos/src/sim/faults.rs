@@ -4,8 +4,8 @@
 //! moves. One rule keeps a run meaningful: a disk is only *wiped* while every group is whole elsewhere, because losing
 //! two disks at once may lose data, and no promise covers that. Crashes have no such rule: synced bytes survive them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster::status::NodeStatus;
@@ -19,6 +19,7 @@ use crate::sim::cluster::{SimCluster, replicas_of};
 use crate::sim::executor::{self, Place, RATE_ONE};
 use crate::sim::random::{Stream, chance, stream};
 use crate::sim::runtime::SimRuntime;
+use crate::sim::schedule::{Kind, Schedule, Strike};
 
 /// How often each kind struck.
 #[derive(Debug, Default)]
@@ -71,28 +72,31 @@ pub struct Faults {
     cluster: SimCluster,
     stop: Arc<AtomicBool>,
     strikes: Arc<Strikes>,
+    schedule: Arc<Schedule>,
+    done: Arc<Mutex<Vec<(Strike, Duration)>>>,
 }
 
-/// A kind of fault: its number names its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-enum Kind {
-    Crash = 1,
-    PowerCut = 2,
-    Partition = 3,
-    DiskFull = 4,
-    DiskError = 5,
-    Clock = 6,
-    Transfer = 7,
-    Flush = 8,
-    Replace = 9,
-    Move = 10,
+impl Kind {
+    /// How long a strike holds up the next of its kind.
+    fn lasts(self, rng: &mut SmallRng) -> Duration {
+        match self {
+            Self::Partition => Duration::from_secs_f64(rng.random_range(0.2..12.0)),
+            Self::DiskFull => Duration::from_secs_f64(rng.random_range(1.0..12.0)),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 impl Faults {
-    /// Starts to strike as the plan says.
-    pub fn start(cluster: &SimCluster) -> Self {
-        let faults = Self { cluster: cluster.clone(), stop: Arc::default(), strikes: Arc::default() };
+    /// Starts to strike as the plan and the schedule say.
+    pub fn start(cluster: &SimCluster, schedule: &Schedule) -> Self {
+        let faults = Self {
+            cluster: cluster.clone(),
+            stop: Arc::default(),
+            strikes: Arc::default(),
+            schedule: Arc::new(schedule.clone()),
+            done: Arc::default(),
+        };
         let plan = cluster.plan();
         for (kind, mean) in [
             (Kind::Crash, plan.crash),
@@ -124,24 +128,40 @@ impl Faults {
         &self.strikes
     }
 
+    /// What struck, and when.
+    pub fn done(&self) -> Vec<(Strike, Duration)> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     async fn run(self, kind: Kind, mean: Duration) {
-        let mut rng = stream(self.cluster.plan().seed, Stream::Faults, kind as u64);
-        loop {
+        let seed = self.cluster.plan().seed;
+        let mut times = stream(seed, Stream::Faults, kind as u64);
+        for number in 1.. {
             // Exponential: strikes come in clusters and gaps, as they do.
-            let wait = mean.mul_f64(-rng.random_range(1e-9_f64..1.0).ln()).min(mean * 4);
+            let wait = mean.mul_f64(-times.random_range(1e-9_f64..1.0).ln()).min(mean * 4);
             SimRuntime::sleep(wait).await;
             if self.stopped() {
                 return;
             }
+            let strike = Strike { kind, number };
+            let mut rng = stream(seed, Stream::Faults, strike.stream());
+            let lasts = kind.lasts(&mut rng);
+            if !self.schedule.has(strike) {
+                // The next of the kind comes when it would have come.
+                SimRuntime::sleep(lasts).await;
+                continue;
+            }
+            executor::say(|| format!("{strike} strikes"));
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).push((strike, executor::elapsed()));
             match kind {
                 Kind::Crash => self.crash(&mut rng),
                 Kind::PowerCut => self.power_cut(&mut rng),
-                Kind::Partition => self.partition(&mut rng).await,
-                Kind::DiskFull => self.fill_disk(&mut rng).await,
+                Kind::Partition => self.partition(&mut rng, lasts).await,
+                Kind::DiskFull => self.fill_disk(&mut rng, lasts).await,
                 Kind::DiskError => self.fail_disk(&mut rng),
                 Kind::Clock => self.move_clock(&mut rng),
                 Kind::Transfer => self.transfer(&mut rng).await,
@@ -204,12 +224,11 @@ impl Faults {
         }
     }
 
-    async fn partition(&self, rng: &mut SmallRng) {
+    async fn partition(&self, rng: &mut SmallRng, lasts: Duration) {
         count(&self.strikes.partitions);
         let one = Place(self.target(rng) as u32 + 1);
         let others: Vec<Place> =
             (1..=self.cluster.len() as u32).map(Place).filter(|place| *place != one).collect();
-        let lasts = Duration::from_secs_f64(rng.random_range(0.2..12.0));
         let shape = rng.random_range(0..4);
         let links: Vec<(Place, Place)> = match shape {
             // Nothing in, nothing out.
@@ -244,11 +263,10 @@ impl Faults {
         }
     }
 
-    async fn fill_disk(&self, rng: &mut SmallRng) {
+    async fn fill_disk(&self, rng: &mut SmallRng, lasts: Duration) {
         count(&self.strikes.full_disks);
         let all = chance(rng, 0.2);
         let first = rng.random_range(0..self.cluster.len());
-        let lasts = Duration::from_secs_f64(rng.random_range(1.0..12.0));
         let targets = if all { (0..self.cluster.len()).collect() } else { vec![first] };
         for at in &targets {
             let room = rng.random_range(0..100_000);

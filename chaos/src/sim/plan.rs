@@ -69,6 +69,8 @@ pub struct Plan {
     pub wal_segment_bytes: u64,
     /// How long faults strike at least.
     pub safety: Duration,
+    /// Whether processes are started with this build or one that knows an epoch less, as it comes.
+    pub mixed_builds: bool,
 }
 
 fn seconds(rng: &mut SmallRng, low: f64, high: f64) -> Duration {
@@ -133,6 +135,7 @@ impl Plan {
             flush_bytes: spread(rng, 8_000.0, 200_000.0) as u64,
             wal_segment_bytes: spread(rng, 16_384.0, 1_048_576.0) as u64,
             safety: Duration::from_secs(60),
+            mixed_builds: false,
         };
         if chance(rng, 0.25) {
             plan.nodes = REPLICAS + 1;
@@ -143,6 +146,7 @@ impl Plan {
                 plan.downtime_max = plan.downtime_max.max(plan.rebuild_after * 4);
             }
         }
+        plan.mixed_builds = chance(rng, 0.25);
         plan
     }
 }
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn every_kind_is_on_in_some_seeds_and_off_in_others() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
-        let kinds: [fn(&Plan) -> bool; 10] = [
+        let kinds: [fn(&Plan) -> bool; 11] = [
             |p| p.power_cut.is_some(),
             |p| p.partition.is_some(),
             |p| p.disk_full.is_some(),
@@ -171,6 +175,7 @@ mod tests {
             |p| p.rebuild_after < p.downtime_max,
             |p| p.net.loss > 0.0,
             |p| p.net.duplicate > 0.0,
+            |p| p.mixed_builds,
         ];
         for (number, kind) in kinds.iter().enumerate() {
             let on = plans.iter().filter(|p| kind(p)).count();

@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft_rt::AsyncRuntime;
@@ -31,6 +31,7 @@ use crate::sim::oracle::{Counts, Oracle, Violation, invariant};
 use crate::sim::plan::{Plan, REPLICAS};
 use crate::sim::random::{Stream, stream};
 use crate::sim::runtime::SimRuntime;
+use crate::sim::schedule::{Schedule, Strike};
 
 /// Acknowledged batches that a run must reach.
 const MIN_ACKED: u64 = 1_000;
@@ -46,6 +47,8 @@ const CATCH_UP: Duration = Duration::from_secs(300);
 pub struct SimOptions {
     /// Print what happens, with virtual times, to standard error.
     pub trace: bool,
+    /// What happens of what the seed has in store.
+    pub schedule: Schedule,
 }
 
 /// What a seed came to.
@@ -63,6 +66,12 @@ pub struct SeedReport {
     pub counts: Counts,
     /// How often each kind of fault struck.
     pub strikes: Vec<(&'static str, u64)>,
+    /// What struck, and when.
+    #[serde(skip)]
+    pub struck: Vec<(Strike, Duration)>,
+    /// What of the seed happened.
+    #[serde(skip_serializing_if = "Schedule::is_everything")]
+    pub schedule: Schedule,
     /// Polls of tasks.
     pub polls: u64,
 }
@@ -75,7 +84,7 @@ impl SeedReport {
 
     /// The command that runs this seed again.
     pub fn replay(&self) -> String {
-        format!("pharos chaos sim --seed {} --trace", self.seed)
+        format!("pharos chaos sim --seed {}{} --trace", self.seed, self.schedule.flags())
     }
 }
 
@@ -154,22 +163,31 @@ pub fn run(
 
 /// The same for any list of seeds.
 pub fn run_list(seeds: &[u64], options: &SimOptions, progress: &(dyn Fn(&SeedReport) + Sync)) -> Report {
+    let at = AtomicUsize::new(0);
+    run_while(&|| seeds.get(at.fetch_add(1, Ordering::Relaxed)).copied(), options, progress)
+}
+
+/// The same for as long as there is a next seed.
+pub fn run_while(
+    next: &(dyn Fn() -> Option<u64> + Sync),
+    options: &SimOptions,
+    progress: &(dyn Fn(&SeedReport) + Sync),
+) -> Report {
     let started = std::time::Instant::now();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let report = std::sync::Mutex::new(Report::default());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len().max(1));
+    let report = Mutex::new(Report::default());
+    let work = || {
+        while let Some(seed) = next() {
+            let seed = run_seed(seed, options);
+            progress(&seed);
+            report.lock().unwrap_or_else(PoisonError::into_inner).add(seed);
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let seed = run_seed(*seed, options);
-                    progress(&seed);
-                    report.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(seed);
-                }
-            });
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
         }
     });
-    let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.failed.sort_by_key(|seed| seed.seed);
     report.real = started.elapsed();
     report
@@ -177,7 +195,8 @@ pub fn run_list(seeds: &[u64], options: &SimOptions, progress: &(dyn Fn(&SeedRep
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, options: &SimOptions) -> SeedReport {
-    let plan = Plan::draw(seed);
+    let mut plan = Plan::draw(seed);
+    options.schedule.apply(&mut plan);
     let mut runtime = SimRuntime::with_seed(seed);
     runtime.set_trace(options.trace);
     let oracle = Oracle::default();
@@ -185,7 +204,7 @@ pub fn run_seed(seed: u64, options: &SimOptions) -> SeedReport {
     // The harness runs in the same thread: what panics there (a world that stands still, tasks that spin) is a finding.
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let simulation = Simulation::new(&plan, &oracle);
+            let simulation = Simulation::new(&plan, &options.schedule, &oracle);
             run = Some(simulation.run().await);
         });
     }));
@@ -195,7 +214,7 @@ pub fn run_seed(seed: u64, options: &SimOptions) -> SeedReport {
             format!("the simulation ended early: {}", crate::sim::runtime::panic_message(panic.as_ref()));
         violations.push(Violation { invariant: invariant::NO_PANIC, at: Duration::ZERO, what });
     }
-    let (simulated, strikes) = run.unwrap_or_default();
+    let (simulated, Struck { counts: strikes, list: struck }) = run.unwrap_or_default();
     SeedReport {
         seed,
         violations,
@@ -203,21 +222,32 @@ pub fn run_seed(seed: u64, options: &SimOptions) -> SeedReport {
         simulated,
         counts: oracle.counts(),
         strikes,
+        struck,
+        schedule: options.schedule.clone(),
         polls: runtime.polls(),
     }
 }
 
-type Figures = (Duration, Vec<(&'static str, u64)>);
+/// What struck: how often each kind, and each one with its time.
+#[derive(Default)]
+struct Struck {
+    counts: Vec<(&'static str, u64)>,
+    list: Vec<(Strike, Duration)>,
+}
+
+type Figures = (Duration, Struck);
 
 struct Simulation {
     cluster: SimCluster,
+    schedule: Schedule,
     oracle: Oracle,
 }
 
 impl Simulation {
-    fn new(plan: &Plan, oracle: &Oracle) -> Self {
+    fn new(plan: &Plan, schedule: &Schedule, oracle: &Oracle) -> Self {
         executor::say(|| format!("{plan:#?}"));
-        Self { cluster: SimCluster::new(plan, oracle), oracle: oracle.clone() }
+        let cluster = SimCluster::new(plan, oracle);
+        Self { cluster, schedule: schedule.clone(), oracle: oracle.clone() }
     }
 
     fn broken(&self, what: impl Into<String>) {
@@ -227,7 +257,7 @@ impl Simulation {
     async fn run(self) -> Figures {
         let stop_checks = Arc::new(AtomicBool::new(false));
         let checks = SimRuntime::spawn(Checks::new(&self.cluster).run(stop_checks.clone()));
-        let mut strikes = Vec::new();
+        let mut strikes = Struck::default();
         if self.found().await {
             strikes = self.safety_and_after().await;
         }
@@ -255,7 +285,7 @@ impl Simulation {
         whole
     }
 
-    async fn safety_and_after(&self) -> Vec<(&'static str, u64)> {
+    async fn safety_and_after(&self) -> Struck {
         let plan = self.cluster.plan().clone();
         let stop = Arc::new(AtomicBool::new(false));
         let clients: Vec<_> = (0..plan.clients as u32)
@@ -267,7 +297,7 @@ impl Simulation {
         for at in 0..self.cluster.len() {
             self.cluster.machine(at).set_disk_plan(plan.disk.clone());
         }
-        let faults = Faults::start(&self.cluster);
+        let faults = Faults::start(&self.cluster, &self.schedule);
         let mut rng = stream(plan.seed, Stream::Faults, 0);
         let end = executor::elapsed() + plan.safety;
         while executor::elapsed() < end && !self.oracle.is_violated() {
@@ -277,13 +307,14 @@ impl Simulation {
             });
             SimRuntime::sleep(Duration::from_millis(20)).await;
         }
-        if faults.strikes().crashes.load(Ordering::Relaxed) == 0 && !self.oracle.is_violated() {
+        let has_crashed = faults.strikes().crashes.load(Ordering::Relaxed) > 0;
+        if !has_crashed && self.schedule.is_everything() && !self.oracle.is_violated() {
             // A run without a crash is no test of recovery: luck alone must not spare a seed.
             faults.crash_one();
             SimRuntime::sleep(Duration::from_secs(1)).await;
         }
         faults.stop();
-        let strikes = faults.strikes().counts().to_vec();
+        let strikes = Struck { counts: faults.strikes().counts().to_vec(), list: faults.done() };
         self.heal();
         if !self.oracle.is_violated() {
             let acked = || self.oracle.counts().acked_batches >= MIN_ACKED;

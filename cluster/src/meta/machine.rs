@@ -15,6 +15,7 @@ use storage::fs::Fs;
 use crate::env::{Env, StepKind};
 use crate::error::ClusterError;
 use crate::meta::export::Export;
+use crate::meta::state::too_old;
 use crate::meta::{MetaCommand, MetaOutcome, MetaState};
 use crate::snapshot::{Snapshot, SnapshotData, SnapshotMeta};
 use crate::types::{CommandResult, Entry, Payload};
@@ -62,6 +63,7 @@ pub struct MetaMachine<E: Env> {
     path: PathBuf,
     now: Export,
     view: Arc<MetaView<E::Runtime>>,
+    newest_epoch: u16,
     /// The newest file on disk, as a snapshot. Shared with builders, which only ever move it forward.
     on_disk: Arc<Mutex<Option<Snapshot>>>,
 }
@@ -76,12 +78,18 @@ fn snapshot_of(export: &Export, bytes: Bytes) -> Snapshot {
 }
 
 impl<E: Env> MetaMachine<E> {
-    /// Opens the state of the export file; entries after it come from the log.
-    pub fn open(env: E, path: PathBuf) -> Result<Self, ClusterError> {
+    /// Opens the state of the export file; entries after it come from the log. A state of a newer epoch than `newest_epoch`
+    /// is refused, here and from then on.
+    pub fn open(env: E, path: PathBuf, newest_epoch: u16) -> Result<Self, ClusterError> {
         let now = Export::load(env.fs(), &path)?;
+        if now.state.settings.encoder_epoch > newest_epoch {
+            return Err(ClusterError::Refused {
+                reason: too_old(newest_epoch, now.state.settings.encoder_epoch),
+            });
+        }
         let on_disk = now.last.is_some().then(|| snapshot_of(&now, now.encode()));
         let view = Arc::new(MetaView::new(now.state.clone()));
-        Ok(Self { env, path, now, view, on_disk: Arc::new(Mutex::new(on_disk)) })
+        Ok(Self { env, path, now, view, newest_epoch, on_disk: Arc::new(Mutex::new(on_disk)) })
     }
 
     /// Where the applied state can be read.
@@ -94,23 +102,28 @@ impl<E: Env> MetaMachine<E> {
         (self.now.last, self.now.membership.clone())
     }
 
-    /// Applies one entry. The state is published by [`MetaMachine::publish`] after a batch.
-    pub fn apply(&mut self, entry: &Entry) -> CommandResult {
-        self.now.last = Some(entry.log_id);
+    /// Applies one entry. The state is published by [`MetaMachine::publish`] after a batch. An error leaves the state as it
+    /// was: what comes next may be of a newer epoch.
+    pub fn apply(&mut self, entry: &Entry) -> std::io::Result<CommandResult> {
         let outcome = match &entry.payload {
-            Payload::Blank => return CommandResult::default(),
+            Payload::Blank => None,
             Payload::Membership(membership) => {
                 self.now.membership =
                     crate::types::StoredMembership::new(Some(entry.log_id), membership.clone());
-                return CommandResult::default();
+                None
             }
-            Payload::Normal(command) => match serde_json::from_slice::<MetaCommand>(&command.0) {
+            Payload::Normal(command) => Some(match serde_json::from_slice::<MetaCommand>(&command.0) {
+                Ok(MetaCommand::SetEncoderEpoch { epoch }) if epoch > self.newest_epoch => {
+                    return Err(unknown_epoch(self.newest_epoch, epoch));
+                }
                 Ok(command) => self.now.state.apply(&command),
-                // A command of a newer release: every replica of this one refuses it alike.
+                // None that is proposed at an epoch known here.
                 Err(e) => MetaOutcome::Refused { reason: format!("not a command known here: {e}") },
-            },
+            }),
         };
-        CommandResult(serde_json::to_vec(&outcome).expect("outcomes have no failing serializers").into())
+        self.now.last = Some(entry.log_id);
+        let outcome = outcome.map(|o| serde_json::to_vec(&o).expect("outcomes have no failing serializers"));
+        Ok(CommandResult(outcome.unwrap_or_default().into()))
     }
 
     /// Shows the applied state to everybody.
@@ -140,6 +153,10 @@ impl<E: Env> MetaMachine<E> {
         if export.last != meta.last_log_id {
             return Err(invalid("the snapshot's position is not the one in its file".into()));
         }
+        let epoch = export.state.settings.encoder_epoch;
+        if epoch > self.newest_epoch {
+            return Err(unknown_epoch(self.newest_epoch, epoch));
+        }
         self.now = export;
         // openraft installs what is on disk already when it starts: no need to write that again.
         if lock(&self.on_disk).as_ref().is_none_or(|known| known.meta.last_log_id < meta.last_log_id) {
@@ -155,6 +172,11 @@ impl<E: Env> MetaMachine<E> {
         self.publish();
         Ok(())
     }
+}
+
+/// Why nothing more is applied.
+pub(crate) fn unknown_epoch(known: u16, in_use: u16) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::Unsupported, too_old(known, in_use))
 }
 
 /// Pause before a full disk is tried again.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use protocol::epoch;
 use protocol::ids::{ClusterSecret, NodeId, SLOT_COUNT, ShardId, SlotId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,13 @@ pub struct Member {
     pub state: MemberState,
     /// Random number of the data directory: a node that comes back with an empty one has another.
     pub incarnation: u64,
+    /// The newest epoch that it knows.
+    #[serde(default = "oldest")]
+    pub epoch: u16,
+}
+
+const fn oldest() -> u16 {
+    epoch::OLDEST
 }
 
 /// A shard as it should be.
@@ -107,7 +115,7 @@ impl ShardMeta {
 pub struct Settings {
     /// How many replicas a shard should have where there are nodes enough.
     pub replication_factor: u32,
-    /// The newest encoder that leaders may ask for in commands.
+    /// The epoch of the formats in use: none that is newer is written or sent.
     pub encoder_epoch: u16,
     /// Free settings of the layers above, by name.
     #[serde(default)]
@@ -116,7 +124,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { replication_factor: 3, encoder_epoch: 1, values: BTreeMap::new() }
+        Self { replication_factor: 3, encoder_epoch: epoch::OLDEST, values: BTreeMap::new() }
     }
 }
 
@@ -138,6 +146,9 @@ pub struct MetaState {
     pub moved_slots: BTreeMap<SlotId, ShardId>,
     /// Settings.
     pub settings: Settings,
+    /// Join tokens that wait to be used, by the hash of their secrets, and until when they are good.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub join_tokens: BTreeMap<String, i64>,
     /// What people share. Absent in files of before there were any.
     #[serde(default, skip_serializing_if = "Dashboards::is_empty")]
     pub dashboards: Dashboards,
@@ -163,6 +174,9 @@ pub enum MetaCommand {
         addr: String,
         /// Incarnation of node 1.
         incarnation: u64,
+        /// The newest epoch that node 1 knows. In use from the start.
+        #[serde(default = "oldest")]
+        epoch: u16,
     },
     /// Lets a node in. The same incarnation gets the same id; an address whose node has another incarnation has lost
     /// its disk, and its old id is retired.
@@ -171,6 +185,24 @@ pub enum MetaCommand {
         addr: String,
         /// Random number of its data directory.
         incarnation: u64,
+        /// The newest epoch that it knows.
+        #[serde(default = "oldest")]
+        epoch: u16,
+        /// Hash of its join token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// When it asked, by the meta leader's clock, in milliseconds since 1970.
+        #[serde(default)]
+        now_ms: i64,
+    },
+    /// Makes a join token.
+    AddJoinToken {
+        /// Hash of its secret.
+        hash: String,
+        /// When it was made, in milliseconds since 1970.
+        now_ms: i64,
+        /// Until when it is good.
+        expires_ms: i64,
     },
     /// Moves a member along in its life.
     SetMemberState {
@@ -187,6 +219,15 @@ pub enum MetaCommand {
         incarnation: u64,
         /// Where.
         addr: String,
+    },
+    /// A node was started with a build, or a setting, that knows other epochs.
+    SetEpoch {
+        /// Which.
+        node: NodeId,
+        /// Incarnation, so that nobody else speaks for it.
+        incarnation: u64,
+        /// The newest that it knows.
+        epoch: u16,
     },
     /// The group of a shard has been initialised.
     ShardBorn {
@@ -230,7 +271,7 @@ pub enum MetaCommand {
         /// The newest version, as far as who deletes it knows.
         expected: u64,
     },
-    /// Raises the encoder epoch. It never falls.
+    /// Raises the epoch in use, to one that all members know. It never falls.
     SetEncoderEpoch {
         /// New epoch.
         epoch: u16,
@@ -272,6 +313,19 @@ impl MetaOutcome {
         Self::Refused { reason: reason.into() }
     }
 }
+
+/// Why a node may not take part.
+pub(crate) fn too_old(known: u16, in_use: u16) -> String {
+    format!(
+        "the cluster uses formats of epoch {in_use}, this node knows those up to epoch {known}: start a newer build"
+    )
+}
+
+/// Setting that says who is let in: whoever asks, or, with [`JOIN_BY_TOKEN`], who has a token.
+pub(crate) const JOIN_BY: &str = "cluster.join_by";
+pub(crate) const JOIN_BY_TOKEN: &str = "token";
+/// Join tokens that may wait to be used.
+const MAX_JOIN_TOKENS: usize = 1_000;
 
 /// Most shards of a cluster.
 pub const MAX_SHARDS: u16 = 512;
@@ -317,7 +371,15 @@ impl MetaState {
 
     fn change(&mut self, command: &MetaCommand) -> MetaOutcome {
         match command {
-            MetaCommand::Bootstrap { cluster_id, secret, shards, replication_factor, addr, incarnation } => {
+            MetaCommand::Bootstrap {
+                cluster_id,
+                secret,
+                shards,
+                replication_factor,
+                addr,
+                incarnation,
+                epoch,
+            } => {
                 if self.is_bootstrapped() {
                     return MetaOutcome::refused(format!("the cluster is {} already", self.cluster_id));
                 }
@@ -328,8 +390,9 @@ impl MetaState {
                 self.cluster_id.clone_from(cluster_id);
                 self.secret = Some(*secret);
                 self.settings.replication_factor = (*replication_factor).max(1);
-                let member =
-                    Member { addr: addr.clone(), state: MemberState::Active, incarnation: *incarnation };
+                self.settings.encoder_epoch = *epoch;
+                let (addr, incarnation, epoch) = (addr.clone(), *incarnation, *epoch);
+                let member = Member { addr, state: MemberState::Active, incarnation, epoch };
                 self.members = BTreeMap::from([(first, member)]);
                 self.next_node_id = 2;
                 let shard = ShardMeta {
@@ -342,23 +405,38 @@ impl MetaState {
                 self.shards = (1..=*shards).map(|id| (ShardId(id), shard.clone())).collect();
                 MetaOutcome::Node { id: first, replaced: None }
             }
-            MetaCommand::AddNode { addr, incarnation } => self.add_node(addr, *incarnation),
+            MetaCommand::AddNode { addr, incarnation, epoch, token, now_ms } => {
+                self.add_node(addr, *incarnation, *epoch, (token.as_deref(), *now_ms))
+            }
+            MetaCommand::AddJoinToken { hash, now_ms, expires_ms } => {
+                self.join_tokens.retain(|_, expires_ms| *expires_ms > *now_ms);
+                if self.join_tokens.len() >= MAX_JOIN_TOKENS {
+                    return MetaOutcome::refused(format!("{MAX_JOIN_TOKENS} join tokens wait to be used"));
+                }
+                self.join_tokens.insert(hash.clone(), *expires_ms);
+                MetaOutcome::Done
+            }
             MetaCommand::SetMemberState { node, state } => self.set_member_state(*node, *state),
             MetaCommand::SetAddr { node, incarnation, addr } => {
                 let taken = self.present().any(|(id, m)| id != *node && m.addr == *addr);
-                match self.members.get_mut(node) {
-                    Some(member) if member.state == MemberState::Removed => {
-                        MetaOutcome::refused(format!("node {node} is removed"))
-                    }
-                    Some(member) if member.incarnation != *incarnation => {
-                        MetaOutcome::refused(format!("node {node} has another incarnation"))
-                    }
-                    Some(_) if taken => MetaOutcome::refused(format!("{addr} is another member's address")),
-                    Some(member) => {
+                match self.speaker(*node, *incarnation) {
+                    Err(reason) => MetaOutcome::refused(reason),
+                    Ok(_) if taken => MetaOutcome::refused(format!("{addr} is another member's address")),
+                    Ok(member) => {
                         member.addr.clone_from(addr);
                         MetaOutcome::Done
                     }
-                    None => MetaOutcome::refused(format!("node {node} is no member")),
+                }
+            }
+            MetaCommand::SetEpoch { node, incarnation, epoch } => {
+                let in_use = self.settings.encoder_epoch;
+                match self.speaker(*node, *incarnation) {
+                    Err(reason) => MetaOutcome::refused(reason),
+                    Ok(_) if *epoch < in_use => MetaOutcome::refused(too_old(*epoch, in_use)),
+                    Ok(member) => {
+                        member.epoch = *epoch;
+                        MetaOutcome::Done
+                    }
                 }
             }
             MetaCommand::ShardBorn { shard } => match self.shards.get_mut(shard) {
@@ -384,15 +462,64 @@ impl MetaState {
                 self.dashboards.delete(tenant, uid, *expected)
             }
             MetaCommand::SetEncoderEpoch { epoch } => {
+                if let Some((id, member)) = self.present().find(|(_, member)| member.epoch < *epoch) {
+                    return MetaOutcome::refused(format!(
+                        "node {id} knows formats up to epoch {}",
+                        member.epoch
+                    ));
+                }
                 self.settings.encoder_epoch = self.settings.encoder_epoch.max(*epoch);
                 MetaOutcome::Done
             }
         }
     }
 
-    fn add_node(&mut self, addr: &str, incarnation: u64) -> MetaOutcome {
+    /// The newest epoch that all members know.
+    pub fn known_epoch(&self) -> u16 {
+        self.present().map(|(_, member)| member.epoch).min().unwrap_or(epoch::OLDEST)
+    }
+
+    /// A member that speaks about itself.
+    fn speaker(&mut self, node: NodeId, incarnation: u64) -> Result<&mut Member, String> {
+        match self.members.get_mut(&node) {
+            None => Err(format!("node {node} is no member")),
+            Some(member) if member.state == MemberState::Removed => Err(format!("node {node} is removed")),
+            Some(member) if member.incarnation != incarnation => {
+                Err(format!("node {node} has another incarnation"))
+            }
+            Some(member) => Ok(member),
+        }
+    }
+
+    /// Takes a join token, if one is given or needed.
+    fn take_token(&mut self, (token, now_ms): (Option<&str>, i64)) -> Result<(), &'static str> {
+        let is_needed = self.settings.values.get(JOIN_BY).is_some_and(|by| by == JOIN_BY_TOKEN);
+        match token {
+            Some(hash) => match self.join_tokens.remove(hash) {
+                Some(expires_ms) if expires_ms > now_ms => Ok(()),
+                _ => Err(
+                    "the join token was used, has expired or is not of this cluster; make one: pharos cluster token",
+                ),
+            },
+            None if is_needed => Err(
+                "nodes join this cluster by a token; make one: pharos cluster token, and start with --join-token",
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn add_node(
+        &mut self,
+        addr: &str,
+        incarnation: u64,
+        epoch: u16,
+        token: (Option<&str>, i64),
+    ) -> MetaOutcome {
         if !self.is_bootstrapped() {
             return MetaOutcome::refused("there is no cluster yet");
+        }
+        if epoch < self.settings.encoder_epoch {
+            return MetaOutcome::refused(too_old(epoch, self.settings.encoder_epoch));
         }
         if let Some((&id, member)) = self.members.iter().find(|(_, m)| m.incarnation == incarnation) {
             return if member.state == MemberState::Removed {
@@ -403,6 +530,9 @@ impl MetaState {
                 MetaOutcome::refused(format!("node {id} has this incarnation at {}", member.addr))
             };
         }
+        if let Err(reason) = self.take_token(token) {
+            return MetaOutcome::refused(reason);
+        }
         let replaced = self.present().find(|(_, m)| m.addr == addr).map(|(id, _)| id);
         if let Some(old) = replaced {
             self.retire(old);
@@ -410,7 +540,7 @@ impl MetaState {
         self.unpin();
         let id = NodeId(self.next_node_id);
         self.next_node_id += 1;
-        let member = Member { addr: addr.to_owned(), state: MemberState::Joining, incarnation };
+        let member = Member { addr: addr.to_owned(), state: MemberState::Joining, incarnation, epoch };
         self.members.insert(id, member);
         MetaOutcome::Node { id, replaced }
     }
@@ -528,10 +658,17 @@ mod tests {
             replication_factor: 3,
             addr: "a1".into(),
             incarnation: 1,
+            epoch: 1,
         };
         assert_eq!(state.apply(&bootstrap), MetaOutcome::Node { id: NodeId(1), replaced: None });
         for n in 2..=nodes {
-            let outcome = state.apply(&MetaCommand::AddNode { addr: format!("a{n}"), incarnation: n });
+            let outcome = state.apply(&MetaCommand::AddNode {
+                addr: format!("a{n}"),
+                incarnation: n,
+                epoch: 1,
+                token: None,
+                now_ms: 0,
+            });
             assert_eq!(outcome, MetaOutcome::Node { id: NodeId(n), replaced: None });
             state.apply(&MetaCommand::SetMemberState { node: NodeId(n), state: MemberState::Active });
         }
@@ -555,6 +692,7 @@ mod tests {
             replication_factor: 1,
             addr: "b".into(),
             incarnation: 9,
+            epoch: 1,
         };
         assert!(matches!(state.apply(&again), MetaOutcome::Refused { .. }));
         assert_eq!(state, before);
@@ -563,12 +701,30 @@ mod tests {
     #[test]
     fn joining_twice_gives_one_id_and_an_empty_disk_a_new_one() {
         let mut state = cluster(2);
-        let again = state.apply(&MetaCommand::AddNode { addr: "a2".into(), incarnation: 2 });
+        let again = state.apply(&MetaCommand::AddNode {
+            addr: "a2".into(),
+            incarnation: 2,
+            epoch: 1,
+            token: None,
+            now_ms: 0,
+        });
         assert_eq!(again, MetaOutcome::Node { id: NodeId(2), replaced: None });
-        let wiped = state.apply(&MetaCommand::AddNode { addr: "a2".into(), incarnation: 99 });
+        let wiped = state.apply(&MetaCommand::AddNode {
+            addr: "a2".into(),
+            incarnation: 99,
+            epoch: 1,
+            token: None,
+            now_ms: 0,
+        });
         assert_eq!(wiped, MetaOutcome::Node { id: NodeId(3), replaced: Some(NodeId(2)) });
         assert_eq!(state.members[&NodeId(2)].state, MemberState::Removed);
-        let back = state.apply(&MetaCommand::AddNode { addr: "a2".into(), incarnation: 2 });
+        let back = state.apply(&MetaCommand::AddNode {
+            addr: "a2".into(),
+            incarnation: 2,
+            epoch: 1,
+            token: None,
+            now_ms: 0,
+        });
         assert!(matches!(back, MetaOutcome::Refused { .. }), "a retired node does not come back");
     }
 
@@ -640,5 +796,73 @@ mod tests {
             MetaCommand::SetReplicas { shard: ShardId(3), version: 7, nodes: vec![NodeId(1)], pinned: false };
         let json = serde_json::to_string(&command).unwrap();
         assert_eq!(json, r#"{"do":"set_replicas","shard":3,"version":7,"nodes":[1]}"#);
+    }
+
+    #[test]
+    fn an_epoch_is_used_once_all_members_know_it_and_for_good() {
+        let mut state = cluster(3);
+        let told = |node: u64, epoch| MetaCommand::SetEpoch { node: NodeId(node), incarnation: node, epoch };
+        let raise = |epoch| MetaCommand::SetEncoderEpoch { epoch };
+        let refused = |outcome: MetaOutcome| matches!(outcome, MetaOutcome::Refused { .. });
+        for node in 1..3 {
+            assert_eq!(state.apply(&told(node, 2)), MetaOutcome::Done);
+        }
+        assert_eq!((state.known_epoch(), state.settings.encoder_epoch), (1, 1));
+        assert!(refused(state.apply(&raise(2))), "node 3 does not know it");
+        assert_eq!(state.apply(&told(2, 1)), MetaOutcome::Done, "one may go back until then");
+        assert_eq!(state.apply(&told(2, 2)), MetaOutcome::Done);
+        // The one that does not know it is removed.
+        let removed = MetaCommand::SetMemberState { node: NodeId(3), state: MemberState::Removed };
+        assert_eq!(state.apply(&removed), MetaOutcome::Done);
+        assert_eq!(state.known_epoch(), 2);
+        assert_eq!(state.apply(&raise(2)), MetaOutcome::Done);
+        assert!(refused(state.apply(&told(2, 1))), "not any more");
+        assert_eq!(state.apply(&raise(1)), MetaOutcome::Done);
+        assert_eq!(state.settings.encoder_epoch, 2, "it never falls");
+        let join =
+            |epoch| MetaCommand::AddNode { addr: "a4".into(), incarnation: 4, epoch, token: None, now_ms: 0 };
+        assert!(refused(state.apply(&join(1))));
+        assert_eq!(state.apply(&join(3)), MetaOutcome::Node { id: NodeId(4), replaced: None });
+        assert!(refused(state.apply(&MetaCommand::SetEpoch { node: NodeId(2), incarnation: 9, epoch: 3 })));
+    }
+
+    #[test]
+    fn a_join_token_lets_one_node_in_once_and_in_time() {
+        let mut state = cluster(1);
+        let join = |node: u64, token: Option<&str>, now_ms| MetaCommand::AddNode {
+            addr: format!("a{node}"),
+            incarnation: node,
+            epoch: 1,
+            token: token.map(str::to_owned),
+            now_ms,
+        };
+        let refused = |outcome: MetaOutcome| matches!(outcome, MetaOutcome::Refused { .. });
+        let make = |hash: &str, now_ms| MetaCommand::AddJoinToken {
+            hash: hash.into(),
+            now_ms,
+            expires_ms: now_ms + 10,
+        };
+        state.apply(&make("one", 0));
+        state.apply(&make("two", 0));
+        assert!(refused(state.apply(&join(2, Some("other"), 5))), "also where none is needed");
+        let only = Some(JOIN_BY_TOKEN.to_owned());
+        state.apply(&MetaCommand::SetValue { key: JOIN_BY.into(), value: only });
+        assert!(refused(state.apply(&join(2, None, 5))));
+        let second = MetaOutcome::Node { id: NodeId(2), replaced: None };
+        assert_eq!(state.apply(&join(2, Some("one"), 9)), second);
+        assert_eq!(state.apply(&join(2, Some("one"), 9)), second, "whose answer was lost");
+        assert!(refused(state.apply(&join(3, Some("one"), 9))), "used");
+        assert!(refused(state.apply(&join(3, Some("two"), 10))), "expired");
+        state.apply(&make("three", 20));
+        assert_eq!(state.join_tokens.keys().collect::<Vec<_>>(), ["three"], "what has expired goes");
+        state.apply(&MetaCommand::SetValue { key: JOIN_BY.into(), value: None });
+        assert_eq!(state.apply(&join(3, None, 30)), MetaOutcome::Node { id: NodeId(3), replaced: None });
+    }
+
+    #[test]
+    fn members_of_before_there_were_epochs_know_the_first() {
+        let member: Member =
+            serde_json::from_str(r#"{"addr":"a","state":"active","incarnation":1}"#).unwrap();
+        assert_eq!(member.epoch, 1);
     }
 }

@@ -217,6 +217,16 @@ pub struct Join {
     pub addr: String,
     /// Random number of its data directory.
     pub incarnation: u64,
+    /// The newest epoch that it knows.
+    #[serde(default = "oldest_epoch")]
+    pub epoch: u16,
+    /// Secret of its join token.
+    #[serde(default)]
+    pub secret: Option<String>,
+}
+
+const fn oldest_epoch() -> u16 {
+    protocol::epoch::OLDEST
 }
 
 /// What a joining node is told.
@@ -293,7 +303,7 @@ pub enum Refusal {
     #[error("the disk is nearly full")]
     DiskFull,
     /// There is no memory for more. Nothing was done.
-    #[error("there is no memory left for writes")]
+    #[error("there is no memory left for writes, or for new series")]
     MemoryFull,
     /// It may or may not have been done.
     #[error("outcome unknown: {reason}")]

@@ -149,6 +149,7 @@ impl<R: AsyncRuntime> Pulses<R> {
         for groups in self.fresh(|pulse| Some(pulse.groups.clone())) {
             view.add(&groups);
         }
+        view.full = self.fresh(|pulse| pulse.disk_full.then_some(pulse.node)).into_iter().collect();
         view.reachable = self.reachable();
         view.reachable.insert(me);
         view

@@ -368,6 +368,10 @@ impl<E: Env> Driver<E> {
             return;
         }
         let (pulse, reachable) = (group.place(), node.context.reachable());
+        // A leader that was removed leads on until openraft has it step aside, and may not change members any more.
+        if !pulse.voters.contains(&group.replica) && !pulse.learners.contains(&group.replica) {
+            return;
+        }
         let (voters, learners) = if group.id == META_GROUP {
             let voting: BTreeSet<ReplicaId> = pulse.voters.iter().copied().collect();
             placement::meta_members(&meta, &voting, &reachable)
@@ -464,8 +468,7 @@ impl<E: Env> Node<E> {
         let evict_before_ms = self.evict_before_ms(group);
         let mut policy = FlushPolicy { encoder_epoch, evict_before_ms, ..self.context.config.flush.clone() };
         if !self.context.has_cluster_time() {
-            policy.retention_ms = None;
-            (policy.log_retention_ms, policy.span_retention_ms) = (None, None);
+            policy.retention = Arc::default();
             policy.evict_before_ms = None;
         }
         policy

@@ -1,6 +1,7 @@
 //! Tasks of the node as a whole: pulses, the log's size, and, on the meta leader, placement.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -131,7 +132,7 @@ pub(super) async fn housekeeping<E: Env>(node: Weak<Node<E>>) {
         if round % MARKS_PER_CHECK == 0 {
             this.check_disk().await;
             this.check_log().await;
-            this.check_addr();
+            this.check_member();
         }
     }
 }
@@ -181,25 +182,26 @@ impl<E: Env> Node<E> {
         }
     }
 
-    /// Tells the cluster when this node listens elsewhere than it used to.
-    fn check_addr(self: &Arc<Self>) {
-        let context = &self.context;
-        let meta = self.meta();
-        let Some(member) = meta.members.get(&self.id()) else { return };
-        if member.addr == context.config.advertise || member.incarnation != context.incarnation {
+    /// Tells the cluster when this node listens elsewhere than it used to, or knows other epochs.
+    fn check_member(self: &Arc<Self>) {
+        let (context, id) = (&self.context, self.id());
+        let (config, incarnation, meta) = (&context.config, context.incarnation, self.meta());
+        let Some(member) = meta.members.get(&id).filter(|m| m.incarnation == incarnation) else { return };
+        let command = if member.addr != config.advertise {
+            MetaCommand::SetAddr { node: id, incarnation, addr: config.advertise.clone() }
+        } else if member.epoch != config.newest_epoch {
+            MetaCommand::SetEpoch { node: id, incarnation, epoch: config.newest_epoch }
+        } else {
             return;
-        }
-        let command = MetaCommand::SetAddr {
-            node: self.id(),
-            incarnation: context.incarnation,
-            addr: context.config.advertise.clone(),
         };
         let node = self.clone();
         detach::<E>(async move {
             match node.propose_meta(command, Duration::from_secs(5)).await {
-                Ok(MetaOutcome::Refused { reason }) => tracing::warn!(reason, "the new address was refused"),
+                Ok(MetaOutcome::Refused { reason }) => {
+                    tracing::warn!(reason, "news of this node were refused")
+                }
                 Ok(_) => {}
-                Err(e) => tracing::debug!(error = %e, "the new address could not be told"),
+                Err(e) => tracing::debug!(error = %e, "news of this node could not be told"),
             }
         });
     }
@@ -269,9 +271,20 @@ impl<E: Env> Node<E> {
                 }
             }
         }
+        let (epoch, in_use) = (meta.known_epoch(), meta.settings.encoder_epoch);
+        if epoch > in_use {
+            tracing::info!(epoch, "all members know a newer epoch: it is used from now on");
+            if let Err(e) = self.propose_meta(MetaCommand::SetEncoderEpoch { epoch }, timeout).await {
+                tracing::debug!(error = %e, "the epoch could not be raised yet");
+                return;
+            }
+        }
         let own: Vec<_> = self.all_groups().iter().map(|g| g.pulse()).collect();
         let mut view = self.context.pulses.view(self.id(), &own);
         view.absent.clone_from(absent);
+        if self.context.disk_full.load(Ordering::Acquire) {
+            view.full.insert(self.id());
+        }
         for step in placement::plan(&self.meta(), &view) {
             match step {
                 Step::SetReplicas { shard, version, nodes } => {

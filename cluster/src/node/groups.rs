@@ -348,9 +348,9 @@ impl<E: Env> Node<E> {
             Arc::new(move || wake.wake())
         };
         let (clock, running) = (context.clock.clone(), Running::default());
-        let (env, memory) = (context.env.clone(), context.config.memory.clone());
+        let (env, config) = (context.env.clone(), &context.config);
         let machine =
-            ShardMachine::new(env, shard, store.clone(), clock, running.clone(), memory, on_applied)
+            ShardMachine::new(env, shard, store.clone(), clock, running.clone(), config, on_applied)
                 .map_err(|e| ClusterError::Corrupt { path: self.shard_dir(shard), reason: e.to_string() })?;
         let parts = ShardParts { store, running, proposer: Proposer::default(), gate: Default::default() };
         let group = self.open_group(shard, replica, Machine::Shard(machine), Some(parts), wake).await?;

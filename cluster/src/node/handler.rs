@@ -22,6 +22,7 @@ use crate::network::rpc::{
     encode_answer, encode_shard_answers,
 };
 use crate::node::Node;
+use crate::node::invite::hash_of;
 use crate::shard::Group;
 use crate::types::{LogId, Types, Vote};
 
@@ -239,6 +240,9 @@ impl<E: Env> Node<E> {
             let answer = self.context.peers.call(leader, &Request::Join(join), Duration::from_secs(4)).await;
             return answer.map_err(|e| e.refusal().cloned().unwrap_or_else(|| failed(e)));
         }
+        if !self.meta().is_bootstrapped() {
+            return Err(failed("the cluster is being founded"));
+        }
         // A node whose disk was lost is silent by the time it asks; whoever else uses a member's address is in error, and
         // must not cost that member its place.
         let meta = self.meta();
@@ -247,7 +251,13 @@ impl<E: Env> Node<E> {
             let message = format!("{} is the address of node {id}, which is alive", join.addr);
             return Err(Refusal::Failed { kind: ErrorKind::Conflict, message });
         }
-        let command = MetaCommand::AddNode { addr: join.addr.clone(), incarnation: join.incarnation };
+        let command = MetaCommand::AddNode {
+            addr: join.addr.clone(),
+            incarnation: join.incarnation,
+            epoch: join.epoch,
+            token: join.secret.as_deref().map(hash_of),
+            now_ms: self.context.env.now_ms(),
+        };
         match self.propose_meta_here(&command).await? {
             MetaOutcome::Node { id, replaced } => {
                 tracing::info!(node = %id, ?replaced, addr = join.addr, "node is let in");
@@ -259,8 +269,9 @@ impl<E: Env> Node<E> {
                     peers: peers.map(|(peer, member)| (peer, member.addr.clone())).collect(),
                 })
             }
+            // Nothing that time heals.
             MetaOutcome::Refused { reason } => {
-                Err(Refusal::Failed { kind: ErrorKind::Conflict, message: reason })
+                Err(Refusal::Failed { kind: ErrorKind::PermissionDenied, message: reason })
             }
             MetaOutcome::Done | MetaOutcome::Dashboard { .. } | MetaOutcome::Stale { .. } => {
                 Err(failed("no id was given"))

@@ -6,6 +6,10 @@
 //! for one. What is committed must be applied in the end: where the budget is used up, [`wait_for_memory`] holds it back
 //! while a flush under way here will free some. A leader refuses writes when its own memory is short, or that of most
 //! replicas that would keep them: one slow replica does not slow a shard, a majority of them does.
+//!
+//! What is registered of series stays in memory for an hour or more, and no flush frees it. So ever new series, were they
+//! let in until memory is short, would keep everybody's queries and writes out long after they have ended. They may take
+//! [`MAX_SERIES_PERCENT`] of the budget; then whatever names another one is refused, and the rest goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +30,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Below this share of the budget memtables are not what takes the memory: flushing them would help nobody.
 const MIN_MEMTABLE_SHARE: u64 = 16;
 
+/// Share of the budget that registries of series may take. The process is measured to hold as much again beside what they
+/// count, and queries end at three quarters.
+const MAX_SERIES_PERCENT: u64 = 25;
+
 /// Waits until there is memory for what is to be applied, as long as a flush of this store is under way. Without one
 /// there is nothing to wait for: the entry that begins the next flush is among those that wait.
 pub(crate) async fn wait_for_memory<E: Env>(store: &ShardStore<E::Fs>, memory: &MemoryLedger) {
@@ -35,8 +43,16 @@ pub(crate) async fn wait_for_memory<E: Env>(store: &ShardStore<E::Fs>, memory: &
 }
 
 impl<E: Env> Group<E> {
+    /// Whether memory is too short for a sub-batch: for any, or for the new series that it names.
+    pub fn lacks_memory_for(&self, store: &ShardStore<E::Fs>, sub_batch: &[u8]) -> bool {
+        let memory = &self.context.config.memory;
+        let of_series = u128::from(memory.used_for(MemoryUse::Series)) * 100;
+        let is_crowded = of_series >= u128::from(memory.budget()) * u128::from(MAX_SERIES_PERCENT);
+        self.lacks_memory() || (is_crowded && store.brings_series(sub_batch))
+    }
+
     /// Whether memory is too short for more writes: this node's, or that of most replicas.
-    pub fn lacks_memory(&self) -> bool {
+    fn lacks_memory(&self) -> bool {
         if self.context.config.memory.pressure() >= Pressure::Writes {
             return true;
         }

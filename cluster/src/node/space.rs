@@ -10,8 +10,9 @@
 //! A partition (a day of one signal) whose time is not over by cluster time never goes: where one day is too much, the
 //! floor below is reached.
 //!
-//! **The floor.** While less than [`MIN_FREE_PERCENT`] of the disk is free the node takes no writes: what is left is for
-//! flushes, merges and the log of what is under way.
+//! **The floor.** While less than [`DataLimits::min_free_bytes`] of the disk is free, or less than [`MIN_FREE_PERCENT`] of
+//! a small one, the node takes no writes: what is left is for flushes, merges and the log of what is under way. It says so
+//! with its pulse, and is to lead no shard while others have room ([`crate::placement`]): they go on without its disk.
 
 use std::sync::atomic::Ordering;
 
@@ -22,16 +23,24 @@ use crate::meta::ReplicaId;
 use crate::node::Node;
 use crate::shard::Group;
 
-/// Share of the disk that must be free for writes to be taken.
+/// Share of a disk that is enough to be free for writes to be taken, however many bytes are asked for.
 const MIN_FREE_PERCENT: u64 = 5;
 
-/// What a node's segments may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What a node's segments may take, and what has to stay free.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DataLimits {
     /// Bytes; `None` for as many as there is room for.
     pub max_bytes: Option<u64>,
     /// Share, from 0 to 1, of what is free on the disk and what is theirs; `None` for all of it.
     pub max_disk_share: Option<f64>,
+    /// Bytes below which no writes are taken. Of a small disk a share is enough.
+    pub min_free_bytes: u64,
+}
+
+impl Default for DataLimits {
+    fn default() -> Self {
+        Self { max_bytes: None, max_disk_share: None, min_free_bytes: 2 << 30 }
+    }
 }
 
 impl DataLimits {
@@ -40,6 +49,12 @@ impl DataLimits {
         let room = on_disk.saturating_add(space.free_bytes);
         let by_share = self.max_disk_share.map(|share| (room as f64 * share) as u64);
         self.max_bytes.into_iter().chain(by_share).min()
+    }
+
+    /// Whether too little of the disk is free to take writes.
+    fn is_full(&self, space: &Space) -> bool {
+        let enough_percent = u128::from(space.total_bytes) * u128::from(MIN_FREE_PERCENT);
+        space.free_bytes < self.min_free_bytes && u128::from(space.free_bytes) * 100 < enough_percent
     }
 }
 
@@ -67,14 +82,14 @@ impl<E: Env> Node<E> {
         let (fs, dir) = (self.context.env.fs().clone(), self.context.config.data_dir.clone());
         let space = self.context.env.run_step(StepKind::Transfer, move || fs.space(&dir)).await;
         let Ok(space) = space else { return };
-        let is_full =
-            u128::from(space.free_bytes) * 100 < u128::from(space.total_bytes) * u128::from(MIN_FREE_PERCENT);
+        let is_full = self.context.config.data_limits.is_full(&space);
         if self.context.disk_full.swap(is_full, Ordering::AcqRel) != is_full {
             let free = space.free_bytes;
             match is_full {
                 true => tracing::error!(free, "the disk is nearly full: no writes are taken"),
                 false => tracing::info!(free, "the disk has space again"),
             }
+            self.context.pulse_now.wake();
         }
         let moment = self.outgrown(&space);
         let known = self.context.evict_before_ms.swap(moment.unwrap_or(i64::MIN), Ordering::AcqRel);
@@ -87,7 +102,8 @@ impl<E: Env> Node<E> {
     /// The moment before which data has to go for this node's sake.
     fn outgrown(&self, space: &Space) -> Option<i64> {
         let limits = &self.context.config.data_limits;
-        if *limits == DataLimits::default() || !self.context.has_cluster_time() {
+        if (limits.max_bytes.is_none() && limits.max_disk_share.is_none()) || !self.context.has_cluster_time()
+        {
             return None;
         }
         let (mut segments, mut on_disk) = (Vec::new(), 0);
@@ -120,11 +136,26 @@ mod tests {
     #[test]
     fn the_smaller_limit_counts() {
         let space = Space { free_bytes: 600, total_bytes: 10_000 };
-        let limits = |max_bytes, max_disk_share| DataLimits { max_bytes, max_disk_share }.bytes(400, &space);
+        let limits = |max_bytes, max_disk_share| {
+            DataLimits { max_bytes, max_disk_share, ..DataLimits::default() }.bytes(400, &space)
+        };
         assert_eq!(limits(None, None), None);
         assert_eq!(limits(Some(700), None), Some(700));
         assert_eq!(limits(Some(700), Some(0.5)), Some(500), "half of what is taken and free");
         assert_eq!(limits(Some(300), Some(0.5)), Some(300));
+    }
+
+    #[test]
+    fn a_disk_is_full_by_bytes_where_it_is_large_and_by_share_where_it_is_small() {
+        let is_full = |free_bytes, total_bytes| {
+            DataLimits { min_free_bytes: 1000, ..DataLimits::default() }
+                .is_full(&Space { free_bytes, total_bytes })
+        };
+        assert!(!is_full(1000, 1_000_000), "the last thousandth of a large one");
+        assert!(is_full(999, 1_000_000));
+        assert!(!is_full(500, 10_000), "a twentieth of a small one");
+        assert!(is_full(499, 10_000));
+        assert!(!is_full(0, 0), "one that does not tell its size");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft_rt::{AsyncRuntime, Instant, WatchReceiver};
+use protocol::error::ErrorKind;
 use protocol::ids::{ClusterSecret, META_GROUP, NodeId};
 use storage::fs::Fs;
 use storage::wal::Wal;
@@ -21,7 +22,7 @@ use crate::error::ClusterError;
 use crate::log_store::LogStore;
 use crate::meta::machine::MetaMachine;
 use crate::meta::{MetaCommand, MetaOutcome, ReplicaId};
-use crate::network::rpc::{self, Header, Join, Joined, Request};
+use crate::network::rpc::{self, Header, Join, Joined, Refusal, Request, RpcError};
 use crate::network::{GroupNetworkFactory, Peers, cluster_tag};
 use crate::node::context::{Context, Pulses};
 use crate::node::identity::{Bootstrap, Identity, META_FILE, SHARDS_DIR, WAL_DIR};
@@ -101,7 +102,8 @@ impl<E: Env> Node<E> {
     async fn join(env: &E, config: &NodeConfig, incarnation: u64) -> Result<Joined, ClusterError> {
         let now = <E::Runtime as AsyncRuntime>::Instant::now;
         let deadline = now() + config.join_timeout;
-        let request = Request::Join(Join { addr: config.advertise.clone(), incarnation });
+        let (addr, epoch) = (config.advertise.clone(), config.newest_epoch);
+        let request = Request::Join(Join { addr, incarnation, epoch, secret: config.join_secret.clone() });
         let frame = request.encode(Header { cluster: 0, from: NodeId(0), to: NodeId(0) });
         loop {
             let mut reason = String::new();
@@ -112,6 +114,12 @@ impl<E: Env> Node<E> {
                         Ok(joined) => {
                             tracing::info!(node = %joined.node, cluster = joined.cluster_id, via = addr, "joined");
                             return Ok(joined);
+                        }
+                        Err(RpcError::Refused(Refusal::Failed {
+                            kind: ErrorKind::PermissionDenied,
+                            message: reason,
+                        })) => {
+                            return Err(ClusterError::JoinFailed { addrs: vec![addr.clone()], reason });
                         }
                         Err(e) => reason = e.to_string(),
                     },
@@ -149,7 +157,7 @@ impl<E: Env> Node<E> {
         let dirs = env.run_step(StepKind::Open, move || super::shard_dirs::ShardDirs::read(&fs, &at)).await;
         let dirs = dirs.map_err(io)?;
 
-        let machine = MetaMachine::open(env.clone(), config.data_dir.join(META_FILE))?;
+        let machine = MetaMachine::open(env.clone(), config.data_dir.join(META_FILE), config.newest_epoch)?;
         let meta = machine.view();
         let peers = Arc::new(Peers::new(env.clone(), me, cluster_tag(&cluster_id)));
         peers.set(identity.peers.iter().cloned());
@@ -248,6 +256,7 @@ impl<E: Env> Node<E> {
             replication_factor: plan.replication_factor,
             addr: self.context.config.advertise.clone(),
             incarnation: identity.incarnation,
+            epoch: self.context.config.newest_epoch,
         };
         if !self.meta().is_bootstrapped() {
             match self.propose_meta(command, Duration::from_secs(30)).await? {

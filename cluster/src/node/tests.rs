@@ -562,7 +562,8 @@ async fn the_address_of_a_living_member_is_not_given_away() {
     let (asker, victim) = ((at + 1) % 3, (at + 2) % 3);
     let (addr, id) = (cluster.machines[victim].addr.clone(), cluster.node(victim).id());
     for addr in [addr, cluster.machines[at].addr.clone()] {
-        let request = Request::Join(Join { addr, incarnation: 99 });
+        let request =
+            Request::Join(Join { addr, incarnation: 99, epoch: protocol::epoch::NEWEST, secret: None });
         let answer = cluster.node(asker).context.peers.call::<Joined>(leader, &request, GUARD).await;
         let refusal = answer.unwrap_err();
         let Some(Refusal::Failed { kind, message }) = refusal.refusal() else { panic!("{refusal}") };

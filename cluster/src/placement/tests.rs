@@ -24,9 +24,16 @@ fn state(count: u64, shards: u16) -> MetaState {
         replication_factor: 3,
         addr: "a1".into(),
         incarnation: 1,
+        epoch: 1,
     });
     for n in 2..=count {
-        state.apply(&MetaCommand::AddNode { addr: format!("a{n}"), incarnation: n });
+        state.apply(&MetaCommand::AddNode {
+            addr: format!("a{n}"),
+            incarnation: n,
+            epoch: 1,
+            token: None,
+            now_ms: 0,
+        });
         state.apply(&MetaCommand::SetMemberState { node: NodeId(n), state: MemberState::Active });
     }
     state
@@ -106,7 +113,13 @@ fn three_nodes_get_three_replicas_and_share_the_lead() {
 #[test]
 fn a_fourth_node_takes_its_share() {
     let (mut state, mut view) = cluster(3, 16);
-    state.apply(&MetaCommand::AddNode { addr: "a4".into(), incarnation: 4 });
+    state.apply(&MetaCommand::AddNode {
+        addr: "a4".into(),
+        incarnation: 4,
+        epoch: 1,
+        token: None,
+        now_ms: 0,
+    });
     state.apply(&MetaCommand::SetMemberState { node: NodeId(4), state: MemberState::Active });
     view.reachable.insert(NodeId(4));
     settle(&mut state, &mut view);
@@ -116,7 +129,13 @@ fn a_fourth_node_takes_its_share() {
 #[test]
 fn a_wiped_node_is_replaced_by_itself_under_a_new_name() {
     let (mut state, mut view) = cluster(3, 4);
-    state.apply(&MetaCommand::AddNode { addr: "a3".into(), incarnation: 33 });
+    state.apply(&MetaCommand::AddNode {
+        addr: "a3".into(),
+        incarnation: 33,
+        epoch: 1,
+        token: None,
+        now_ms: 0,
+    });
     state.apply(&MetaCommand::SetMemberState { node: NodeId(4), state: MemberState::Active });
     view.reachable = nodes(&[1, 2, 4]);
     settle(&mut state, &mut view);
@@ -256,6 +275,24 @@ fn leadership_goes_only_to_the_reachable_and_caught_up() {
     assert_eq!(plan(&state, &view), [], "2 lags, 3 is silent");
     view.reachable = nodes(&[1, 2, 3]);
     assert!(matches!(plan(&state, &view)[..], [Step::Transfer { to, .. }] if to == r(3)));
+}
+
+#[test]
+fn leadership_leaves_full_disks_for_those_that_have_room() {
+    let (state, mut view) = cluster(3, 2);
+    view.reachable = nodes(&[1, 2, 3]);
+    for (s, node) in [(1, 1), (2, 2)] {
+        view.leaders.insert(ShardId(s), leader(s, node, &[1, 2, 3]));
+    }
+    assert_eq!(plan(&state, &view), [], "balanced");
+    view.full = nodes(&[2]);
+    assert_eq!(
+        plan(&state, &view),
+        [Step::Transfer { shard: ShardId(2), from: NodeId(2), to: r(3) }],
+        "to the idlest that has room"
+    );
+    view.full = nodes(&[1, 2, 3]);
+    assert_eq!(plan(&state, &view), [], "nobody has room");
 }
 
 #[test]

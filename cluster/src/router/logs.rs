@@ -10,8 +10,6 @@
 //! several, each with a key made from the request's; they may lie on different shards, and an error may leave some of
 //! them written: sent again, those change nothing.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use openraft_rt::Instant;
 use protocol::commit_token::CommitToken;
@@ -50,22 +48,19 @@ fn slot_of(key: BatchKey) -> SlotId {
 }
 
 impl<W: ShardWriter> Router<W> {
-    /// A builder for the records of a request. It leaves out and counts those that are older than what is kept or further
+    /// A builder for the records of a tenant's request. It leaves out and counts those that are older than what is kept or further
     /// ahead of cluster time than allowed.
-    pub fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
-        let (oldest, newest) = self.time_bounds(self.config.log_retention)?;
+    pub fn log_batch(&self, tenant: &TenantId) -> Result<LogBatchBuilder, RouteError> {
+        let (oldest, newest) = self.time_bounds(self.config.retention.of(tenant.as_str()).logs)?;
         Ok(LogBatchBuilder::within(oldest, newest))
     }
 
-    /// First and last time of what is taken now.
-    pub(super) fn time_bounds(
-        &self,
-        retention: Option<Duration>,
-    ) -> Result<(TimestampNs, TimestampNs), RouteError> {
+    /// First and last time of what is taken now, of what is kept for so many milliseconds.
+    pub(super) fn time_bounds(&self, kept_ms: Option<i64>) -> Result<(TimestampNs, TimestampNs), RouteError> {
         let now_ms = self.writer.cluster_time_ms().ok_or(RouteError::NoClusterTime)?;
-        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-        let oldest = retention.map_or(0, |retention| now_ms.saturating_sub(ms(retention)));
-        let newest = now_ms.saturating_add(ms(self.config.max_future));
+        let max_future = i64::try_from(self.config.max_future.as_millis()).unwrap_or(i64::MAX);
+        let oldest = kept_ms.map_or(0, |age| now_ms.saturating_sub(age));
+        let newest = now_ms.saturating_add(max_future);
         Ok((oldest.saturating_mul(1_000_000), newest.saturating_mul(1_000_000)))
     }
 

@@ -175,7 +175,7 @@ impl<W: ShardWriter> Router<W> {
     /// A builder for the spans of a request. It leaves out and counts those without ids, and those that are older than what
     /// is kept or further ahead of cluster time than allowed.
     pub fn span_batch(&self, tenant: &TenantId) -> Result<SpanBatchBuilder, RouteError> {
-        let bounds = self.time_bounds(self.config.span_retention)?;
+        let bounds = self.time_bounds(self.config.retention.of(tenant.as_str()).spans)?;
         let slots = TraceSlots::new(&self.secret, tenant);
         Ok(SpanBatchBuilder::new(tenant, slots, self.writer.shard_map(), bounds))
     }

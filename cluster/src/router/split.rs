@@ -121,7 +121,7 @@ impl Splitter<'_> {
         self.meet_new_series(&mut split)?;
 
         let max_ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let retention = self.config.retention.map(max_ms);
+        let retention = self.config.retention.of(self.tenant.as_str()).metrics;
         let window = Window {
             first_ms: retention.map_or(0, |age| self.now_ms.saturating_sub(age).max(0)),
             last_ms: self.now_ms.saturating_add(max_ms(self.config.max_future)),

@@ -432,7 +432,7 @@ async fn bad_rows_are_named_and_the_rest_is_written() {
 
 #[tokio::test]
 async fn unlimited_retention_reaches_back_to_1970() {
-    let t = setup_with(RouterConfig { retention: None, ..RouterConfig::default() });
+    let t = setup_with(RouterConfig { retention: Arc::default(), ..RouterConfig::default() });
     let receipt = t.write(&[up(1, 0, 1.0), up(2, -1, 1.0)]).await.expect("all shards are up");
     assert_eq!(receipt.samples, 1);
     assert!(receipt.rejections.to_string().contains("timestamp -1 is before 1970"));
@@ -553,7 +553,7 @@ async fn many_connections_share_one_router() {
 }
 
 fn batch_of(t: &Setup, lines: &[&str]) -> LogBatchBuilder {
-    let mut batch = t.router.log_batch().expect("cluster time is known");
+    let mut batch = t.router.log_batch(&TenantId::default()).expect("cluster time is known");
     for line in lines {
         let body = LogValue::String((*line).to_owned().into());
         batch.record(&LogRecord { time_ns: NOW * 1_000_000, body, ..LogRecord::default() });
@@ -614,5 +614,5 @@ async fn records_outside_of_what_is_kept_are_left_out() {
     }
     assert_eq!((batch.len(), batch.outside().too_old, batch.outside().too_new), (1, 2, 1));
     *t.shards.time.lock().expect("no test panics inside") = None;
-    assert_eq!(t.router.log_batch().err(), Some(RouteError::NoClusterTime));
+    assert_eq!(t.router.log_batch(&TenantId::default()).err(), Some(RouteError::NoClusterTime));
 }

@@ -45,7 +45,7 @@ pub(crate) enum ProposeError {
     Overloaded(usize),
     /// Not written: the disk is nearly full.
     DiskFull,
-    /// Not written: there is no memory for more.
+    /// Not written: there is no memory for more, or for the new series that it names.
     MemoryFull,
     /// Perhaps written.
     Unknown(String),
@@ -67,7 +67,7 @@ impl ProposeError {
             Self::DiskFull => WriteError::Overloaded { shard, reason: "the disk is nearly full".to_owned() },
             Self::MemoryFull => WriteError::Overloaded {
                 shard,
-                reason: "its nodes have no memory left for writes".to_owned(),
+                reason: "its nodes have no memory left for writes, or for new series".to_owned(),
             },
             Self::Unknown(reason) => WriteError::Uncertain { shard, reason },
             Self::Stopped => WriteError::NoLeader { shard, reason: "the replica has stopped".to_owned() },
@@ -159,7 +159,7 @@ impl<E: Env> Group<E> {
         if self.context.disk_full.load(Ordering::Acquire) {
             return Err(ProposeError::DiskFull);
         }
-        if self.lacks_memory() {
+        if self.lacks_memory_for(&shard.store, &sub_batch) {
             return Err(ProposeError::MemoryFull);
         }
         let (answer, outcome) = <E::Runtime as AsyncRuntime>::Oneshot::channel();

@@ -41,6 +41,9 @@ pub enum HistogramError {
     /// The schema is neither exponential nor the one of custom bounds.
     #[error("histogram schema {0} is not known")]
     UnknownSchema(i32),
+    /// What stands for an hour of samples has buckets.
+    #[error("a roll-up (schema {}) has buckets", super::ROLLUP_SCHEMA)]
+    RollupWithBuckets,
     /// Spans do not describe the buckets.
     #[error("spans describe {in_spans} buckets, there are {buckets}")]
     SpanMismatch {

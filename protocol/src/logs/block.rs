@@ -116,6 +116,11 @@ impl Want {
         attributes: Attributes::All,
     };
 
+    /// Whether all that is wanted is kept by groups of bodies, rather than in the order of times.
+    pub fn is_grouped(&self) -> bool {
+        !self.observed && !self.traces && !self.spans
+    }
+
     /// What either wants.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -471,6 +476,14 @@ pub struct Block<'a> {
     columns: Vec<(u32, &'a [u8])>,
 }
 
+/// In which order rows are decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Times,
+    /// As the columns are kept: by the groups of the bodies.
+    Groups,
+}
+
 /// How many bytes and values may still be decoded.
 struct Budget {
     values: usize,
@@ -540,7 +553,32 @@ impl<'a> Block<'a> {
         };
         let mut input = self.columns[at].1;
         varint::read_prefixed(&mut input).ok_or(DecodeError::Truncated)?;
-        Ok(read_heads(&mut input, self.rows)?.into_iter().map(|(template, _)| template).collect())
+        Ok(read_heads(&mut input, self.rows)?.into_iter().map(|head| head.template).collect())
+    }
+
+    /// Bodies in the order of their groups rather than of the rows: those of templates that are wanted, and those that have no
+    /// template. Of the others it is known how many there are. To count by: neither times nor places are read.
+    pub fn bodies_by_group(
+        &self,
+        wanted: &dyn Fn(u32) -> bool,
+        dict: &Dict,
+        trust: Trust,
+        limits: Limits,
+    ) -> Result<TextColumn, DecodeError> {
+        let mut budget = Budget { values: limits.values, bytes: limits.bytes };
+        decode_text(self.sections[BODY_TEXT], self.numbers_by_group()?, wanted, dict, trust, &mut budget)
+    }
+
+    /// The number of each body's group, those of one group together.
+    fn numbers_by_group(&self) -> Result<Vec<u32>, DecodeError> {
+        let mut numbers: Vec<u32> = Vec::with_capacity(self.rows);
+        for head in read_heads(&mut &self.sections[BODY_TEXT][..], self.rows)? {
+            if head.len > self.rows - numbers.len() {
+                return Err(DecodeError::Malformed("length of groups"));
+            }
+            numbers.resize(numbers.len() + head.len, head.number);
+        }
+        if numbers.len() == self.rows { Ok(numbers) } else { Err(DecodeError::Malformed("length of groups")) }
     }
 
     /// Effective times, in order.
@@ -549,9 +587,47 @@ impl<'a> Block<'a> {
         if times.is_sorted() { Ok(times) } else { Err(DecodeError::Malformed("order of times")) }
     }
 
-    /// Decodes columns.
+    /// Decodes columns, and the times.
     pub fn decode(
         &self,
+        dict: &Dict,
+        want: &Want,
+        trust: Trust,
+        limits: Limits,
+    ) -> Result<Rows, DecodeError> {
+        self.decode_with(self.times(trust)?, Order::Times, dict, want, trust, limits)
+    }
+
+    /// Decodes columns, without the times: for whoever takes rows whenever they were.
+    pub fn decode_untimed(
+        &self,
+        dict: &Dict,
+        want: &Want,
+        trust: Trust,
+        limits: Limits,
+    ) -> Result<Rows, DecodeError> {
+        // The collector's times are kept as differences.
+        let times = if want.observed { self.times(trust)? } else { Vec::new() };
+        self.decode_with(times, Order::Times, dict, want, trust, limits)
+    }
+
+    /// Decodes columns in the order in which they are kept, rows with bodies of one group together: for whoever asks neither
+    /// when rows were nor in which order. What is wanted has to be [`Want::is_grouped`].
+    pub fn decode_grouped(
+        &self,
+        dict: &Dict,
+        want: &Want,
+        trust: Trust,
+        limits: Limits,
+    ) -> Result<Rows, DecodeError> {
+        debug_assert!(want.is_grouped());
+        self.decode_with(Vec::new(), Order::Groups, dict, want, trust, limits)
+    }
+
+    fn decode_with(
+        &self,
+        times: Vec<TimestampNs>,
+        order: Order,
         dict: &Dict,
         want: &Want,
         trust: Trust,
@@ -562,7 +638,7 @@ impl<'a> Block<'a> {
         let plain = |section: usize, budget: &mut Budget| {
             columns::decode(self.sections[section], budget.take(count)?, trust)
         };
-        let mut rows = Rows { len: count, times: self.times(trust)?, ..Rows::default() };
+        let mut rows = Rows { len: count, times, ..Rows::default() };
         if want.observed {
             let origins = plain(ORIGINS, &mut budget)?;
             let both = origins.iter().filter(|origin| **origin == Origin::Both as i64).count();
@@ -594,8 +670,16 @@ impl<'a> Block<'a> {
         if !wants_groups {
             return Ok(rows);
         }
-        let numbers = numbers_of(plain(BODIES, &mut budget)?)?;
-        let grouped = grouped(&numbers);
+        let (numbers, grouped) = match order {
+            Order::Times => {
+                let numbers = numbers_of(plain(BODIES, &mut budget)?)?;
+                let grouped = grouped(&numbers);
+                (numbers, grouped)
+            }
+            // They are needed for the bodies alone.
+            Order::Groups if want.body == Bodies::None => (Vec::new(), (0..count as u32).collect()),
+            Order::Groups => (self.numbers_by_group()?, (0..count as u32).collect()),
+        };
         if want.body != Bodies::None {
             let wanted = |template: u32| match &want.body {
                 Bodies::Of(templates) => templates.binary_search(&template).is_ok(),
@@ -606,10 +690,17 @@ impl<'a> Block<'a> {
         }
         let scattered = |section: usize, len: usize, budget: &mut Budget| {
             let values = plain(section, budget)?;
+            // As numbers without a sign, negative ones are too large.
+            let largest = values.iter().map(|value| *value as u64).max().unwrap_or(0);
+            if !values.is_empty() && (largest >= len as u64 || largest > u64::from(u32::MAX)) {
+                return Err(DecodeError::Malformed("number in a dictionary"));
+            }
+            if order == Order::Groups {
+                return Ok(values.into_iter().map(|value| value as u32).collect());
+            }
             let mut out = vec![0u32; count];
             for (row, value) in grouped.iter().zip(values) {
-                let value = u32::try_from(value).ok().filter(|value| (*value as usize) < len);
-                out[*row as usize] = value.ok_or(DecodeError::Malformed("number in a dictionary"))?;
+                out[*row as usize] = value as u32;
             }
             Ok::<_, DecodeError>(out)
         };
@@ -806,19 +897,38 @@ fn decode_heap(mut input: &[u8], trust: Trust, budget: &mut Budget) -> Result<Bl
     }
 }
 
-/// The groups of a text section with their lengths: of those without a template that of texts first, then that of other values.
-fn read_heads(input: &mut &[u8], entries: usize) -> Result<Vec<(Option<u32>, usize)>, DecodeError> {
+/// A group of a text section.
+struct Head {
+    template: Option<u32>,
+    /// Its number in the block.
+    number: u32,
+    len: usize,
+}
+
+/// The groups of a text section: of those without a template that of texts first, then that of other values.
+fn read_heads(input: &mut &[u8], entries: usize) -> Result<Vec<Head>, DecodeError> {
     let used = varint::read_len(input).filter(|used| *used <= entries);
     let used = used.ok_or(DecodeError::Malformed("number of groups"))?;
-    let mut heads = Vec::with_capacity(used);
+    let mut heads: Vec<Head> = Vec::with_capacity(used);
+    let mut next = VALUE + 1;
     for _ in 0..used {
         let code = varint::read_u64(input).ok_or(DecodeError::Truncated)?;
         let len = varint::read_len(input).ok_or(DecodeError::Truncated)?;
-        let template = match code.checked_sub(2) {
-            Some(template) => Some(u32::try_from(template).map_err(|_| DecodeError::Malformed("template"))?),
-            None => None,
+        let (template, number) = match code.checked_sub(2) {
+            Some(template) => {
+                next += 1;
+                let template = u32::try_from(template).map_err(|_| DecodeError::Malformed("template"))?;
+                (Some(template), next - 1)
+            }
+            None if heads
+                .last()
+                .is_some_and(|last| last.template.is_some() || u64::from(last.number) >= code) =>
+            {
+                return Err(DecodeError::Malformed("order of groups"));
+            }
+            None => (None, code as u32),
         };
-        heads.push((template, len));
+        heads.push(Head { template, number, len });
     }
     Ok(heads)
 }
@@ -836,28 +946,29 @@ fn decode_text(
     let input = &mut input;
     let mut lens = vec![0u32; numbers.len() + 2];
     numbers.iter().for_each(|number| lens[*number as usize] += 1);
-    let used = varint::read_len(input).filter(|used| *used <= numbers.len());
-    let used = used.ok_or(DecodeError::Malformed("number of groups"))?;
-    let mut groups = vec![Group::new(NO_TEMPLATE, &[]), Group::new(NO_TEMPLATE, &[])];
+    let heads = read_heads(input, numbers.len())?;
+    let mut groups = Vec::with_capacity(heads.len() + 2);
+    groups.extend([Group::new(NO_TEMPLATE, &[]), Group::new(NO_TEMPLATE, &[])]);
     let mut seen = 0;
-    for _ in 0..used {
-        let code = varint::read_u64(input).ok_or(DecodeError::Truncated)?;
-        let len = varint::read_len(input).ok_or(DecodeError::Truncated)?;
-        let number = if code < 2 {
-            if groups.len() > 2 || groups[code as usize].len > 0 {
-                return Err(DecodeError::Malformed("order of groups"));
-            }
-            code as usize
-        } else {
-            let template = u32::try_from(code - 2).ok().filter(|t| (*t as usize) < dict.templates().len());
-            let template = template.ok_or(DecodeError::Malformed("template"))?;
-            groups.push(Group::new(template, dict.template_kinds(template)));
-            groups.len() - 1
-        };
-        if len == 0 || lens.get(number).copied() != u32::try_from(len).ok() {
+    // Groups before this one have something on the heap that is wanted; the others need not be read for their words.
+    let (mut heap_until, mut is_whole) = (VALUE as usize + 1, true);
+    for Head { template, number, len } in heads {
+        if len == 0 || lens.get(number as usize).copied() != u32::try_from(len).ok() {
             return Err(DecodeError::Malformed("length of a group"));
         }
-        groups[number].len = len as u32;
+        if let Some(template) = template {
+            if template as usize >= dict.templates().len() {
+                return Err(DecodeError::Malformed("template"));
+            }
+            let kinds = dict.template_kinds(template);
+            let is_wanted = wanted(template);
+            is_whole &= is_wanted;
+            groups.push(Group::new(template, if is_wanted { kinds } else { &[] }));
+            if is_wanted && kinds.contains(&Kind::Word) {
+                heap_until = groups.len();
+            }
+        }
+        groups[number as usize].len = len as u32;
         seen += len;
     }
     if seen != numbers.len() {
@@ -866,6 +977,7 @@ fn decode_text(
     let heap = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
     let heap = decode_heap(heap, trust, budget)?;
     let mut taken = 0;
+    is_whole |= heap_until == groups.len();
     let mut take = |count: usize| {
         let range = taken..taken + count;
         taken += count;
@@ -883,11 +995,11 @@ fn decode_text(
             }
         }
         let len = group.len as usize;
-        if group.template().is_some_and(|template| !wanted(template)) {
-            for slot in std::mem::take(&mut group.slots) {
+        if let Some(template) = group.template().filter(|template| !wanted(*template)) {
+            for kind in dict.template_kinds(template) {
                 let bytes = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
                 // Words that no dictionary holds lie on the heap of all groups.
-                if slot.kind == Kind::Word && !heap.is_empty() {
+                if *kind == Kind::Word && number < heap_until && !heap.is_empty() {
                     let words = columns::decode(bytes, budget.take(len)?, trust)?;
                     take(words.iter().filter(|word| **word == 0).count())?;
                 }
@@ -907,7 +1019,7 @@ fn decode_text(
             }
         }
     }
-    if taken != heap.len() || !input.is_empty() {
+    if (is_whole && taken != heap.len()) || !input.is_empty() {
         return Err(DecodeError::Malformed("end of a text column"));
     }
     numbers.shrink_to_fit();

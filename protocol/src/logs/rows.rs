@@ -306,6 +306,37 @@ impl Rows {
         bytes + (dict.total_bytes() - before)
     }
 
+    /// These rows with what others have decoded of the same ones; where both have a column, that of the others.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        fn either<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if other.is_empty() { own } else { other }
+        }
+        debug_assert_eq!(self.len, other.len, "other rows");
+        // Cells point into the columns that were decoded with them.
+        let (cells, cell_starts, columns, key_sets) = match other.key_sets.is_empty() {
+            true => (self.cells, self.cell_starts, self.columns, self.key_sets),
+            false => (other.cells, other.cell_starts, other.columns, other.key_sets),
+        };
+        Self {
+            len: self.len,
+            times: either(self.times, other.times),
+            origins: either(self.origins, other.origins),
+            observed: either(self.observed, other.observed),
+            streams: either(self.streams, other.streams),
+            severities: either(self.severities, other.severities),
+            flags: either(self.flags, other.flags),
+            events: either(self.events, other.events),
+            traces: either(self.traces, other.traces),
+            spans: either(self.spans, other.spans),
+            body: other.body.or(self.body),
+            key_sets,
+            columns,
+            cells,
+            cell_starts,
+        }
+    }
+
     /// Takes a row of others, all of whose columns were decoded. `admit` says which templates the dictionary takes; texts
     /// of others are kept as they are.
     pub fn push_from(
@@ -375,7 +406,7 @@ impl Rows {
 
     /// A row's two times: its own and the collector's.
     pub fn times_of(&self, row: usize) -> (TimestampNs, TimestampNs) {
-        let time = self.times[row];
+        let time = self.times.get(row).copied().unwrap_or(0);
         match self.origins.get(row) {
             Some(origin) if *origin == Origin::Observed as u8 => (0, time),
             Some(origin) if *origin == Origin::Both as u8 => {

@@ -110,6 +110,11 @@ impl Writer {
         self.out.push(b'N');
     }
 
+    /// TLS: the byte after which it begins.
+    pub fn agree_to_encryption(&mut self) {
+        self.out.push(b'S');
+    }
+
     /// The client is who it says.
     pub fn authenticated(&mut self) {
         self.message(b'R', |w| w.out.extend_from_slice(&[0; 4]));

@@ -13,7 +13,7 @@ use protocol::sample::is_stale_nan;
 
 use super::selector::{Reference, advance};
 use super::steady_rate::{MovingRange, SteadyRate};
-use super::{Evaluator, Result, Sink, millis};
+use super::{Evaluator, Result, Sink, millis, rolled};
 use crate::error::QueryError;
 use crate::exec::{Limits, column_bytes};
 use crate::promql::ast::{Edges, Expr, ExprKind, MatrixSelector, Subquery, ValueType};
@@ -21,7 +21,7 @@ use crate::promql::functions::FunctionId;
 use crate::promql::functions::rate::{self, RateKind, float_rate, float_resets};
 use crate::promql::functions::window::{Answer, Call, Window};
 use crate::promql::functions::{over_time, regression};
-use crate::source::{SeriesColumns, TimeRange};
+use crate::source::{RolledHour, SeriesColumns, TimeRange};
 use crate::value::{Grid, Series, is_absent};
 
 /// The samples of one series, stale ones left out.
@@ -31,6 +31,7 @@ pub struct Samples<'a> {
     starts: Cow<'a, [i64]>,
     histogram_times: Cow<'a, [i64]>,
     histograms: Vec<Arc<Histogram>>,
+    rolled: &'a [RolledHour],
 }
 
 fn without<T: Copy>(column: &[T], gone: &[usize]) -> Vec<T> {
@@ -65,6 +66,7 @@ impl<'a> Samples<'a> {
                 .filter(|h| !is_stale_nan(h.sum))
                 .map(|h| Arc::new(h.clone()))
                 .collect(),
+            rolled: columns.rolled,
         }
     }
 
@@ -91,6 +93,7 @@ impl<'a> Samples<'a> {
             starts: Cow::Borrowed(&[]),
             histogram_times: Cow::Owned(histogram_times),
             histograms,
+            rolled: &[],
         }
     }
 
@@ -170,12 +173,12 @@ impl Ranges {
 }
 
 /// A function along one series. Windows come in ascending order.
-trait Kernel {
+pub(super) trait Kernel {
     fn step(&mut self, bounds: (usize, usize), window: &Window<'_>, call: &Call<'_>) -> Result<Answer>;
 }
 
 /// Any function, from scratch for each window.
-struct Whole(FunctionId);
+pub(super) struct Whole(pub FunctionId);
 
 impl Kernel for Whole {
     fn step(&mut self, _: (usize, usize), window: &Window<'_>, call: &Call<'_>) -> Result<Answer> {
@@ -305,7 +308,7 @@ impl Kernel for Pairs {
     }
 }
 
-fn rate_kind(id: FunctionId) -> Option<RateKind> {
+pub(super) fn rate_kind(id: FunctionId) -> Option<RateKind> {
     match id {
         FunctionId::Rate => Some(RateKind { counter: true, per_second: true }),
         FunctionId::Increase => Some(RateKind { counter: true, per_second: false }),
@@ -376,6 +379,10 @@ impl Evaluator<'_> {
                     histogram_from += advance(&samples.histogram_times[histogram_from..], seen.0);
                     histogram_to += advance(&samples.histogram_times[histogram_to..], seen.1);
                 }
+                let hours = rolled::reached(samples.rolled, seen.0, seen.1);
+                if hours.iter().any(|hour| !rolled::is_whole(hour, range.0, range.1)) {
+                    self.notes.borrow_mut().parts_of_rolled_hours(span);
+                }
                 if from >= to && histogram_from >= histogram_to {
                     continue;
                 }
@@ -387,7 +394,15 @@ impl Evaluator<'_> {
                     *slot = column[step];
                 }
                 let call = Call { notes: &self.notes, metric, span, edges: ranges.edges, params: at };
-                match kernel.step((from, to), &window, &call)? {
+                let answer = match (hours, ranges.edges) {
+                    ([], _) => kernel.step((from, to), &window, &call)?,
+                    (_, Edges::Plain) => rolled::answer(id, &window, hours, &call)?,
+                    _ => {
+                        self.notes.borrow_mut().not_told_by_rollups(span);
+                        Answer::Nothing
+                    }
+                };
+                match answer {
                     Answer::Nothing => {}
                     Answer::Float(value) => {
                         has_floats = true;
@@ -428,7 +443,8 @@ impl Evaluator<'_> {
                     self.budget.charge_samples(samples.len())?;
                     let steady = steady
                         .as_mut()
-                        .filter(|_| samples.histograms.is_empty() && samples.starts.is_empty());
+                        .filter(|_| samples.histograms.is_empty() && samples.starts.is_empty())
+                        .filter(|_| samples.rolled.is_empty());
                     let Some(steady) = steady else {
                         return along(columns.labels, false, &samples, &ranges, per_step, sink);
                     };

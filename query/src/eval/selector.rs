@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use protocol::histogram::{CounterResetHint, Histogram};
+use protocol::rollup::ROLLUP_MS;
 use protocol::sample::is_stale_nan;
 
-use super::{Evaluator, Result, Sink, millis};
+use super::{Evaluator, Result, Sink, millis, rolled};
 use crate::error::QueryError;
 use crate::exec::column_bytes;
 use crate::histogram::HistogramExt;
@@ -73,7 +74,7 @@ impl Evaluator<'_> {
         if selector.edges == Edges::Smoothed {
             return self.smoothed_selector(selector, span, grid, sink);
         }
-        self.newest(selector, grid, Wanted::Sample, sink)
+        self.newest(selector, span, grid, Wanted::Sample, sink)
     }
 
     /// `timestamp` and `start_timestamp`: of the samples themselves where a selector is asked directly, else the
@@ -84,7 +85,7 @@ impl Evaluator<'_> {
             && selector.edges == Edges::Plain
             && self.data.fetched(input, &grid).is_none()
         {
-            return self.newest(selector, grid, wanted, sink);
+            return self.newest(selector, input.span, grid, wanted, sink);
         }
         if wanted == Wanted::StartTimestamp {
             return Ok(());
@@ -132,10 +133,20 @@ impl Evaluator<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn newest(&self, selector: &VectorSelector, grid: Grid, wanted: Wanted, sink: Sink<'_>) -> Result<()> {
+    fn newest(
+        &self,
+        selector: &VectorSelector,
+        span: Span,
+        grid: Grid,
+        wanted: Wanted,
+        sink: Sink<'_>,
+    ) -> Result<()> {
         let reference = Reference::of(selector);
         let (first, last) = (reference.time(grid.start), reference.time(grid.end()));
-        let range = TimeRange::new(first.saturating_sub(self.lookback).saturating_add(1), last);
+        let mut range = TimeRange::new(first.saturating_sub(self.lookback).saturating_add(1), last);
+        if self.data.has_rollups(range) {
+            range.start = range.start.min(first.saturating_sub(ROLLUP_MS).saturating_add(1));
+        }
         self.select(selector, range, |columns| {
             let mut held = self.budget.columns(1, grid.count)?;
             let mut series = Series::empty(columns.labels.clone(), grid.count);
@@ -150,7 +161,16 @@ impl Evaluator<'_> {
                 let float_time = floats.checked_sub(1).map(|i| columns.times[i]);
                 let histogram_time = histograms.checked_sub(1).map(|i| columns.histogram_times[i]);
                 let Some(newest) = float_time.max(histogram_time) else { continue };
-                if newest <= time.saturating_sub(self.lookback) {
+                // Inside of an hour that is rolled up the samples that are left are further apart.
+                let is_inside = rolled::reached(columns.rolled, time, time.saturating_add(1))
+                    .iter()
+                    .any(|hour| hour.first <= time);
+                let mut lookback = self.lookback;
+                if is_inside {
+                    self.notes.borrow_mut().parts_of_rolled_hours(span);
+                    lookback = lookback.max(ROLLUP_MS);
+                }
+                if newest <= time.saturating_sub(lookback) {
                     continue;
                 }
                 let is_float = float_time == Some(newest);

@@ -270,6 +270,8 @@ pub struct LogCluster {
     pub limits: Mutex<Limits>,
     /// A shard that does not answer.
     pub missing: Mutex<Option<u16>>,
+    /// For whom it was asked last.
+    pub tenant: Mutex<TenantId>,
 }
 
 #[allow(dead_code, reason = "tests put logs or spans")]
@@ -281,6 +283,7 @@ impl LogCluster {
             next: Mutex::new(0),
             limits: Mutex::new(Limits::default()),
             missing: Mutex::new(None),
+            tenant: Mutex::new(TenantId::default()),
         })
     }
 
@@ -307,9 +310,10 @@ impl Cluster for LogCluster {
 
     fn execute<'a>(
         &'a self,
-        _: &'a ReadContext,
+        context: &'a ReadContext,
         fragment: Bytes,
     ) -> BoxFuture<'a, Result<Vec<ShardAnswer>, SourceError>> {
+        self.tenant.lock().expect("nobody panicked").clone_from(&context.tenant);
         let shards = self.shards.lock().expect("nobody panicked");
         let limits = *self.limits.lock().expect("nobody panicked");
         let missing = *self.missing.lock().expect("nobody panicked");

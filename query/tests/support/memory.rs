@@ -191,6 +191,7 @@ impl ShardSource for Shard {
                 histogram_times: &histogram_times,
                 histograms: &histograms,
                 histogram_start_times: &histogram_starts,
+                rolled: &[],
             };
             if visit(columns).is_break() {
                 break;

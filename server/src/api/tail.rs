@@ -31,7 +31,7 @@ use super::logs::{duration_ns, row_json, time_ns};
 use super::loki::{LokiError, limit, streams_json};
 use super::read::Freshness;
 use super::{App, Params};
-use crate::auth::AuthContext;
+use crate::auth::{AuthContext, Permission, authorize_tenant};
 use crate::error::ApiError;
 use crate::runtime::now_ns;
 
@@ -347,6 +347,12 @@ pub async fn tail(
     params: Params,
 ) -> Result<Response, ApiError> {
     let limit = params.number::<usize>("limit")?.unwrap_or(100);
+    // Browsers can not give a socket's request a header.
+    let auth = match params.get("tenant") {
+        Some(name) => authorize_tenant(Permission::Read, Some(name))
+            .map_err(|error| ApiError::bad_data(format!("invalid parameter \"tenant\": {error}")))?,
+        None => auth,
+    };
     let tail = tail_of(app, Dialect::Pharos, auth, freshness, &params)?;
     Ok(upgrade.on_upgrade(move |socket| tail.feed(socket, limit)).into_response())
 }

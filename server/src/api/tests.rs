@@ -126,8 +126,20 @@ impl Operations for Imitation {
         async { Err(ApiError::new(ErrorKind::Unavailable, "no leader")) }.boxed()
     }
 
+    fn make_join_token(&self, life_ms: i64) -> BoxFuture<'_, Result<String, ApiError>> {
+        async move { Ok(format!("for {life_ms}")) }.boxed()
+    }
+
+    fn join_by_token_only(&self, only: bool) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { if only { Ok(()) } else { Err(ApiError::new(ErrorKind::Conflict, "open")) } }.boxed()
+    }
+
     fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
         async move { Err(ApiError::new(ErrorKind::Conflict, format!("{shard} {from} {to}"))) }.boxed()
+    }
+
+    fn transfer(&self, shard: ShardId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { Err(ApiError::new(ErrorKind::Conflict, format!("not leader of {shard}"))) }.boxed()
     }
 
     fn drain(&self, _: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
@@ -184,7 +196,7 @@ impl ::sql::system::System for ImitatedSystem {
 struct ImitatedRouter(FingerprintKey);
 
 impl LogWriter for ImitatedRouter {
-    fn log_batch(&self) -> Result<LogBatchBuilder, RouteError> {
+    fn log_batch(&self, _: &TenantId) -> Result<LogBatchBuilder, RouteError> {
         Err(RouteError::NoClusterTime)
     }
 
@@ -393,6 +405,14 @@ async fn unknown_paths_methods_tenants_and_parameters() {
     let (status, body) = surface.request("POST", "/api/v1/cluster/drain?node=one", "", "").await;
     assert_eq!((status, body.contains("one")), (400, true), "{body}");
     assert_eq!(surface.request("POST", "/api/v1/cluster/drain?node=1", "", "").await.0, 200);
+    for (query, says) in [("", "for 3600000"), ("?for=1d", "for 86400000")] {
+        let (status, body) = surface.request("POST", &format!("/api/v1/cluster/token{query}"), "", "").await;
+        assert_eq!((status, body.contains(says)), (200, true), "{body}");
+    }
+    for (what, expected) in [("token", 200), ("address", 409), ("nobody", 400)] {
+        let path = format!("/api/v1/cluster/join_by?what={what}");
+        assert_eq!(surface.request("POST", &path, "", "").await.0, expected, "{what}");
+    }
     assert_eq!(surface.request("POST", "/api/v1/cluster/remove?node=1", "", "").await.0, 503);
 }
 

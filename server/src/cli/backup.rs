@@ -1,30 +1,36 @@
 //! `pharos backup`
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use protocol::ids::ShardId;
-use storage::fs::real::RealFs;
-use storage::fs::{Fs, FsFile, OpenMode};
 use storage::manifest::{FileRef, Manifest};
-use storage::verify::hash_file;
 
 use super::client::{Exchange, Target};
+use super::place::{Location, S3Args};
 use super::table::bytes;
 use super::{CliError, complain, say};
+use crate::backup::dir::DirPlace;
+use crate::backup::place::{Moved, Pieces, Place, transfer};
 use crate::backup::{self, List, Listed, State};
 use crate::runtime::now_ms;
-use crate::service::lock::DirLock;
 
 const AFTER_HELP: &str = "\
 Examples:
   pharos backup --to /backups/pharos
   pharos backup --to /backups/pharos --url http://pharos-a:9600
+  pharos backup --to s3://backups/pharos
+  pharos backup --to s3://backups/pharos --s3-endpoint http://minio:9000
 
-The cluster goes on serving; everything acknowledged before the command is in the backup. What is in the directory
-already is not sent again, so repeat it into the same directory, and copy that wherever copies are kept. A backup that was cut
-short leaves the one before as it was, and goes on where it stopped when it is run again.
+The cluster goes on serving; everything acknowledged before the command is in the backup. What is in the place already is not
+sent again, so repeat it into the same one, and copy a directory wherever copies are kept. A backup that was cut short leaves
+the one before as it was, and goes on where it stopped when it is run again.
+
+Keys of a bucket come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or from the role of the machine.
 
 See also: pharos restore";
 
@@ -35,9 +41,11 @@ const CAPTURES: usize = 20;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct BackupArgs {
-    /// Directory of the backup; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    /// Directory of the backup, made if it is not there, or a bucket and prefix: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "DIR|S3", value_parser = OsStringValueParser::new().try_map(Location::parse))]
+    to: Location,
+    #[command(flatten)]
+    s3: S3Args,
     /// A node of the cluster, any of them [default: the one on this machine, at port 9600 or, of `pharos dev`, 9601]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -51,32 +59,63 @@ struct Tally {
     kept_bytes: u64,
 }
 
-struct Backup {
-    fs: RealFs,
-    dir: PathBuf,
-    target: Target,
-    tally: Tally,
+/// The cluster, as a backup sees it.
+trait Source: Pieces<Error = CliError> {
+    /// What of the meta state belongs to a backup.
+    fn state(&mut self) -> Result<State, CliError>;
+    /// Flushes a shard; its manifest.
+    fn capture(&mut self, shard: ShardId) -> Result<Vec<u8>, CliError>;
 }
 
-/// What became of a file.
-enum Copied {
-    Whole,
-    /// No replica has it any more.
-    Gone,
+impl Pieces for Target {
+    type Error = CliError;
+
+    fn piece(&mut self, shard: ShardId, file: &FileRef, offset: u64) -> Result<Option<Vec<u8>>, CliError> {
+        let query = [
+            ("shard", shard.to_string()),
+            ("file", file.name()),
+            ("bytes", file.len_bytes.to_string()),
+            ("offset", offset.to_string()),
+        ];
+        let (status, piece) = self.exchange(&Exchange::get("/api/v1/admin/backup/file", &query))?;
+        if status == 404 { Ok(None) } else { Self::expect(status, piece).map(Some) }
+    }
+}
+
+impl Source for Target {
+    fn state(&mut self) -> Result<State, CliError> {
+        Target::state(self)
+    }
+
+    fn capture(&mut self, shard: ShardId) -> Result<Vec<u8>, CliError> {
+        let query = [("shard", shard.to_string())];
+        self.ask(&Exchange::post("/api/v1/admin/backup/shard", &query, b""))
+    }
+}
+
+struct Backup<S> {
+    source: S,
+    place: Box<dyn Place>,
+    tally: Tally,
 }
 
 impl BackupArgs {
     pub fn run(self) -> Result<(), CliError> {
-        let _lock = DirLock::take(&self.to).map_err(|error| CliError::Failed(crate::error::chain(&error)))?;
-        let target = Target::at(self.url);
-        let mut backup = Backup { fs: RealFs, dir: self.to, target, tally: Tally::default() };
+        let place: Box<dyn Place> = match self.to {
+            Location::Dir(dir) => {
+                self.s3.expect_none()?;
+                Box::new(DirPlace::open(dir)?)
+            }
+            Location::S3(address) => Box::new(self.s3.open(&address)?),
+        };
+        let mut backup = Backup { source: Target::at(self.url), place, tally: Tally::default() };
         let list = backup.run()?;
         let tally = &backup.tally;
         say(&format!(
             "cluster {}: {} shards in {}; {} files, {} sent, {} were there",
             list.cluster_id,
             list.shards.len(),
-            backup.dir.display(),
+            backup.place.shown(""),
             tally.files,
             bytes(tally.sent_bytes),
             bytes(tally.kept_bytes),
@@ -85,15 +124,15 @@ impl BackupArgs {
     }
 }
 
-impl Backup {
+impl<S: Source> Backup<S> {
     fn run(&mut self) -> Result<List, CliError> {
         let begun_ms = now_ms();
-        let before = List::load(&self.fs, &self.dir)?;
-        let state: State = self.target.state()?;
+        let before = self.place.list()?;
+        let state = self.source.state()?;
         if let Some(other) = before.filter(|before| before.cluster_id != state.cluster_id) {
             return Err(CliError::Failed(format!(
-                "{} holds a backup of cluster {}, this is cluster {}: give each a directory of its own",
-                self.dir.display(),
+                "{} holds a backup of cluster {}, this is cluster {}: give each a place of its own",
+                self.place.shown(""),
                 other.cluster_id,
                 state.cluster_id
             )));
@@ -101,32 +140,46 @@ impl Backup {
         let document =
             serde_json::to_vec_pretty(&state).map_err(|error| CliError::Failed(error.to_string()))?;
         let listed = Listed::of(&document);
-        self.write(&backup::state_path(&self.dir, &listed), &document)?;
+        let mut named = BTreeMap::new();
+        self.put(backup::state_name(&listed), &document, &mut named)?;
         let mut list = List::new(state.cluster_id, begun_ms, listed);
-        let mut named = Vec::new();
         for shard in state.shards {
-            let (manifest, files) = self.shard(shard)?;
-            list.shards.insert(shard, manifest);
-            named.push((shard, files));
+            list.shards.insert(shard, self.shard(shard, &mut named)?);
         }
-        list.clone().store(&self.fs, &self.dir)?;
-        self.sweep(&list, &named)?;
+        // What goes is settled before the list is to be seen: a run that begins after it loses nothing that it brings.
+        let there = self.place.names()?;
+        if let Some((name, _)) = named.iter().find(|(name, len)| there.get(*name) != Some(*len)) {
+            return Err(CliError::Failed(format!(
+                "{} was there and is not any more, another run must have removed it: run this one again, alone",
+                self.place.shown(name)
+            )));
+        }
+        self.place.publish(&list)?;
+        let unnamed = there.into_keys().filter(|name| !named.contains_key(name)).collect();
+        if let Err(error) = self.place.remove(unnamed) {
+            return Err(CliError::Failed(format!(
+                "the backup is whole, but what it does not name any more could not be removed: {error}"
+            )));
+        }
         Ok(list)
     }
 
-    fn write(&self, path: &Path, content: &[u8]) -> Result<(), CliError> {
-        Ok(self.fs.write_atomic(path, content).map_err(backup::BackupError::io(path))?)
+    /// Makes a document durable and notes its name.
+    fn put(
+        &mut self,
+        name: String,
+        content: &[u8],
+        named: &mut BTreeMap<String, u64>,
+    ) -> Result<(), CliError> {
+        self.place.put(&name, content)?;
+        named.insert(name, content.len() as u64);
+        Ok(())
     }
 
-    /// Copies a shard; its manifest's entry in the list, and the files that belong to it.
-    fn shard(&mut self, shard: ShardId) -> Result<(Listed, BTreeSet<String>), CliError> {
-        let dir = backup::shard_dir(&self.dir, shard);
-        let files_dir = dir.join("files");
-        self.fs.create_dir_durable(&files_dir).map_err(backup::BackupError::io(&files_dir))?;
+    /// Copies a shard and notes the names of its files; its manifest's entry in the list.
+    fn shard(&mut self, shard: ShardId, named: &mut BTreeMap<String, u64>) -> Result<Listed, CliError> {
         'captures: for _ in 0..CAPTURES {
-            let query = [("shard", shard.to_string())];
-            let exchange = Exchange::post("/api/v1/admin/backup/shard", &query, b"");
-            let document = self.target.ask(&exchange)?;
+            let document = self.source.capture(shard)?;
             let manifest = Manifest::decode(&document)
                 .ok()
                 .filter(|manifest| manifest.shard == shard)
@@ -136,106 +189,39 @@ impl Backup {
             files.sort_unstable_by_key(|file| file.len_bytes);
             let before = (self.tally.sent_bytes, self.tally.kept_bytes);
             for file in &files {
-                if let Copied::Gone = self.file(shard, &files_dir, file)? {
+                if let Moved::Gone = self.file(shard, file)? {
                     complain(&format!("shard {shard}: {} was merged away, beginning anew", file.name()));
                     continue 'captures;
                 }
             }
             self.tally.files += files.len() as u64;
             let listed = Listed::of(&document);
-            self.write(&backup::manifest_path(&self.dir, shard, &listed), &document)?;
+            self.put(backup::manifest_name(shard, &listed), &document, named)?;
+            named.extend(files.iter().map(|file| (backup::file_name(shard, file), file.len_bytes)));
             complain(&format!(
                 "shard {shard}: {} files, {} sent, {} were there",
                 files.len(),
                 bytes(self.tally.sent_bytes - before.0),
                 bytes(self.tally.kept_bytes - before.1)
             ));
-            return Ok((listed, files.iter().map(FileRef::name).collect()));
+            return Ok(listed);
         }
         Err(CliError::Failed(format!("the files of shard {shard} are merged faster than they can be copied")))
     }
 
-    fn file(&mut self, shard: ShardId, dir: &Path, file: &FileRef) -> Result<Copied, CliError> {
-        let path = dir.join(file.name());
-        let failed = || backup::BackupError::io(&path);
-        if self.fs.exists(&path).map_err(failed())? {
-            if hash_file(&self.fs, &path).is_ok_and(|(_, hash)| hash == file.hash) {
-                self.tally.kept_bytes += file.len_bytes;
-                return Ok(Copied::Whole);
+    fn file(&mut self, shard: ShardId, file: &FileRef) -> Result<Moved, CliError> {
+        let moved = transfer(&mut self.source, &mut *self.place, shard, file, &mut self.tally.sent_bytes)?;
+        match moved {
+            Moved::There => self.tally.kept_bytes += file.len_bytes,
+            Moved::Replaced => {
+                let shown = self.place.shown(&backup::file_name(shard, file));
+                complain(&format!("{shown} was damaged and is copied anew"));
             }
-            complain(&format!("{} is damaged and is copied anew", path.display()));
-            self.fs.remove_file(&path).map_err(failed())?;
-        }
-        let part = dir.join(format!("{}.part", file.name()));
-        // What arrived before is checked with the rest; if it is bad, once more from the beginning.
-        for _ in 0..2 {
-            if let Copied::Gone = self.receive(shard, file, &part)? {
-                return Ok(Copied::Gone);
+            Moved::Damaged => {
+                return Err(CliError::Failed(format!("{} of shard {shard} arrives damaged", file.name())));
             }
-            if hash_file(&self.fs, &part).is_ok_and(|(_, hash)| hash == file.hash) {
-                self.fs.rename(&part, &path).map_err(failed())?;
-                self.fs.sync_dir(dir).map_err(backup::BackupError::io(dir))?;
-                return Ok(Copied::Whole);
-            }
-            self.fs.remove_file(&part).map_err(backup::BackupError::io(&part))?;
+            Moved::Sent | Moved::Gone => {}
         }
-        Err(CliError::Failed(format!("{} of shard {shard} arrives damaged", file.name())))
-    }
-
-    /// Appends to what has arrived of a file until it is whole and durable.
-    fn receive(&mut self, shard: ShardId, file: &FileRef, part: &Path) -> Result<Copied, CliError> {
-        let failed = || backup::BackupError::io(part);
-        let there = self.fs.exists(part).map_err(failed())?;
-        let mode = if there { OpenMode::ReadWrite } else { OpenMode::CreateNew };
-        let handle = self.fs.open(part, mode).map_err(failed())?;
-        let mut offset = handle.len().map_err(failed())?;
-        if offset > file.len_bytes {
-            handle.set_len(0).map_err(failed())?;
-            offset = 0;
-        }
-        while offset < file.len_bytes {
-            let query = [
-                ("shard", shard.to_string()),
-                ("file", file.name()),
-                ("bytes", file.len_bytes.to_string()),
-                ("offset", offset.to_string()),
-            ];
-            let (status, piece) =
-                self.target.exchange(&Exchange::get("/api/v1/admin/backup/file", &query))?;
-            if status == 404 {
-                return Ok(Copied::Gone);
-            }
-            let piece = Target::expect(status, piece)?;
-            if piece.is_empty() || offset + piece.len() as u64 > file.len_bytes {
-                return Err(CliError::Failed(format!("the node sent no piece of {}", file.name())));
-            }
-            handle.write_all_at(offset, &piece).map_err(failed())?;
-            offset += piece.len() as u64;
-            self.tally.sent_bytes += piece.len() as u64;
-        }
-        handle.sync_data().map_err(failed())?;
-        Ok(Copied::Whole)
-    }
-
-    /// Removes what the new list does not name.
-    fn sweep(&self, list: &List, named: &[(ShardId, BTreeSet<String>)]) -> Result<(), CliError> {
-        let state = backup::state_path(&self.dir, &list.state);
-        self.remove_but(&self.dir, |name| !name.starts_with("state-") || state.ends_with(name))?;
-        for (shard, files) in named {
-            let dir = backup::shard_dir(&self.dir, *shard);
-            let manifest = list.shards.get(shard).map(|listed| format!("manifest-{}", listed.digest));
-            self.remove_but(&dir, |name| manifest.as_deref() == Some(name))?;
-            self.remove_but(&dir.join("files"), |name| files.contains(name))?;
-        }
-        Ok(())
-    }
-
-    fn remove_but(&self, dir: &Path, keep: impl Fn(&str) -> bool) -> Result<(), CliError> {
-        let entries = self.fs.list(dir).map_err(backup::BackupError::io(dir))?;
-        for entry in entries.into_iter().filter(|entry| !entry.is_dir && !keep(&entry.name)) {
-            let path = dir.join(&entry.name);
-            self.fs.remove_file(&path).map_err(backup::BackupError::io(&path))?;
-        }
-        Ok(())
+        Ok(moved)
     }
 }

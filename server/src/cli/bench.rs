@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chaos::bench::{
-    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, SqlOptions, SystemKind,
-    TraceOptions, compare, dashboards, ingest, logs, parse_queries, sql, traces,
+    CompareOptions, DashboardOptions, IngestOptions, LogOptions, QUERIES, RestartOptions, SqlOptions,
+    SystemKind, TraceOptions, compare, dashboards, ingest, logs, parse_queries, restart, sql, traces,
 };
 use chaos::workload::Shape;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::chaos::{directory, failed, own_binary};
 use super::{CliError, complain, say};
+use crate::config::units::ByteSize;
 
 /// Arguments of `pharos bench`.
 #[derive(Debug, Args)]
@@ -170,6 +171,23 @@ enum Bench {
         #[command(flatten)]
         common: Common,
     },
+    /// Fills a node with samples that do not compress, kills and starts it, and has a disk replaced.
+    Restart {
+        /// Nodes in the end; with more than one, the last of them loses its disk
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        /// Segments of the first node before it is killed
+        #[arg(long, value_name = "BYTES", default_value = "10GiB")]
+        data: ByteSize,
+        /// How often it is killed and started
+        #[arg(long, default_value_t = 5)]
+        restarts: usize,
+        /// Client connections
+        #[arg(long, default_value_t = 4)]
+        connections: usize,
+        #[command(flatten)]
+        run: Run,
+    },
     /// Gives several stores the same load and the same queries, one after the other, and prints tables of ratios.
     #[command(after_help = "A store that is not installed is skipped with a word. Debian has both: \
                             apt-get install prometheus victoria-metrics")]
@@ -266,6 +284,16 @@ impl BenchArgs {
                 let report =
                     sql(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
                 print(common.run.json, &report, || report.to_text())
+            }
+            Bench::Restart { nodes, data, restarts, connections, run } => {
+                let Run { shards, seed, data_dir, json } = run;
+                let (dir, _guard) = directory(data_dir)?;
+                let binary = own_binary()?;
+                let options =
+                    RestartOptions { binary, dir, nodes, shards, bytes: data.0, restarts, connections, seed };
+                let report =
+                    restart(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
+                print(json, &report, || report.to_text())
             }
             Bench::Compare { stores, queries, runs, common } => {
                 let text = match queries {

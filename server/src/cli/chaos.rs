@@ -1,15 +1,15 @@
 //! `pharos chaos`: the command line of the simulator and the scenarios.
 
-use std::ops::RangeInclusive;
+mod attach;
+mod sim;
+
 use std::path::{Path, PathBuf};
 
 use chaos::black_box::check::{Judgement, Verdict, judge};
 use chaos::black_box::history::History;
 use chaos::black_box::report::Report;
 use chaos::black_box::run::{RunOptions, history_path, run};
-use chaos::scenario::{QUICK, Scenario};
-use chaos::sim::corpus;
-use chaos::sim::run::{SimOptions, run_list};
+use chaos::scenario::{QUICK, Scenario, Span};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CliError, complain, say};
@@ -74,6 +74,10 @@ fn parse_slack(text: &str) -> Result<f64, String> {
     }
 }
 
+fn time(text: &str) -> Result<Span, String> {
+    Span::parse(text).ok_or_else(|| "a time is expected: 90s, 10m, 8h".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 enum Chaos {
     /// Lists the scenarios.
@@ -106,6 +110,9 @@ enum Chaos {
         #[command(flatten)]
         common: Common,
     },
+    /// Lets clients work on a cluster that runs already, disturbs it as every cluster is now and then, and judges.
+    #[command(after_help = attach::HELP)]
+    Attach(attach::AttachArgs),
     /// Judges the history of a run again.
     #[command(after_help = CODES)]
     Check {
@@ -119,28 +126,14 @@ enum Chaos {
         json: bool,
     },
     /// Runs whole clusters in this process, in virtual time, each under one seed that decides every fault and choice.
-    #[command(
-        after_help = "Examples:\n  pharos chaos sim --seeds 1..100\n  pharos chaos sim --seed 7 --trace\n\n\
-                            Exit codes: 0 passed, 1 an invariant is broken: the report names the command that shows it \
-                            again."
-    )]
-    Sim {
-        /// First and last seed [default: 1..20]
-        #[arg(long, value_name = "A..B", value_parser = corpus::parse_range, conflicts_with = "seed")]
-        seeds: Option<RangeInclusive<u64>>,
-        /// One seed
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Runs every seed that ever failed, besides
-        #[arg(long)]
-        corpus: bool,
-        /// Tells on standard error what happens, with virtual times
-        #[arg(long)]
-        trace: bool,
-        /// Prints the report as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(after_help = sim::SIM_HELP)]
+    Sim(sim::SimArgs),
+    /// Makes a failure of the simulator small: finds which of the seed's faults it needs.
+    #[command(after_help = sim::SHRINK_HELP)]
+    Shrink(sim::ShrinkArgs),
+    /// Runs fresh seeds for a time, and keeps account of all that ever ran.
+    #[command(after_help = sim::SOAK_HELP)]
+    Soak(sim::SoakArgs),
 }
 
 pub(super) fn failed(error: &dyn std::fmt::Display) -> CliError {
@@ -285,31 +278,16 @@ impl ChaosArgs {
                 keep(guard, &dir, worst);
                 finish(worst)
             }
+            Chaos::Attach(args) => args.run(),
             Chaos::Check { history, report, json } => {
                 let history = History::read(&history).map_err(|error| failed(&format!("{error:#}")))?;
                 let judgement = judge(&history).map_err(|error| failed(&format!("{error:#}")))?;
                 tell(&history, &judgement, report.as_deref(), json)?;
                 finish(judgement.verdict)
             }
-            Chaos::Sim { seeds, seed, corpus, trace, json } => {
-                let mut list: Vec<u64> = if corpus { corpus::seeds() } else { Vec::new() };
-                list.extend(seed);
-                list.extend(seeds.into_iter().flatten());
-                if list.is_empty() {
-                    list = (1..=20).collect();
-                }
-                let options = SimOptions { trace };
-                let report = run_list(&list, &options, &|seed| {
-                    let verdict = if seed.passed() { "passed" } else { "FAILED" };
-                    complain(&format!("seed {}: {verdict}, trace hash {:016x}", seed.seed, seed.trace_hash));
-                });
-                say(&if json {
-                    serde_json::to_string(&report).map_err(|e| failed(&e))?
-                } else {
-                    report.to_text()
-                });
-                if report.passed() { Ok(()) } else { Err(CliError::Code(1)) }
-            }
+            Chaos::Sim(args) => args.run(),
+            Chaos::Shrink(args) => args.run(),
+            Chaos::Soak(args) => args.run(),
         }
     }
 }

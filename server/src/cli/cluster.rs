@@ -31,6 +31,24 @@ enum What {
     Nodes(Show),
     /// Lists the shards with their leaders and replicas.
     Shards(Show),
+    /// Makes a token by which one node may join, once
+    #[command(after_help = "Example:\n  pharos server --join-token \"$(pharos cluster token)\"\n\n\
+                            The token says where the members are. `pharos cluster join-by token` lets nobody in without one.")]
+    Token {
+        /// How long it is good: 10m, 1h, up to 30d
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        life: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Says who may join: `token`, who has a token; `address`, whoever knows the address of a member (at first)
+    JoinBy {
+        /// token or address
+        #[arg(value_parser = ["token", "address"])]
+        what: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Moves a replica of a shard to another node; writes and reads go on meanwhile.
     #[command(after_help = "Example:\n  pharos cluster move --shard 3 --from 1 --to 4\n\n\
                             Answers when the replica has moved; `pharos cluster shards` shows it happen.")]
@@ -87,6 +105,19 @@ impl ClusterArgs {
             What::Shards(show) => {
                 let status = show.target.get("/cluster/status", &[])?;
                 say(&if show.json { status["shards"].to_string() } else { shards(&status) });
+                Ok(())
+            }
+            What::Token { life, target } => {
+                let answer = target.post("/api/v1/cluster/token", &[("for", life)])?;
+                say(&text(&answer["data"]["token"]));
+                Ok(())
+            }
+            What::JoinBy { what, target } => {
+                target.post("/api/v1/cluster/join_by", &[("what", what.clone())])?;
+                say(&match what.as_str() {
+                    "token" => "nodes join by a token only: pharos cluster token".to_owned(),
+                    _ => "whoever knows the address of a member may join".to_owned(),
+                });
                 Ok(())
             }
             What::Move { shard, from, to, target } => {
@@ -170,13 +201,21 @@ fn summary(status: &Value) -> String {
     let (nodes, shards) = (list(&status["nodes"]), list(&status["shards"]));
     let reachable = nodes.iter().filter(|node| node["reachable"] == true).count();
     let led = shards.iter().filter(|shard| !shard["leader"].is_null()).count();
-    format!(
-        "cluster {}: {reachable} of {} nodes answer, {led} of {} shards have a leader, meta group led by {}",
+    let mut out = format!(
+        "cluster {}: {reachable} of {} nodes answer, {led} of {} shards have a leader, meta group led by {}, epoch {}",
         text(&status["cluster_id"]),
         nodes.len(),
         shards.len(),
         text(&status["meta_leader"]),
-    )
+        text(&status["epoch"]),
+    );
+    let newest = nodes.iter().filter_map(|node| node["epoch"].as_u64()).max();
+    let waited_for = nodes.iter().filter(|node| node["epoch"].as_u64() < newest);
+    let waited_for: Vec<String> = waited_for.map(|node| text(&node["id"])).collect();
+    if let (Some(newest), false) = (newest, waited_for.is_empty()) {
+        out += &format!("; epoch {newest} once a newer build runs on {}", waited_for.join(", "));
+    }
+    out
 }
 
 fn nodes(status: &Value) -> String {
@@ -199,10 +238,11 @@ fn nodes(status: &Value) -> String {
                 holds.to_string(),
                 node["log_bytes"].as_u64().map_or("-".to_owned(), bytes),
                 text(&node["version"]),
+                text(&node["epoch"]),
             ]
         })
         .collect();
-    table(&["node", "peers at", "state", "leads", "replicas", "log", "version"], &rows)
+    table(&["node", "peers at", "state", "leads", "replicas", "log", "version", "epoch"], &rows)
 }
 
 fn shards(status: &Value) -> String {
@@ -275,6 +315,22 @@ mod tests {
         let mut rebuilt = status();
         rebuilt["shards"][0]["wanted"] = json!([1, 3]);
         assert_eq!(troubles(&rebuilt)[0], "node 2 at b:1 does not answer; no shard counts on it");
+    }
+
+    #[test]
+    fn who_keeps_the_cluster_from_newer_formats_is_named() {
+        let mut status = status();
+        status["epoch"] = json!(1);
+        for (node, epoch) in [1, 1].into_iter().enumerate() {
+            status["nodes"][node]["epoch"] = json!(epoch);
+        }
+        assert!(summary(&status).ends_with("epoch 1"), "{}", summary(&status));
+        status["nodes"][0]["epoch"] = json!(2);
+        assert!(
+            summary(&status).ends_with("epoch 1; epoch 2 once a newer build runs on 2"),
+            "{}",
+            summary(&status)
+        );
     }
 
     #[test]

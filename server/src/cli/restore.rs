@@ -1,5 +1,6 @@
 //! `pharos restore`
 
+mod fetch;
 mod logs;
 mod metrics;
 mod spans;
@@ -8,6 +9,7 @@ mod windows;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use cluster::meta::dashboards::DashboardVersion;
 use protocol::ids::{ShardId, TenantId};
 use serde_json::{Value, json};
@@ -17,18 +19,26 @@ use storage::manifest::Manifest;
 use storage::verify::{Findings, check_files};
 
 use super::client::{Exchange, Target};
+use super::place::{Location, S3Args};
 use super::{CliError, complain, say};
+use crate::backup::place::Place;
 use crate::backup::{self, BackupError, List, State};
 use crate::service::lock::DirLock;
+use fetch::Scratch;
 
 const AFTER_HELP: &str = "\
 Examples:
   pharos restore --from /backups/pharos
   pharos restore --from /backups/pharos --url http://pharos-a:9600 --check
+  pharos restore --from s3://backups/pharos --scratch /var/tmp/pharos
 
 The cluster may be new or in use, and may have other nodes and another number of shards. What it holds already stays, what
 it lacks is added: a restore that was cut short is run again. Give the cluster a retention that reaches back far enough
 first: what is older is refused, counted and said.
+
+A backup in a bucket is fetched into a directory first: --scratch, which stays and from which the next run takes what is there
+already, or a new one among the system's temporary files, which is removed at the end. How much it takes is said before, and
+that there is room for it is checked. Keys come from the same variables as for pharos backup.
 
 Exit codes: 0 everything is there; 1 the backup is damaged (each file is named, nothing is written), or the cluster refused
 a part (which, is said).
@@ -39,9 +49,14 @@ See also: pharos backup";
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct RestoreArgs {
-    /// Directory of the backup
+    /// Directory of the backup, or its bucket and prefix: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "DIR|S3", value_parser = OsStringValueParser::new().try_map(Location::parse))]
+    from: Location,
+    #[command(flatten)]
+    s3: S3Args,
+    /// With s3://: the directory that the backup is fetched into, which stays [default: one that is removed at the end]
     #[arg(long, value_name = "DIR")]
-    from: PathBuf,
+    scratch: Option<PathBuf>,
     /// A node of the cluster, any of them [default: the one on this machine, at port 9600 or, of `pharos dev`, 9601]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -80,20 +95,60 @@ impl Tally {
     }
 }
 
+/// A backup as files of this machine, and what keeps it there.
+struct Local {
+    dir: PathBuf,
+    list: List,
+    _held: Held,
+}
+
+/// What keeps others out of a directory, or the directory itself.
+enum Held {
+    Locked { _lock: Option<DirLock> },
+    Fetched { _scratch: Scratch },
+}
+
+/// The files of a backup.
+fn local(from: Location, s3: S3Args, scratch: Option<PathBuf>) -> Result<Local, CliError> {
+    match from {
+        Location::Dir(dir) => {
+            s3.expect_none()?;
+            if scratch.is_some() {
+                let reason = "--scratch goes with s3:// alone: what is in a directory is read there";
+                return Err(CliError::Usage(reason.to_owned()));
+            }
+            let lock = DirLock::share(&dir).map_err(BackupError::Locked)?;
+            let list = List::load(&RealFs, &dir)?;
+            let list = list.ok_or_else(|| BackupError::None { place: dir.display().to_string() })?;
+            Ok(Local { dir, list, _held: Held::Locked { _lock: lock } })
+        }
+        Location::S3(address) => {
+            let mut place = s3.open(&address)?;
+            let list = place.list()?.ok_or_else(|| BackupError::None { place: place.shown("") })?;
+            let mut scratch = Scratch::open(scratch)?;
+            let mut found = Findings::default();
+            fetch::fetch(&mut place, &list, &mut scratch.place, &mut found)?;
+            refuse_damage(&found)?;
+            Ok(Local {
+                dir: scratch.place.dir().to_owned(),
+                list,
+                _held: Held::Fetched { _scratch: scratch },
+            })
+        }
+    }
+}
+
 impl RestoreArgs {
     pub fn run(self) -> Result<(), CliError> {
-        let _lock =
-            DirLock::share(&self.from).map_err(|error| CliError::Failed(crate::error::chain(&error)))?;
-        let list = List::load(&RealFs, &self.from)?;
-        let list = list.ok_or_else(|| BackupError::None { path: self.from.clone() })?;
-        let (state, manifests) = read_whole(&self.from, &list)?;
+        let Local { dir, list, _held } = local(self.from, self.s3, self.scratch)?;
+        let (state, manifests) = read_whole(&dir, &list)?;
         if self.check {
             say(&format!("backup of cluster {}: {} shards, whole", list.cluster_id, manifests.len()));
             return Ok(());
         }
         let mut archives = Vec::with_capacity(manifests.len());
         for (shard, manifest) in manifests {
-            let open = Archive::open(&RealFs, &backup::shard_dir(&self.from, shard), manifest);
+            let open = Archive::open(&RealFs, &backup::shard_dir(&dir, shard), manifest);
             archives.push((shard, open.map_err(|error| CliError::Failed(crate::error::chain(&error)))?));
         }
         let target = Target::at(self.url);
@@ -150,8 +205,14 @@ fn read_whole(dir: &Path, list: &List) -> Result<(State, Vec<(ShardId, Manifest)
             Err(reason) => found.add(&path, None, reason),
         }
     }
+    refuse_damage(&found)?;
+    Ok((state, manifests))
+}
+
+/// Names all that is damaged.
+fn refuse_damage(found: &Findings) -> Result<(), CliError> {
     if found.damage.is_empty() {
-        return Ok((state, manifests));
+        return Ok(());
     }
     for finding in &found.damage {
         complain(&super::verify::line(finding));

@@ -43,6 +43,9 @@ pub(super) struct ServerArgs {
     /// Peer addresses of members to join through, with commas between them; may be repeated
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     join: Vec<String>,
+    /// Token of `pharos cluster token` to join by; says where the members are
+    #[arg(long, value_name = "TOKEN")]
+    join_token: Option<String>,
     /// Number of shards of a new cluster [default: 16]
     #[arg(long, value_name = "N")]
     shards: Option<String>,
@@ -82,6 +85,9 @@ pub(super) struct ServerArgs {
     /// Dials a node elsewhere: only on a data directory that `pharos chaos` made
     #[arg(long, value_name = "NODE=ADDR", hide = true)]
     dial_map: Vec<String>,
+    /// Reads faults of disk and clock from a file: only on a data directory that `pharos chaos` made
+    #[arg(long, value_name = "FILE", hide = true)]
+    fault_file: Option<PathBuf>,
     /// Stops when standard input ends: how a supervisor's children outlive it by no more than a clean stop
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -96,6 +102,7 @@ impl ServerArgs {
             ("http.addr", self.http_addr),
             ("peer.addr", self.peer_addr),
             ("peer.advertise", self.advertise),
+            ("cluster.join_token", self.join_token),
             ("cluster.shards", self.shards),
             ("cluster.replication_factor", self.replication_factor),
             ("storage.retention", self.retention.clone()),
@@ -132,8 +139,12 @@ impl ServerArgs {
         let sources = Sources { file: self.config, flags, ..Sources::default() }.with_process_environment();
         let ignored = sources.ignored_variables();
         let config = sources.load()?;
-        let options =
-            ServiceOptions { dial_map, stop_with_stdin: self.stop_with_stdin, ignored_variables: ignored };
+        let options = ServiceOptions {
+            dial_map,
+            fault_file: self.fault_file,
+            stop_with_stdin: self.stop_with_stdin,
+            ignored_variables: ignored,
+        };
         service::run(config, options).map_err(|error| match error {
             ServiceError::Config(error) => CliError::Config(error),
             error => CliError::Failed(crate::error::chain(&error)),

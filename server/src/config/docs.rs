@@ -30,12 +30,15 @@ cluster:
 const TENANTS: &str = "
 ## tenants
 
-What is different for single tenants, by their names; on the command line `--set tenants.team-a.features=all`.
+What is different for single tenants, by their names; on the command line `--set tenants.team-a.retention=90d`. All nodes
+should have the same: a request is judged by the node that takes it, and what goes by the leader of the shard.
 
 ```yaml
 tenants:
   team-a:
     features: [promql-delayed-name-removal]
+    retention: 90d
+    log_retention: 7d
 ```
 
 | key | default | meaning |

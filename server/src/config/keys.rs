@@ -71,6 +71,10 @@ pub const KEYS: &[Key] = &[
         "cluster.join",
         "Peer addresses of members to ask for admission (`--join`). Empty: found a new cluster.",
     ),
+    key(
+        "cluster.join_token",
+        "A token of `pharos cluster token` to join by (`--join-token`): says where the members are and lets one node in.",
+    ),
     key("cluster.shards", "Number of shards. Fixed when the cluster is founded; ignored when joining."),
     key("cluster.replication_factor", "Replicas of each shard, at most the number of nodes: 1, 3 or 5."),
     key(
@@ -78,9 +82,19 @@ pub const KEYS: &[Key] = &[
         "For how long a node may be silent before other nodes are given what it holds, where there are some that do not \
          hold it yet; `never` to wait for the node or an operator.",
     ),
+    key(
+        "cluster.newest_epoch",
+        "Formats of newer epochs are not known to this node, and so not used in the cluster. Set it to the epoch in use to be \
+         able to go back to the build before while a new one is tried.",
+    ),
     key("storage.retention", "How long metrics are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.log_retention", "How long logs are kept, or `unlimited`. Partitions are dropped whole."),
     key("storage.span_retention", "How long spans are kept, or `unlimited`. Partitions are dropped whole."),
+    key(
+        "storage.rollup_retention",
+        "How old hourly roll-ups of metrics get, or `unlimited`. They take the place of samples that `storage.retention` lets \
+         go. `none`: samples just go.",
+    ),
     key(
         "storage.max_data",
         "What segments of this node may take: above, the oldest days of all signals go before their retention is over. 0: no limit.",
@@ -88,6 +102,10 @@ pub const KEYS: &[Key] = &[
     key(
         "storage.max_disk_share",
         "The same as a share of what is free on the disk and what the node's files take. 1: all of it.",
+    ),
+    key(
+        "storage.min_free",
+        "With less free on the disk, and less than 5 % of it, this node takes no writes: flushes and merges need room.",
     ),
     key("storage.max_unflushed_log", "Unflushed log of this node; above it the largest shard flushes first."),
     key("storage.memtable_size", "A shard whose memtable has grown to this size flushes it."),
@@ -169,6 +187,12 @@ pub const KEYS: &[Key] = &[
         "Address for clients of PostgreSQL's protocol: `ip:port`, `off`, or `auto`: port 5432 beside `http.addr`, and nowhere \
          if that is taken.",
     ),
+    key(
+        "postgres.tls_cert",
+        "PEM file with the certificate chain that clients of PostgreSQL's protocol are shown. With it, those that ask for TLS \
+         get it.",
+    ),
+    key("postgres.tls_key", "PEM file with the private key that goes with it."),
     key("postgres.max_connections", "Connections at once; more are refused with a message."),
     key("postgres.idle_timeout", "A client that asks nothing for this long is disconnected."),
     key("query.timeout", "Longest a query may take; a request's `timeout` may only shorten it."),
@@ -211,7 +235,14 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Keys of a tenant's section, relative to it.
-pub const TENANT_KEYS: &[Key] = &[key(
-    "features",
-    "Names of unsettled features to switch on for this tenant, besides those of the node.",
-)];
+pub const TENANT_KEYS: &[Key] = &[
+    key("features", "Names of unsettled features to switch on for this tenant, besides those of the node."),
+    key(
+        "retention",
+        "How long this tenant's metrics are kept: shorter or longer than `storage.retention`, `unlimited`, or `default` for the \
+         same. Takes effect on what is there already: a day that is over for some tenants is rewritten without them.",
+    ),
+    key("log_retention", "The same for its logs."),
+    key("span_retention", "The same for its spans."),
+    key("rollup_retention", "The same for roll-ups of its metrics: see `storage.rollup_retention`."),
+];

@@ -202,6 +202,11 @@ impl Retention {
             Self::Unlimited => None,
         }
     }
+
+    /// Whether clocks and late senders would make it a gamble: less than an hour.
+    pub fn is_too_short(self) -> bool {
+        self.as_ms().is_some_and(|ms| ms < 3_600_000)
+    }
 }
 
 impl FromStr for Retention {
@@ -218,6 +223,87 @@ impl fmt::Display for Retention {
             Self::For(span) => span.fmt(f),
             Self::Unlimited => f.write_str("unlimited"),
         }
+    }
+}
+
+/// How long roll-ups of metrics are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum RollupRetention {
+    /// None are made.
+    #[default]
+    None,
+    /// So long.
+    Kept(Retention),
+}
+
+impl FromStr for RollupRetention {
+    type Err = UnitError;
+
+    fn from_str(input: &str) -> Result<Self, UnitError> {
+        if input.trim() == "none" { Ok(Self::None) } else { input.parse().map(Self::Kept) }
+    }
+}
+
+impl fmt::Display for RollupRetention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Kept(retention) => retention.fmt(f),
+        }
+    }
+}
+
+/// A setting of one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[serde(bound(serialize = "T: Clone + fmt::Display", deserialize = "T: FromStr<Err = UnitError>"))]
+pub enum Own<T> {
+    /// As everybody's.
+    #[default]
+    Default,
+    /// Its own.
+    Set(T),
+}
+
+impl<T> Own<T> {
+    /// What it comes to, where everybody's is the given one.
+    pub fn or(self, general: T) -> T {
+        match self {
+            Self::Default => general,
+            Self::Set(own) => own,
+        }
+    }
+}
+
+impl<T: FromStr<Err = UnitError>> FromStr for Own<T> {
+    type Err = UnitError;
+
+    fn from_str(input: &str) -> Result<Self, UnitError> {
+        if input.trim() == "default" { Ok(Self::Default) } else { input.parse().map(Self::Set) }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Own<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Set(own) => own.fmt(f),
+        }
+    }
+}
+
+impl<T: FromStr<Err = UnitError>> TryFrom<String> for Own<T> {
+    type Error = UnitError;
+
+    fn try_from(text: String) -> Result<Self, UnitError> {
+        text.parse()
+    }
+}
+
+impl<T: fmt::Display> From<Own<T>> for String {
+    fn from(value: Own<T>) -> Self {
+        value.to_string()
     }
 }
 
@@ -345,7 +431,7 @@ macro_rules! text_form {
         }
     )*};
 }
-text_form!(ByteSize, Span, Retention, Patience, MemoryBudget, Listen);
+text_form!(ByteSize, Span, Retention, RollupRetention, Patience, MemoryBudget, Listen);
 
 #[cfg(test)]
 mod tests {
@@ -399,5 +485,14 @@ mod tests {
         assert_eq!("unlimited".parse::<Retention>().unwrap().as_ms(), None);
         assert_eq!("30d".parse::<Retention>().unwrap().to_string(), "30d");
         assert!("forever".parse::<Retention>().is_err());
+        let general = Retention::For(Span::secs(5));
+        for (text, kept_ms) in [("default", Some(5000)), ("unlimited", None), ("7d", Some(7 * 86_400_000))] {
+            let own: Own<Retention> = text.parse().unwrap();
+            assert_eq!((own.to_string(), own.or(general).as_ms()), (text.to_owned(), kept_ms));
+        }
+        assert!("none".parse::<Own<Retention>>().is_err());
+        let none: Own<RollupRetention> = "none".parse().unwrap();
+        assert_eq!(none.or(RollupRetention::Kept(general)), RollupRetention::None);
+        assert_eq!("400d".parse::<RollupRetention>().unwrap().to_string(), "400d");
     }
 }

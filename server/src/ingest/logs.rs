@@ -333,7 +333,7 @@ impl Ingest {
             if !share.grow_to(arrived + message.len().saturating_mul(DECODED_FACTOR)) {
                 return Err(Failure::full());
             }
-            let mut batch = writer.log_batch()?;
+            let mut batch = writer.log_batch(&owner)?;
             let decoded = decode(&message, &mut batch)?;
             let (outside, too_deep) = (batch.outside(), batch.too_deep());
             let key = match key {

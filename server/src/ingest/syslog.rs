@@ -473,7 +473,7 @@ impl Ingest {
         }
         let (writer, tenant, gathered) = (Arc::clone(&self.logs), tenant.clone(), Arc::clone(gathered));
         let work = move || {
-            let mut batch = writer.log_batch()?;
+            let mut batch = writer.log_batch(&tenant)?;
             let mut current: Option<LogStream<'_>> = None;
             for Waiting { chunk, .. } in gathered.iter() {
                 for message in chunk.messages() {

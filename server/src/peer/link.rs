@@ -22,8 +22,8 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{LastSeen, MAX_BATCH, write_frames};
 use super::frame::{self, Frame, FrameError, FrameReader, GIVE_UP_VERSION, Kind, OLDEST_VERSION, VERSION};
-use super::tls::Stream;
 use super::{PeerOptions, PeerStats, Shared};
+use crate::tls::Stream;
 
 /// Calls that may wait for the connection, whatever their length.
 const MAX_QUEUED: usize = 8192;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::connection::{LastSeen, MAX_BATCH, write_frames};
 use super::frame::{self, Frame, FrameError, FrameReader, Kind};
-use super::tls::Stream;
+use crate::tls::Stream;
 
 /// Requests of one peer in work at once.
 const MAX_REQUESTS: usize = 2048;

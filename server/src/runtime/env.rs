@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster::env::{Env, StepKind};
+use storage::fs::faulty::{DiskFaults, FaultyFs};
 use storage::fs::real::RealFs;
 use storage::wal::LogWriter;
 
@@ -21,7 +22,7 @@ pub const ABORT_EXIT_CODE: i32 = 70;
 /// The production environment of a node.
 #[derive(Clone)]
 pub struct TokioEnv {
-    fs: RealFs,
+    fs: FaultyFs<RealFs>,
     net: PeerNet,
     pools: StepPools,
     log: LogMetrics,
@@ -36,19 +37,20 @@ impl std::fmt::Debug for TokioEnv {
 }
 
 impl TokioEnv {
-    /// An environment whose abort ends the process.
-    pub fn new(net: PeerNet, log: LogMetrics) -> Self {
-        Self::with_abort(net, log, |_| std::process::exit(ABORT_EXIT_CODE))
+    /// An environment whose abort ends the process. `faults` are what chaos does to its disk.
+    pub fn new(net: PeerNet, log: LogMetrics, faults: Option<Arc<DiskFaults>>) -> Self {
+        Self::with_abort(net, log, faults, |_| std::process::exit(ABORT_EXIT_CODE))
     }
 
     /// An environment with another end, for tests.
     pub fn with_abort(
         net: PeerNet,
         log: LogMetrics,
+        faults: Option<Arc<DiskFaults>>,
         on_abort: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            fs: RealFs,
+            fs: FaultyFs::new(RealFs, faults),
             net,
             pools: StepPools::start(),
             log,
@@ -70,10 +72,10 @@ impl TokioEnv {
 
 impl Env for TokioEnv {
     type Runtime = openraft_rt_tokio::TokioRuntime;
-    type Fs = RealFs;
+    type Fs = FaultyFs<RealFs>;
     type Net = PeerNet;
 
-    fn fs(&self) -> &RealFs {
+    fn fs(&self) -> &Self::Fs {
         &self.fs
     }
 
@@ -105,7 +107,7 @@ impl Env for TokioEnv {
         }
     }
 
-    fn start_log_writer(&self, writer: LogWriter<RealFs>) {
+    fn start_log_writer(&self, writer: LogWriter<Self::Fs>) {
         let env = self.clone();
         let failed = move |reason: &str| env.abort(&format!("the log is lost: {reason}"));
         if let Err(error) = log_writer::start(writer, self.log.clone(), failed) {
@@ -143,7 +145,7 @@ mod tests {
         };
         let net = PeerNet::start(tokio::runtime::Handle::current(), options).await.unwrap();
         let (aborted, reasons) = mpsc::unbounded_channel();
-        let env = TokioEnv::with_abort(net, Metrics::new().log, move |reason| {
+        let env = TokioEnv::with_abort(net, Metrics::new().log, None, move |reason| {
             let _ = aborted.send(reason.to_owned());
         });
         (env, reasons)

@@ -193,7 +193,7 @@ impl Own for OwnLog {
     }
 
     async fn write(&self, pending: &[Line], key: &str) -> Result<(), String> {
-        let mut batch = self.writer.log_batch().map_err(|e| e.to_string())?;
+        let mut batch = self.writer.log_batch(&self.tenant).map_err(|e| e.to_string())?;
         records(pending, &self.instance, &mut batch);
         let key = self.writer.declared_key(&self.tenant, key);
         let prepared = self.writer.prepare_logs(&self.tenant, batch, Some(key)).map_err(|e| e.to_string())?;

@@ -24,6 +24,8 @@ use crate::runtime::TokioEnv;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a delete may look for leaders.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the meta group may take over a token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a flush or a membership change may take while its client waits.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -83,8 +85,37 @@ impl Operations for NodeOperations {
         async move { answer(self.0.clean_tombstones(CHANGE_TIMEOUT).await) }.boxed()
     }
 
+    fn make_join_token(&self, life_ms: i64) -> BoxFuture<'_, Result<String, ApiError>> {
+        let life = Duration::from_millis(u64::try_from(life_ms).unwrap_or_default());
+        async move { Ok(answer(self.0.make_join_token(life, TOKEN_TIMEOUT).await)?.to_string()) }.boxed()
+    }
+
+    fn join_by_token_only(&self, only: bool) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move { answer(self.0.join_by_token_only(only, TOKEN_TIMEOUT).await) }.boxed()
+    }
+
     fn move_replica(&self, shard: ShardId, from: NodeId, to: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
         async move { answer(self.0.move_replica(shard, from, to, CHANGE_TIMEOUT).await) }.boxed()
+    }
+
+    fn transfer(&self, shard: ShardId) -> BoxFuture<'_, Result<(), ApiError>> {
+        async move {
+            if !self.0.leads(shard) {
+                return Err(ApiError::new(
+                    ErrorKind::Conflict,
+                    format!("this node does not lead shard {shard}"),
+                ));
+            }
+            self.0.transfer_leader(shard).await;
+            match self.0.leads(shard) {
+                false => Ok(()),
+                true => Err(ApiError::new(
+                    ErrorKind::Unavailable,
+                    format!("no replica can take shard {shard} over"),
+                )),
+            }
+        }
+        .boxed()
     }
 
     fn drain(&self, node: NodeId) -> BoxFuture<'_, Result<(), ApiError>> {
@@ -133,6 +164,7 @@ fn render(status: &ClusterStatus) -> Value {
                 "id": member.id,
                 "addr": member.addr,
                 "state": member.state,
+                "epoch": member.epoch,
                 "reachable": member.reachable,
             });
             if let Some(own) = &member.status {
@@ -170,6 +202,7 @@ fn render(status: &ClusterStatus) -> Value {
         "cluster_id": status.cluster_id,
         "node": status.node,
         "meta_leader": status.meta_leader,
+        "epoch": status.epoch,
         "nodes": nodes,
         "meta": meta.first().map(|shard| shard_row(shard)),
         "shards": shards.into_iter().map(shard_row).collect::<Vec<_>>(),

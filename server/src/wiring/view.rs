@@ -11,10 +11,12 @@ use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
 use protocol::memory::MemoryLedger;
+use protocol::rollup::{Rollup, hour_of};
 use protocol::sample::TimestampMs;
 use query::logs::source::LogSource;
 use query::source::{
-    Exemplar, HeadStats, MetricMetadata, SegmentInfo, SeriesColumns, ShardSource, SourceError, TimeRange,
+    Exemplar, HeadStats, MetricMetadata, RolledHour, SegmentInfo, SeriesColumns, ShardSource, SourceError,
+    Tally, TallyBy, TimeRange,
 };
 use query::traces::source::SpanSource;
 use storage::error::StorageError;
@@ -50,6 +52,50 @@ impl ShardView {
     }
 }
 
+/// A series' samples that are no floats.
+#[derive(Default)]
+struct Decoded {
+    histograms: Vec<Histogram>,
+    /// Their times and start times, where they are not all that there are.
+    times: Option<Vec<i64>>,
+    starts: Option<Vec<i64>>,
+    rolled: Vec<RolledHour>,
+}
+
+impl Decoded {
+    /// Takes histograms up to `end_ms`, and roll-ups.
+    fn read(
+        &mut self,
+        series: &storage::scan::SeriesColumns<'_>,
+        end_ms: i64,
+    ) -> Result<(), histogram::HistogramError> {
+        self.histograms.clear();
+        self.rolled.clear();
+        (self.times, self.starts) = (None, None);
+        let mut is_taken = Vec::with_capacity(series.histograms.len());
+        for (time, blob) in series.histogram_times.iter().zip(series.histograms) {
+            let sample = histogram::decode(blob)?;
+            let rollup = Rollup::of_histogram(&sample);
+            is_taken.push(rollup.is_none() && *time <= end_ms);
+            if let Some(rollup) = rollup {
+                let (first, last) = hour_of(*time);
+                self.rolled.push(RolledHour { first, last, rollup });
+            } else if *time <= end_ms {
+                self.histograms.push(sample);
+            }
+        }
+        if self.histograms.len() < series.histograms.len() {
+            let of = |column: &[i64]| {
+                let taken = column.iter().zip(&is_taken).filter(|(_, is_taken)| **is_taken);
+                taken.map(|(time, _)| *time).collect::<Vec<_>>()
+            };
+            self.times = Some(of(series.histogram_times));
+            self.starts = Some(of(series.histogram_start_times));
+        }
+        Ok(())
+    }
+}
+
 impl ShardSource for ShardView {
     fn memory(&self) -> Option<&MemoryLedger> {
         Some(&self.memory)
@@ -78,34 +124,67 @@ impl ShardSource for ShardView {
         range: TimeRange,
         visit: &mut dyn FnMut(SeriesColumns<'_>) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let mut histograms: Vec<Histogram> = Vec::new();
+        let mut decoded = Decoded::default();
         let mut damaged = None;
-        let walked = self.snapshot.select(tenant, matchers, range.start, range.end, &mut |series| {
-            histograms.clear();
-            for blob in series.histograms {
-                match histogram::decode(blob) {
-                    Ok(histogram) => histograms.push(histogram),
-                    Err(error) => {
-                        damaged = Some(error);
-                        return ControlFlow::Break(());
-                    }
-                }
+        // The roll-up of an hour that the range ends in may lie behind the range.
+        let end = match self.snapshot.may_have_rollups(range.start, range.end) {
+            true => hour_of(range.end).1,
+            false => range.end,
+        };
+        let walked = self.snapshot.select(tenant, matchers, range.start, end, &mut |series| {
+            if let Err(error) = decoded.read(&series, range.end) {
+                damaged = Some(error);
+                return ControlFlow::Break(());
+            }
+            let floats = if end == range.end {
+                series.times.len()
+            } else {
+                series.times.partition_point(|time| *time <= range.end)
+            };
+            if floats == 0 && decoded.histograms.is_empty() && decoded.rolled.is_empty() {
+                return ControlFlow::Continue(());
             }
             visit(SeriesColumns {
                 labels: series.labels,
-                times: series.times,
+                times: &series.times[..floats],
                 shared_times: series.shared_times.map(TimeSlice::vector),
-                values: series.values,
-                start_times: series.start_times,
-                histogram_times: series.histogram_times,
-                histograms: &histograms,
-                histogram_start_times: series.histogram_start_times,
+                values: &series.values[..floats],
+                start_times: series.start_times.get(..floats).unwrap_or_default(),
+                histogram_times: decoded.times.as_deref().unwrap_or(series.histogram_times),
+                histograms: &decoded.histograms,
+                histogram_start_times: decoded.starts.as_deref().unwrap_or(series.histogram_start_times),
+                rolled: &decoded.rolled,
             })
         });
         match damaged {
             Some(error) => Err(self.damaged(&error)),
             None => walked.map_err(|error| self.failed(&error)),
         }
+    }
+
+    fn has_rollups(&self, range: TimeRange) -> bool {
+        self.snapshot.has_rollups(range.start, range.end)
+    }
+
+    fn tally(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        by: TallyBy,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let by = match by {
+            TallyBy::Nothing => storage::scan::TallyBy::Nothing,
+            TallyBy::Series => storage::scan::TallyBy::Series,
+        };
+        let counted =
+            self.snapshot.tally(tenant, matchers, range.start, range.end, by, &mut |labels, tally| {
+                let storage::tally::Tally { samples, first_ms, last_ms, read_samples, read_series } = *tally;
+                let tally = Tally { samples, first: first_ms, last: last_ms, read_samples, read_series };
+                visit(labels, &tally)
+            });
+        counted.map_err(|error| self.failed(&error))
     }
 
     fn least_samples(

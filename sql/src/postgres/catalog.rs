@@ -1,7 +1,7 @@
 //! `pg_catalog`: what clients look up to show tables and columns, as PostgreSQL would describe them.
 //!
-//! Tables are views there (`relkind` v), for nothing can be written to them. What does not exist here, such as indexes and
-//! constraints, has its table all the same, without rows: [`is_empty`] knows them.
+//! Tables are tables there (`relkind` r), though nothing can be written to them: that is what clients list and offer. What
+//! does not exist here, such as indexes and constraints, has its table all the same, without rows: [`is_empty`] knows them.
 //!
 //! A number (`oid`) of a table or schema is made of its name, so that it means the same to all nodes and from one
 //! statement to the next; two tables may have one by chance, and are then shown with the columns of both.
@@ -39,13 +39,14 @@ const OWNER_OID: i64 = 10;
 /// PostgreSQL's own numbers of schemas.
 const PG_CATALOG_OID: i64 = 11;
 const PUBLIC_OID: i64 = 2200;
+const TABLESPACE_OID: i64 = 1663;
 
 type Columns = &'static [(&'static str, CellType)];
 
 use CellType::{Bool, Float, Int, Text};
 
 /// Tables that have rows.
-const FILLED: [(&str, Columns); 6] = [
+const FILLED: [(&str, Columns); 7] = [
     (
         "pg_class",
         &[
@@ -75,6 +76,8 @@ const FILLED: [(&str, Columns); 6] = [
             ("relreplident", Text),
             ("relispartition", Bool),
             ("relacl", Text),
+            ("reloptions", Text),
+            ("relpartbound", Text),
         ],
     ),
     ("pg_namespace", &[("oid", Int), ("nspname", Text), ("nspowner", Int), ("nspacl", Text)]),
@@ -94,6 +97,11 @@ const FILLED: [(&str, Columns); 6] = [
             ("attgenerated", Text),
             ("attisdropped", Bool),
             ("attcollation", Int),
+            ("attstorage", Text),
+            ("attcompression", Text),
+            ("attstattarget", Int),
+            ("attfdwoptions", Text),
+            ("attacl", Text),
         ],
     ),
     (
@@ -128,14 +136,32 @@ const FILLED: [(&str, Columns); 6] = [
             ("datistemplate", Bool),
             ("datallowconn", Bool),
             ("datacl", Text),
+            ("dattablespace", Int),
         ],
     ),
-    ("pg_roles", &[("oid", Int), ("rolname", Text), ("rolsuper", Bool), ("rolcanlogin", Bool)]),
+    (
+        "pg_roles",
+        &[
+            ("oid", Int),
+            ("rolname", Text),
+            ("rolsuper", Bool),
+            ("rolinherit", Bool),
+            ("rolcreaterole", Bool),
+            ("rolcreatedb", Bool),
+            ("rolcanlogin", Bool),
+            ("rolreplication", Bool),
+            ("rolbypassrls", Bool),
+            ("rolconnlimit", Int),
+            ("rolvaliduntil", Text),
+        ],
+    ),
+    ("pg_tablespace", &[("oid", Int), ("spcname", Text), ("spcowner", Int), ("spcacl", Text)]),
 ];
 
 /// Tables about what does not exist here.
-const EMPTY: [(&str, Columns); 14] = [
+const EMPTY: [(&str, Columns); 18] = [
     ("pg_am", &[("oid", Int), ("amname", Text)]),
+    ("pg_auth_members", &[("roleid", Int), ("member", Int), ("grantor", Int), ("admin_option", Bool)]),
     ("pg_attrdef", &[("oid", Int), ("adrelid", Int), ("adnum", Int), ("adbin", Text)]),
     ("pg_collation", &[("oid", Int), ("collname", Text), ("collnamespace", Int)]),
     (
@@ -166,8 +192,11 @@ const EMPTY: [(&str, Columns); 14] = [
     ("pg_inherits", &[("inhrelid", Int), ("inhparent", Int), ("inhseqno", Int)]),
     ("pg_policy", &[("oid", Int), ("polname", Text), ("polrelid", Int)]),
     ("pg_proc", &[("oid", Int), ("proname", Text), ("pronamespace", Int)]),
+    ("pg_publication", &[("oid", Int), ("pubname", Text), ("puballtables", Bool)]),
+    ("pg_publication_rel", &[("oid", Int), ("prpubid", Int), ("prrelid", Int)]),
     ("pg_range", &[("rngtypid", Int), ("rngsubtype", Int)]),
     ("pg_shdescription", &[("objoid", Int), ("classoid", Int), ("description", Text)]),
+    ("pg_statistic_ext", &[("oid", Int), ("stxrelid", Int), ("stxname", Text)]),
     ("pg_trigger", &[("oid", Int), ("tgrelid", Int), ("tgname", Text)]),
 ];
 
@@ -301,9 +330,29 @@ impl TableProvider for Provider {
                 Cell::Bool(false),
                 Cell::Bool(true),
                 Cell::Null,
+                Cell::Int(TABLESPACE_OID),
             ]],
-            "pg_roles" => {
-                vec![vec![Cell::Int(OWNER_OID), Cell::text(OWNER), Cell::Bool(false), Cell::Bool(true)]]
+            // It may log in and read, and nothing else.
+            "pg_roles" => vec![vec![
+                Cell::Int(OWNER_OID),
+                Cell::text(OWNER),
+                Cell::Bool(false),
+                Cell::Bool(true),
+                Cell::Bool(false),
+                Cell::Bool(false),
+                Cell::Bool(true),
+                Cell::Bool(false),
+                Cell::Bool(false),
+                Cell::Int(-1),
+                Cell::Null,
+            ]],
+            "pg_tablespace" => {
+                vec![vec![
+                    Cell::Int(TABLESPACE_OID),
+                    Cell::text("pg_default"),
+                    Cell::Int(OWNER_OID),
+                    Cell::Null,
+                ]]
             }
             _ => Vec::new(),
         };
@@ -360,7 +409,7 @@ impl PgCatalog {
                 no.clone(),
                 no.clone(),
                 Cell::text("p"),
-                Cell::text("v"),
+                Cell::text("r"),
                 none.clone(),
                 none,
                 no.clone(),
@@ -371,6 +420,8 @@ impl PgCatalog {
                 Cell::Bool(true),
                 Cell::text("n"),
                 no,
+                Cell::Null,
+                Cell::Null,
                 Cell::Null,
             ]
         };
@@ -418,6 +469,11 @@ impl PgCatalog {
                     Cell::text(""),
                     Cell::Bool(false),
                     Cell::Int(0),
+                    Cell::text(if size > 0 { "p" } else { "x" }),
+                    Cell::text(""),
+                    Cell::Int(-1),
+                    Cell::Null,
+                    Cell::Null,
                 ]);
             }
         }
@@ -583,6 +639,12 @@ pub fn functions(catalog: &PgCatalog) -> Vec<ScalarUDF> {
         nothing("obj_description"),
         nothing("col_description"),
         nothing("shobj_description"),
+        nothing("pg_table_size"),
+        nothing("pg_total_relation_size"),
+        nothing("pg_relation_size"),
+        nothing("pg_database_size"),
+        nothing("pg_tablespace_location"),
+        nothing("pg_size_pretty"),
         truth("has_table_privilege", true),
         truth("has_column_privilege", true),
         truth("has_any_column_privilege", true),

@@ -2,14 +2,16 @@
 //!
 //! Keys that are the same for all rows of a series become a number per series first; per row only that number and the
 //! keys that differ from row to row (a time bin) are looked up. With keys of series alone nothing is looked up per row.
+//!
+//! Tallies are states of aggregates already: they are merged, where rows would be taken in.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array,
 };
-use datafusion::arrow::compute::{filter, take};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::compute::{and, filter, is_not_null, not, nullif, take};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -20,6 +22,7 @@ use protocol::sql::SqlAggregate;
 use query::exec::Budget;
 
 use super::rows::Batch;
+use super::tallies::{Taken, TallyColumns};
 use super::{Part, Plan, Result};
 use crate::exprs::ExprError;
 use crate::functions;
@@ -68,6 +71,15 @@ impl State {
                     Ok(state.update_batch(&kept)?)
                 }
             },
+        }
+    }
+
+    /// Merges a state per row into those of the rows' groups.
+    fn merge(&mut self, states: &ArrayRef, groups: &[usize], total: usize) -> Result<()> {
+        let states = std::slice::from_ref(states);
+        match self {
+            Self::Many(state) => Ok(state.merge_batch(states, groups, total)?),
+            Self::One(state) => Ok(state.merge_batch(states)?),
         }
     }
 
@@ -151,6 +163,23 @@ impl Groups {
             self.account(budget)?;
         }
         Ok(())
+    }
+
+    /// Takes tallies in, of which each aggregate takes its part.
+    pub fn merge(
+        &mut self,
+        batch: &Batch,
+        tallies: &TallyColumns,
+        taken: &[Taken],
+        budget: &Budget,
+    ) -> Result<()> {
+        let groups = self.groups_of(batch)?;
+        for (aggregate, taken) in self.aggregates.iter_mut().zip(taken) {
+            let states = aggregate.taken(batch, tallies, *taken)?;
+            aggregate.state.merge(&states, &groups, self.total)?;
+        }
+        self.batches += 1;
+        self.account(budget)
     }
 
     fn account(&mut self, budget: &Budget) -> Result<()> {
@@ -244,6 +273,32 @@ fn present(batch: &Batch) -> (UInt64Array, Vec<usize>) {
 }
 
 impl Aggregate {
+    /// States that come to what the rows of each tally would: of rows that the filter leaves out, and of nulls that are not
+    /// counted, to nothing.
+    fn taken(&self, batch: &Batch, tallies: &TallyColumns, taken: Taken) -> Result<ArrayRef> {
+        let mut only = self.filter.as_ref().map(|part| batch.mask(part)).transpose()?;
+        if let (Taken::Samples, Some(arg)) = (taken, self.args.first().filter(|arg| arg.of_series)) {
+            let present = is_not_null(&batch.value(arg)?)?;
+            only = Some(match only {
+                Some(only) => and(&only, &present)?,
+                None => present,
+            });
+        }
+        let all = tallies.of(taken);
+        let Some(only) = only.filter(|only| only.true_count() < only.len()) else {
+            return Ok(Arc::clone(all));
+        };
+        let kept = nullif(all, &not(&only)?)?;
+        Ok(match taken {
+            // A count is never null.
+            Taken::Samples => {
+                let counts = kept.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default);
+                Arc::new(Int64Array::from_iter_values(counts))
+            }
+            Taken::First | Taken::Last => kept,
+        })
+    }
+
     fn new(asked: &SqlAggregate, plan: &Plan<'_>) -> Result<Self> {
         let function = functions::aggregate(&asked.function)
             .ok_or_else(|| ExprError::Unknown(asked.function.clone()))?;

@@ -8,8 +8,11 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use query::exec::Budget;
 
 use super::groups::Groups;
+use super::output::Output;
 use super::rows::Batch;
+use super::tallies::{Taken, TallyColumns};
 use super::{Part, Plan, Result};
+use crate::exprs::ExprError;
 
 /// Rows beyond those wanted that are gathered before the last of them are dropped.
 const SLACK_ROWS: usize = 16_384;
@@ -57,20 +60,38 @@ impl Sink {
         }
     }
 
-    /// Takes rows in; false once there are enough.
-    pub fn push(&mut self, batch: &Batch, budget: &Budget) -> Result<bool> {
+    /// Takes rows in, and gives on what is certain to be answered; false once there are enough.
+    pub fn push(&mut self, batch: &Batch, output: &mut Output, budget: &Budget) -> Result<bool> {
         match self {
-            Self::Rows(rows) => rows.push(batch, budget),
+            Self::Rows(rows) => rows.push(batch, output, budget),
             Self::Groups(groups) => groups.push(batch, budget).map(|()| true),
         }
     }
 
-    /// The answer.
-    pub fn finish(self, schema: &SchemaRef, budget: &Budget) -> Result<Vec<RecordBatch>> {
+    /// Takes tallies in, one for each row of the batch.
+    pub fn merge(
+        &mut self,
+        batch: &Batch,
+        tallies: &TallyColumns,
+        taken: &[Taken],
+        budget: &Budget,
+    ) -> Result<()> {
         match self {
-            Self::Rows(rows) => rows.finish(schema, budget),
-            Self::Groups(groups) => groups.finish(schema),
+            Self::Rows(_) => Err(ExprError::Malformed("rows are not made of tallies").into()),
+            Self::Groups(groups) => groups.merge(batch, tallies, taken, budget),
         }
+    }
+
+    /// Gives on the rest of the answer.
+    pub fn finish(self, output: &mut Output, budget: &Budget) -> Result<()> {
+        let batches = match self {
+            Self::Rows(rows) => rows.finish(output.schema(), budget)?,
+            Self::Groups(groups) => groups.finish(output.schema())?,
+        };
+        for batch in batches {
+            output.write(&batch, budget)?;
+        }
+        Ok(())
     }
 }
 
@@ -81,6 +102,7 @@ pub(super) struct RowSink {
     sort: Vec<SortOptions>,
     limit: Option<usize>,
     schema: SchemaRef,
+    /// Of an order, those that may be among the first.
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: u64,
@@ -92,29 +114,28 @@ fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
 }
 
 impl RowSink {
-    fn push(&mut self, batch: &Batch, budget: &Budget) -> Result<bool> {
+    fn push(&mut self, batch: &Batch, output: &mut Output, budget: &Budget) -> Result<bool> {
         let columns: Vec<ArrayRef> =
             self.parts.iter().map(|part| batch.value(part)).collect::<Result<_>>()?;
-        let mut made = batch_of(&self.schema, columns, batch.len())?;
-        let is_sorted = !self.sort.is_empty();
-        if let (Some(limit), false) = (self.limit, is_sorted) {
+        if self.sort.is_empty() {
+            let mut made = batch_of(output.schema(), columns, batch.len())?;
+            let limit = self.limit.unwrap_or(usize::MAX);
             made = made.slice(0, made.num_rows().min(limit - self.rows));
+            self.rows += made.num_rows();
+            return Ok(output.write(&made, budget)? && self.rows < limit);
         }
+        let made = batch_of(&self.schema, columns, batch.len())?;
         let bytes = made.get_array_memory_size() as u64;
         budget.hold(bytes)?;
         self.bytes += bytes;
         self.rows += made.num_rows();
         self.batches.push(made);
-        match self.limit {
-            Some(limit) if is_sorted => {
-                if self.rows > limit.saturating_add(limit.max(SLACK_ROWS)) {
-                    self.cut(limit, budget)?;
-                }
-                Ok(true)
-            }
-            Some(limit) => Ok(self.rows < limit),
-            None => Ok(true),
+        if let Some(limit) = self.limit
+            && self.rows > limit.saturating_add(limit.max(SLACK_ROWS))
+        {
+            self.cut(limit, budget)?;
         }
+        Ok(true)
     }
 
     /// Keeps the first rows of the order.

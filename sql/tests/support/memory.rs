@@ -12,9 +12,10 @@ use protocol::histogram::Histogram;
 use protocol::ids::{ShardId, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
+use protocol::sample::is_stale_nan;
 use query::source::{
     Cluster, Exemplar, MetricMetadata, ReadContext, SeriesColumns, ShardAnswer, ShardSource, SourceError,
-    TimeRange,
+    Tally, TallyBy, TimeRange,
 };
 use query::{CancelFlag, Limits, run_fragment};
 use sql::Fragment;
@@ -45,10 +46,15 @@ impl MemoryCluster {
         Self { shards, limits: Limits::default(), asked: AtomicUsize::default() }
     }
 
-    pub fn series(&mut self, tenant: &str, labels: &Labels) -> &mut Series {
+    /// The shard of a series.
+    pub fn shard_of(&self, labels: &Labels) -> usize {
         let hash =
             labels.as_bytes().iter().fold(7u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-        let at = (hash >> 17) as usize % self.shards.len();
+        (hash >> 17) as usize % self.shards.len()
+    }
+
+    pub fn series(&mut self, tenant: &str, labels: &Labels) -> &mut Series {
+        let at = self.shard_of(labels);
         self.shards[at].0.entry((tenant.to_owned(), labels.clone())).or_default()
     }
 }
@@ -90,6 +96,40 @@ fn inside(times: &[i64], range: TimeRange) -> std::ops::Range<usize> {
 }
 
 impl ShardSource for Shard {
+    /// As segments would: unread, and in two parts.
+    fn tally(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        range: TimeRange,
+        by: TallyBy,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let unnamed = Labels::empty();
+        self.select(tenant, matchers, range, &mut |series| {
+            let named = if by == TallyBy::Series { series.labels } else { &unnamed };
+            let live: Vec<i64> = (series.times.iter().zip(series.values))
+                .filter(|(_, value)| !is_stale_nan(**value))
+                .map(|(time, _)| *time)
+                .collect();
+            let (early, late) = live.split_at(live.len() / 2);
+            for part in [early, late] {
+                let (first, last) = (part.first().copied(), part.last().copied());
+                let tally = Tally {
+                    samples: part.len() as u64,
+                    first: first.unwrap_or(i64::MAX),
+                    last: last.unwrap_or(i64::MIN),
+                    read_samples: 0,
+                    read_series: 0,
+                };
+                if visit(named, &tally).is_break() {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
     fn select(
         &self,
         tenant: &TenantId,

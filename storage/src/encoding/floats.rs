@@ -16,10 +16,12 @@
 //! mode 13:    v0 bits u64, [ints of the bit patterns from the second value on]
 //! mode 14:    a pco file of f64
 //! mode 15:    u64 * count
+//! modes 13-15: bit 5 of the head says that no value is a stale marker (from encoder epoch 2 on; unset: not known)
 //! ```
 //! An exception without raw bits is a stale marker. The gap counts the values between two exceptions. Integers are
 //! little-endian. The count of values is known to the caller.
 
+use protocol::epoch::NONE_STALE as NONE_STALE_EPOCH;
 use protocol::sample::STALE_NAN_BITS;
 use protocol::varint;
 
@@ -34,6 +36,8 @@ const HAS_EXCEPTIONS: u8 = 0x10;
 const HAS_FACTOR: u8 = 0x20;
 const CONSTANT: u8 = 0x40;
 const PCO_INTS: u8 = 0x80;
+/// Of bit patterns, pco and raw, which have no factor: no value is a stale marker.
+const NONE_STALE: u8 = 0x20;
 
 const POWERS: [f64; MAX_EXPONENT + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12];
 
@@ -51,14 +55,32 @@ const PCO_PROBE: usize = 512;
 /// Encodes value columns; keeps its buffers from one to the next.
 #[derive(Default)]
 pub struct FloatEncoder {
+    notes_stale: bool,
     ints: Vec<i64>,
     exceptions: Vec<(u32, u64)>,
     trial: Vec<u8>,
 }
 
 impl FloatEncoder {
+    /// An encoder as the replicas agreed on.
+    pub fn of_epoch(epoch: u16) -> Self {
+        Self { notes_stale: epoch >= NONE_STALE_EPOCH, ..Self::default() }
+    }
+
     /// Appends a column. The count is not stored.
     pub fn encode(&mut self, values: &[f64], effort: Effort, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.encode_column(values, effort, out);
+        if self.notes_stale
+            && let Some(head) = out.get_mut(start)
+            && *head & MODE_MASK >= MODE_BITS
+            && !values.iter().any(|value| value.to_bits() == STALE_NAN_BITS)
+        {
+            *head |= NONE_STALE;
+        }
+    }
+
+    fn encode_column(&mut self, values: &[f64], effort: Effort, out: &mut Vec<u8>) {
         let Some(first) = values.first() else { return };
         let start = out.len();
         match self.scale(values) {
@@ -356,6 +378,36 @@ pub fn decode(input: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Deco
     if input.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes after the last value")) }
 }
 
+/// Fills `places` with those of the stale markers in a column of `count` values, ascending, if they can be told without
+/// decoding the values; the answer is whether they can.
+pub fn find_stale(input: &[u8], count: usize, places: &mut Vec<u32>) -> Result<bool, DecodeError> {
+    places.clear();
+    let (Some(last), mut input) = (count.checked_sub(1), input) else { return Ok(true) };
+    let last = u32::try_from(last).map_err(|_| DecodeError::Malformed("count of a column"))?;
+    let head = read_u8(&mut input)?;
+    match head & MODE_MASK {
+        MODE_BITS | MODE_PCO | MODE_RAW if head & NONE_STALE != 0 => {}
+        MODE_BITS if head & CONSTANT != 0 => {
+            let all_are = read_u64_le(&mut input)? == STALE_NAN_BITS;
+            places.extend((0..=last).filter(|_| all_are));
+        }
+        MODE_BITS | MODE_PCO | MODE_RAW => return Ok(false),
+        _ if head & HAS_EXCEPTIONS != 0 => {
+            let exceptions = skip_exceptions(&mut input)?;
+            each_exception(exceptions, |place, bits| {
+                let place = u32::try_from(place).ok().filter(|place| *place <= last);
+                let place = place.ok_or(DecodeError::Malformed("position of an exception"))?;
+                if bits == STALE_NAN_BITS {
+                    places.push(place);
+                }
+                Ok(())
+            })?;
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
 fn read_u8(input: &mut &[u8]) -> Result<u8, DecodeError> {
     let (&byte, rest) = input.split_first().ok_or(DecodeError::Truncated)?;
     *input = rest;
@@ -455,7 +507,11 @@ fn skip_exceptions<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     Ok(&whole[..whole.len() - input.len()])
 }
 
-fn apply_exceptions(list: &[u8], out: &mut [f64]) -> Result<(), DecodeError> {
+/// Visits the exceptions of a list, by position and bits. The visitor refuses positions that are too large.
+fn each_exception(
+    list: &[u8],
+    mut visit: impl FnMut(usize, u64) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     if list.is_empty() {
         return Ok(());
     }
@@ -465,13 +521,20 @@ fn apply_exceptions(list: &[u8], out: &mut [f64]) -> Result<(), DecodeError> {
     for _ in 0..count {
         let code = varint::read_len(&mut input).ok_or(DecodeError::Truncated)?;
         let bits = if code & 1 == 0 { STALE_NAN_BITS } else { read_u64_le(&mut input)? };
-        // A gap has at most 63 bits and `next` is at most `out.len()`: no overflow.
+        // A gap has at most 63 bits and `next` is at most the visitor's bound: no overflow.
         let position = next + (code >> 1);
-        *out.get_mut(position).ok_or(DecodeError::Malformed("position of an exception"))? =
-            f64::from_bits(bits);
+        visit(position, bits)?;
         next = position + 1;
     }
     Ok(())
+}
+
+fn apply_exceptions(list: &[u8], out: &mut [f64]) -> Result<(), DecodeError> {
+    each_exception(list, |position, bits| {
+        *out.get_mut(position).ok_or(DecodeError::Malformed("position of an exception"))? =
+            f64::from_bits(bits);
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -495,11 +558,48 @@ mod tests {
         let mut out = vec![];
         for effort in [Effort::Thorough, Effort::Fast] {
             let bytes = encode(values, effort);
-            decode(&bytes, values.len(), &mut out).expect("own bytes");
-            assert_eq!(bits(&out), bits(values));
+            for epoch in [1, 2] {
+                let mut of_epoch = vec![];
+                FloatEncoder::of_epoch(epoch).encode(values, effort, &mut of_epoch);
+                assert_eq!(of_epoch.get(1..), bytes.get(1..), "the head alone may differ");
+                decode(&of_epoch, values.len(), &mut out).expect("own bytes");
+                assert_eq!(bits(&out), bits(values));
+                check_stale(&of_epoch, values, epoch);
+            }
             assert!(bytes.len() <= 1 + values.len() * 8);
         }
         encode(values, Effort::Fast)
+    }
+
+    /// Compares the markers that are found without decoding with those that are there.
+    fn check_stale(bytes: &[u8], values: &[f64], epoch: u16) {
+        let mut found = vec![];
+        let is_told = find_stale(bytes, values.len(), &mut found).expect("own bytes");
+        let there: Vec<u32> =
+            (0..).zip(values).filter(|(_, v)| v.to_bits() == STALE_NAN_BITS).map(|(at, _)| at).collect();
+        assert!(is_told || !there.is_empty() || epoch < NONE_STALE_EPOCH, "columns without markers tell");
+        assert!(!is_told || found == there, "{found:?}, {there:?}");
+    }
+
+    #[test]
+    fn full_mantissas_tell_of_markers_from_the_second_epoch_on() {
+        let mut values: Vec<f64> = (1..100).map(|i| f64::from(i).sqrt().sin()).collect();
+        let told = |values: &[f64], epoch| {
+            let (mut bytes, mut places) = (vec![], vec![]);
+            FloatEncoder::of_epoch(epoch).encode(values, Effort::Fast, &mut bytes);
+            find_stale(&bytes, values.len(), &mut places).expect("own bytes").then_some(places)
+        };
+        assert_eq!((told(&values, 1), told(&values, 2)), (None, Some(vec![])));
+        values[7] = stale_nan();
+        assert_eq!((told(&values, 1), told(&values, 2)), (None, None));
+        // Columns that scale have told of them all along.
+        assert_eq!(
+            told(&[1.0, stale_nan(), 2.0, f64::NAN, stale_nan()], 1),
+            None,
+            "a NaN of five is too much"
+        );
+        assert_eq!(told(&[1.0, stale_nan(), 2.0, 3.0, stale_nan()], 1), Some(vec![1, 4]));
+        assert_eq!(told(&[stale_nan(); 3], 1), Some(vec![0, 1, 2]));
     }
 
     #[test]
@@ -614,6 +714,7 @@ mod tests {
         fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>, count in 0usize..300) {
             let mut out = vec![];
             let _ = decode(&bytes, count, &mut out);
+            let _ = find_stale(&bytes, count, &mut vec![]);
         }
 
         #[test]

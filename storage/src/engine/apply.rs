@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::batch::{NewSeries, RejectReason, SeriesRef, SubBatchOutcome, SubBatchView};
-use protocol::command::{Command, CommandBody, CommandOutcome};
-use protocol::ids::Ordinal;
+use protocol::command::{Command, CommandBody, CommandOutcome, TenantsOver};
+use protocol::ids::{LogIndex, Ordinal};
 use protocol::logs::RowSignal;
 use protocol::logs::batch::{LogBatch, LogBatchOutcome, signal_of};
 use protocol::logs::matching::CompiledFilter;
@@ -60,8 +60,13 @@ impl State {
                 Op::DeleteLogs(LogTombstone { index, tenant, filter, start_ns, end_ns })
             }
             CommandBody::InstallFlush { job, output } => Op::InstallFlush { job: job.0, output },
-            CommandBody::BeginMerge { inputs } => Op::BeginMerge { inputs, encoder_epoch },
-            CommandBody::InstallMerge { job, output } => Op::InstallMerge { job: job.0, output },
+            CommandBody::BeginMerge { inputs, over } => Op::BeginMerge { inputs, over, encoder_epoch },
+            CommandBody::InstallMerge { job, output } => {
+                for tenant in self.tenants_over(job).tenants() {
+                    self.changes.note(tenant, index, i64::MIN);
+                }
+                Op::InstallMerge { job: job.0, output }
+            }
             CommandBody::DropPartitions(cuts) => {
                 self.changes.note_all(index);
                 Op::DropPartitions(cuts)
@@ -73,6 +78,13 @@ impl State {
             self.process_ops();
         }
         CommandOutcome::Done
+    }
+
+    /// What becomes of tenants in a merge, whether it runs or waits for its turn.
+    fn tenants_over(&self, job: LogIndex) -> TenantsOver {
+        let begun = self.manifest.merges.iter().find(|m| m.job == job).map(|m| &m.over);
+        let over = begun.or_else(|| self.pending.iter().find_map(|op| op.tenants_over(job.0)));
+        over.cloned().unwrap_or_default()
     }
 
     fn apply_sub_batch(&mut self, index: u64, bytes: &[u8]) -> SubBatchOutcome {

@@ -208,6 +208,7 @@ impl State {
                 inputs,
                 tombstones: tombstones.cloned().collect(),
                 log_tombstones: log_tombstones.cloned().collect(),
+                over: merge.over.clone(),
             };
             self.jobs.insert(input.job, JobSlot::Running);
             return Some(Work::Merge(Box::new(input)));

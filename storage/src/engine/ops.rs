@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use protocol::command::{ContentHash, RetentionCut};
+use protocol::command::{ContentHash, RetentionCut, TenantsOver};
 use protocol::ids::LogIndex;
 
 use super::jobs::JobSlot;
@@ -32,6 +32,7 @@ pub(super) enum Op {
     },
     BeginMerge {
         inputs: Vec<ContentHash>,
+        over: TenantsOver,
         encoder_epoch: u16,
     },
     InstallMerge {
@@ -61,6 +62,14 @@ impl PendingOp {
     /// Whether it takes partitions away.
     pub fn drops(&self) -> bool {
         matches!(self.op, Op::DropPartitions(_))
+    }
+
+    /// What becomes of tenants in a merge, if this begins it.
+    pub fn tenants_over(&self, job: u64) -> Option<&TenantsOver> {
+        match &self.op {
+            Op::BeginMerge { over, .. } if self.index == job => Some(over),
+            _ => None,
+        }
     }
 
     /// The job whose install this is.
@@ -107,7 +116,17 @@ impl State {
         match op {
             Op::BeginFlush => Progress::Done,
             Op::InstallFlush { job, output } => self.install_flush(index, *job, output),
-            Op::BeginMerge { inputs, encoder_epoch } => self.begin_merge(index, inputs, *encoder_epoch),
+            Op::BeginMerge { inputs, over, encoder_epoch } => {
+                if merge_inputs(&self.manifest, inputs).is_some() {
+                    self.begin_merge(PendingMerge {
+                        job: LogIndex(index),
+                        encoder_epoch: *encoder_epoch,
+                        inputs: inputs.clone(),
+                        over: over.clone(),
+                    });
+                }
+                Progress::Done
+            }
             Op::InstallMerge { job, output } => self.install_merge(*job, output),
             Op::Delete(tombstone) => {
                 Arc::make_mut(&mut self.manifest).tombstones.push(tombstone.clone());
@@ -153,13 +172,9 @@ impl State {
     }
 
     /// A merge takes segments of one partition that follow one another in the log, none of them in another merge.
-    fn begin_merge(&mut self, index: u64, inputs: &[ContentHash], encoder_epoch: u16) -> Progress {
-        if merge_inputs(&self.manifest, inputs).is_some() {
-            let merge = PendingMerge { job: LogIndex(index), encoder_epoch, inputs: inputs.to_vec() };
-            Arc::make_mut(&mut self.manifest).merges.push(merge);
-            self.jobs.insert(index, JobSlot::Waiting);
-        }
-        Progress::Done
+    fn begin_merge(&mut self, merge: PendingMerge) {
+        self.jobs.insert(merge.job.0, JobSlot::Waiting);
+        Arc::make_mut(&mut self.manifest).merges.push(merge);
     }
 
     fn install_merge(&mut self, job: u64, bytes: &[u8]) -> Progress {

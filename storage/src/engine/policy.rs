@@ -2,10 +2,13 @@
 //! agree on any of this, for what is proposed goes through the log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use protocol::command::{CommandBody, ContentHash, RetentionCut};
-use protocol::ids::{LogIndex, ShardId};
+use protocol::command::{CommandBody, ContentHash, RetentionCut, TenantsOver};
+use protocol::epoch;
+use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::RowSignal;
+use protocol::retention::{Kept, Retention};
 
 use super::jobs::{JobDone, JobSlot};
 use super::ops::{is_expired, merge_inputs};
@@ -34,12 +37,8 @@ pub struct FlushPolicy {
     pub max_segment_bytes: u64,
     /// Merges under way at the same time.
     pub max_merges: usize,
-    /// Age at which metrics may go; `None` keeps them.
-    pub retention_ms: Option<i64>,
-    /// Age at which logs may go; `None` keeps them.
-    pub log_retention_ms: Option<i64>,
-    /// Age at which spans may go; `None` keeps them.
-    pub span_retention_ms: Option<i64>,
+    /// How long data is kept.
+    pub retention: Arc<Retention>,
     /// What lies before this moment may go whatever its age: a disk has no room for it.
     pub evict_before_ms: Option<i64>,
     /// Series that nobody writes to any more which make a new registry generation worthwhile, if they are also half of
@@ -59,9 +58,7 @@ impl Default for FlushPolicy {
             merge_factor: 6,
             max_segment_bytes: 512 << 20,
             max_merges: 1,
-            retention_ms: None,
-            log_retention_ms: None,
-            span_retention_ms: None,
+            retention: Arc::default(),
             evict_before_ms: None,
             min_forgotten_series: 20_000,
         }
@@ -70,6 +67,9 @@ impl Default for FlushPolicy {
 
 /// Frozen memtables beyond which no further flush is begun: the disk does not keep up.
 const MAX_FROZEN: usize = 2;
+
+/// Time that a day is given, beyond its own, before it is rolled up.
+const ROLL_UP_DELAY_MS: i64 = 60 * 60 * 1000;
 
 /// Cluster time over which writes are observed before a series counts as forgotten.
 const WINDOW_MS: i64 = 60 * 60 * 1000;
@@ -153,19 +153,64 @@ fn staggered(bytes: usize, shard: ShardId) -> usize {
 }
 
 fn drop_partitions(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody<'static>> {
-    let cut = |signal: u8, retention_ms: Option<i64>| {
-        let by_age = retention_ms.and_then(|age| now_ms.checked_sub(age));
-        let before_ms = by_age.max(policy.evict_before_ms)?;
-        let cut = RetentionCut { signal, class: 0, before_ms };
+    let cut = |kept: Kept| {
+        // What is rolled up when its time is over does not just go.
+        let stays = kept == Kept::Metrics && policy.retention.rolls_up();
+        let longest = policy.retention.longest(kept).filter(|_| !stays);
+        let before_ms = longest.and_then(|age| now_ms.checked_sub(age)).max(policy.evict_before_ms)?;
+        let (signal, class) = Partition::numbers(kept);
+        let cut = RetentionCut { signal, class, before_ms };
         state.manifest.segments.iter().any(|s| is_expired(s, &cut)).then_some(cut)
     };
-    let cuts = [
-        cut(0, policy.retention_ms),
-        cut(RowSignal::Logs.number(), policy.log_retention_ms),
-        cut(RowSignal::Spans.number(), policy.span_retention_ms),
-    ];
-    let due: Vec<RetentionCut> = cuts.into_iter().flatten().collect();
+    let due: Vec<RetentionCut> = Kept::ALL.into_iter().filter_map(cut).collect();
     (!due.is_empty()).then(|| CommandBody::DropPartitions(due))
+}
+
+/// A merge for tenants whose time is over for a day, when others still keep it or something of it stays.
+fn merge_for_tenants(
+    state: &State,
+    policy: &FlushPolicy,
+    now_ms: i64,
+    can_merge: impl Fn(&[ContentHash]) -> bool,
+) -> Option<CommandBody<'static>> {
+    let retention = &policy.retention;
+    if policy.encoder_epoch < epoch::MERGES_BY_TENANT || (retention.own.is_empty() && !retention.rolls_up()) {
+        return None;
+    }
+    let is_over =
+        |last_ms: i64, age: Option<i64>| age.is_some_and(|age| last_ms < now_ms.saturating_sub(age));
+    for segment in state.manifest.segments.iter().filter(|s| !s.partition.is_catch_all()) {
+        let (partition, last_ms) = (segment.partition, segment.last_ms());
+        if !is_over(last_ms, retention.shortest(partition.kept())) {
+            continue;
+        }
+        let Some(open) = state.segments.get(&segment.file.hash) else { continue };
+        let mut over = TenantsOver::default();
+        for name in open.tenants() {
+            let ages = retention.of(name);
+            let is_rolled_up = partition.kept() == Kept::Metrics && !is_over(last_ms, ages.of(Kept::Rollups));
+            let (list, delay_ms) = match is_rolled_up {
+                true => (&mut over.rolled_up, ROLL_UP_DELAY_MS),
+                false => (&mut over.left_out, 0),
+            };
+            if is_over(last_ms.saturating_add(delay_ms), ages.of(partition.kept())) {
+                list.extend(TenantId::new(name));
+            }
+        }
+        let inputs = if over.rolled_up.is_empty() {
+            vec![segment.file.hash]
+        } else {
+            // Somebody might have been let in at the last moment, and not be in a segment yet.
+            if state.unflushed_metrics_since().is_some_and(|first| first <= last_ms) {
+                continue;
+            }
+            hashes(&state.manifest.segments.iter().filter(|s| s.partition == partition).collect::<Vec<_>>())
+        };
+        if !over.is_empty() && can_merge(&inputs) {
+            return Some(CommandBody::BeginMerge { inputs, over });
+        }
+    }
+    None
 }
 
 /// Size-tiered: a run of `merge_factor` neighbours, none of which is much longer than the rest together, so that each
@@ -180,6 +225,10 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
     }
     let can_merge =
         |inputs: &[ContentHash]| inputs.iter().all(is_readable) && merge_inputs(manifest, inputs).is_some();
+    // Before anything of it is merged with more.
+    if let Some(merge) = merge_for_tenants(state, policy, now_ms, can_merge) {
+        return Some(merge);
+    }
     let mut partitions = BTreeMap::<Partition, Vec<&SegmentMeta>>::new();
     for segment in &manifest.segments {
         partitions.entry(segment.partition).or_default().push(segment);
@@ -199,7 +248,7 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
             tiered_run(segments, policy.merge_factor.max(2), 2, policy).or(past).into_iter().collect()
         };
         if let Some(inputs) = candidates.into_iter().find(|inputs| can_merge(inputs)) {
-            return Some(CommandBody::BeginMerge { inputs });
+            return Some(CommandBody::BeginMerge { inputs, over: TenantsOver::default() });
         }
     }
     // A segment that a delete cut into gives its bytes back, when nothing else is to be done.
@@ -215,7 +264,7 @@ fn merge(state: &State, policy: &FlushPolicy, now_ms: i64) -> Option<CommandBody
         .segments
         .iter()
         .find(|s| (policy.merge_all || policy.clean_tombstones) && is_cut(s) && can_merge(&[s.file.hash]))?;
-    Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash] })
+    Some(CommandBody::BeginMerge { inputs: vec![cut.file.hash], over: TenantsOver::default() })
 }
 
 fn hashes(segments: &[&SegmentMeta]) -> Vec<ContentHash> {

@@ -84,6 +84,17 @@ impl Frozen {
         }
     }
 
+    /// The first timestamp of its samples.
+    fn first_metric_ms(&self) -> Option<i64> {
+        match &self.data {
+            FrozenData::Memory(table) => table.table.span().map(|(first, _)| first),
+            FrozenData::Flushed(segments) => {
+                let metrics = segments.iter().filter(|segment| segment.meta.partition.is_metrics());
+                metrics.map(|segment| segment.meta.min_time).min()
+            }
+        }
+    }
+
     fn flushed(&self) -> &[SegmentView] {
         match &self.data {
             FrozenData::Memory(_) => &[],
@@ -202,6 +213,12 @@ impl State {
         assert!(at.index > self.applied.index, "entry {} after entry {}", at.index, self.applied.index);
         self.applied.index = at.index;
         self.applied.log_id = bytes::Bytes::copy_from_slice(at.log_id);
+    }
+
+    /// The first timestamp of samples that are in no segment of the manifest yet.
+    pub fn unflushed_metrics_since(&self) -> Option<i64> {
+        let active = self.active.view().span().map(|(first, _)| first);
+        self.frozen.iter().filter_map(Frozen::first_metric_ms).chain(active).min()
     }
 
     /// Cuts the memtable at the current entry and begins its flush.

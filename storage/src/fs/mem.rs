@@ -62,6 +62,18 @@ impl MemFs {
         Self { disk: Arc::new(Mutex::new(Disk::new(seed))), incarnation: 1 }
     }
 
+    /// The disk with a directory that survives a crash, as that of a node's data does, which somebody made before.
+    ///
+    /// # Panics
+    /// When it is no absolute path, or a fault was planned.
+    pub fn with_dir(self, dir: impl AsRef<Path>) -> Self {
+        for part in dir.as_ref().ancestors().collect::<Vec<_>>().into_iter().rev() {
+            let made = self.create_dir_all(part).and_then(|()| self.sync_dir(part.parent().unwrap_or(part)));
+            made.expect("an empty disk takes a directory");
+        }
+        self
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }

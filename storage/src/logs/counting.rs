@@ -215,8 +215,8 @@ impl<'c> Counter<'c> {
         }
     }
 
-    /// Counts rows of a piece.
-    pub fn add(&mut self, rows: &Rows, dict: &Dict, bits: &Bits) {
+    /// Counts rows of a piece, all of one bucket if that is said.
+    pub fn add(&mut self, rows: &Rows, dict: &Dict, bits: &Bits, bucket: Option<u64>) {
         let counting = self.counting;
         let mut of_row: Vec<u32> = Vec::new();
         for (at, field) in counting.by.iter().enumerate() {
@@ -235,6 +235,13 @@ impl<'c> Counter<'c> {
                 }
                 of_row[row] = last.1;
             }
+        }
+        if let Some(bucket) = bucket {
+            self.open(bucket);
+            if of_row.is_empty() {
+                return self.note(0, bits.count() as u64);
+            }
+            return bits.iter().for_each(|row| self.note(of_row[row], 1));
         }
         // Times ascend: the bucket is looked for only when it ends.
         let mut bucket_end = i128::MIN;

@@ -11,7 +11,9 @@
 
 use std::cell::RefCell;
 
+use memchr::memmem::Finder;
 use protocol::encoding::DecodeError;
+use protocol::encoding::columns::Trust;
 use protocol::logs::block::{Attributes, Block, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
@@ -23,7 +25,7 @@ use protocol::logs::value::id_text;
 use protocol::logs::{LogField, LogFilter, LogRecord, LogStream, LogTest, LogValue, RowSignal};
 use protocol::spans::row;
 
-use super::segment::{BlockEntry, LogSegmentReader};
+use super::segment::{BlockEntry, LIMITS, LogSegmentReader};
 use crate::segment::SegmentError;
 
 /// A bit a row.
@@ -40,14 +42,24 @@ impl Bits {
         bits
     }
 
-    fn of(len: usize, mut passes: impl FnMut(usize) -> bool) -> Self {
-        let mut bits = Self::all(len, false);
-        (0..len).filter(|row| passes(*row)).for_each(|row| bits.set(row));
-        bits
-    }
-
-    pub fn set(&mut self, row: usize) {
-        self.words[row / 64] |= 1 << (row % 64);
+    /// Those of some rows that pass. Of the others none is asked.
+    fn among(rows: &Self, mut passes: impl FnMut(usize) -> bool) -> Self {
+        let mut words = Vec::with_capacity(rows.words.len());
+        for (at, among) in rows.words.iter().enumerate() {
+            let (start, mut word) = (at * 64, 0);
+            if *among == u64::MAX {
+                (0..64).for_each(|bit| word |= u64::from(passes(start + bit)) << bit);
+            } else {
+                let mut rest = *among;
+                while rest != 0 {
+                    let bit = rest.trailing_zeros() as usize;
+                    word |= u64::from(passes(start + bit)) << bit;
+                    rest &= rest - 1;
+                }
+            }
+            words.push(word);
+        }
+        Self { words, len: rows.len }
     }
 
     pub fn count(&self) -> usize {
@@ -229,6 +241,8 @@ pub(crate) struct TextTest<'a> {
     id: Option<u64>,
     /// Texts of which a value that passes must have one.
     beginnings: Option<Vec<Vec<u8>>>,
+    /// Of a phrase in one case: what a value that passes must have.
+    needle: Option<Finder<'a>>,
 }
 
 /// A test of identifiers.
@@ -311,6 +325,10 @@ fn bind_field<'a>(field: &LogField, source: &'a LogTest, test: &'a CompiledTest,
         id,
         beginnings: match source {
             LogTest::Regex(expression) => beginnings(expression),
+            _ => None,
+        },
+        needle: match source {
+            LogTest::Phrase { text, ignore_case: false } => Some(Finder::new(text.as_bytes())),
             _ => None,
         },
     };
@@ -444,6 +462,9 @@ impl TextTest<'_> {
     /// Whether the phrase stands in the template's text where no slot can go on with its words.
     fn has_phrase_inside(&self, template: &[u8]) -> bool {
         let LogTest::Phrase { text: phrase, .. } = self.source else { return false };
+        if self.needle.as_ref().is_some_and(|needle| needle.find(template).is_none()) {
+            return false;
+        }
         if phrase.is_empty() || phrase.to_lowercase().contains(STAND_IN) {
             return false;
         }
@@ -463,8 +484,8 @@ impl TextTest<'_> {
         })
     }
 
-    /// Which entries of a column pass.
-    fn of_column(&self, column: &TextColumn, dict: &Dict) -> Vec<bool> {
+    /// What is known of the entries of each group of a column.
+    fn of_groups(&self, column: &TextColumn, dict: &Dict) -> Vec<Verdict> {
         let of_group = |(number, group): (usize, &protocol::logs::text::Group)| match group.template() {
             Some(_) if group.is_empty() => Verdict::None,
             Some(template) => self.of_template(template, dict),
@@ -474,21 +495,56 @@ impl TextTest<'_> {
                 Verdict::Some
             }
         };
-        let verdicts: Vec<Verdict> = column.groups().iter().enumerate().map(of_group).collect();
-        (0..column.len())
-            .map(|entry| match verdicts[column.entry(entry).0 as usize] {
-                Verdict::All => true,
-                Verdict::None => false,
-                Verdict::Some => self.test.passes(&column.value(entry, dict)),
-            })
-            .collect()
+        column.groups().iter().enumerate().map(of_group).collect()
     }
 
-    /// Which bodies pass. Of templates that decide, no body needs to be decoded.
-    fn of_body(&self, rows: &Rows, dict: &Dict) -> Bits {
+    /// Which entries of a column pass.
+    fn of_column(&self, column: &TextColumn, dict: &Dict) -> Vec<bool> {
+        let verdicts = self.of_groups(column, dict);
+        let passes = |entry| self.of_entry(column, entry, &verdicts, dict);
+        (0..column.len()).map(passes).collect()
+    }
+
+    fn of_entry(&self, column: &TextColumn, entry: usize, verdicts: &[Verdict], dict: &Dict) -> bool {
+        match verdicts[column.entry(entry).0 as usize] {
+            Verdict::All => true,
+            Verdict::None => false,
+            Verdict::Some => self.test.passes(&column.value(entry, dict)),
+        }
+    }
+
+    /// Which bodies among some rows pass. Of templates that decide, no body needs to be decoded.
+    fn of_body(&self, rows: &Rows, dict: &Dict, among: &Bits) -> Bits {
         let Some(body) = rows.body() else { return Bits::all(rows.len(), false) };
-        let passing = self.of_column(body, dict);
-        Bits::of(rows.len(), |row| passing[row])
+        let verdicts = self.of_groups(body, dict);
+        Bits::among(among, |row| self.of_entry(body, row, &verdicts, dict))
+    }
+
+    /// How many bodies of a block pass. Only those are read of which the template does not tell.
+    fn count_bodies(&self, entry: &BlockEntry, block: &Block<'_>, dict: &Dict) -> Result<u64, DecodeError> {
+        let (mut sum, mut undecided) = (0, Vec::new());
+        let mut is_decided = true;
+        for (template, count) in &entry.bodies {
+            match template.map_or(Verdict::Some, |template| self.of_template(template, dict)) {
+                Verdict::All => sum += u64::from(*count),
+                Verdict::None => {}
+                Verdict::Some => {
+                    is_decided = false;
+                    undecided.extend(*template);
+                }
+            }
+        }
+        if is_decided {
+            return Ok(sum);
+        }
+        undecided.sort_unstable();
+        let wanted = |template| undecided.binary_search(&template).is_ok();
+        let bodies = block.bodies_by_group(&wanted, dict, Trust::Own, LIMITS)?;
+        let verdicts = self.of_groups(&bodies, dict);
+        let is_open = |entry: &usize| verdicts[bodies.entry(*entry).0 as usize] == Verdict::Some;
+        let passing =
+            (0..bodies.len()).filter(is_open).filter(|entry| self.test.passes(&bodies.value(*entry, dict)));
+        Ok(sum + passing.count() as u64)
     }
 
     /// Attributes' columns of a block that may have a value which passes, as far as their types and templates tell.
@@ -534,9 +590,18 @@ impl TextTest<'_> {
     }
 
     fn of_values(&self, values: &Values, dict: &Dict) -> Vec<bool> {
-        match values {
-            Values::Text(column) => self.of_column(column, dict),
-            values => (0..values.len()).map(|at| self.test.passes(&values.value(at, dict))).collect(),
+        match (values, self.source) {
+            (Values::Text(column), _) => self.of_column(column, dict),
+            (Values::Int(_) | Values::Float(_) | Values::Bool(_), LogTest::Exists) => {
+                vec![true; values.len()]
+            }
+            (Values::Int(ints), LogTest::Range(range)) => {
+                ints.iter().map(|int| range.contains(*int as f64)).collect()
+            }
+            (Values::Float(floats), LogTest::Range(range)) => {
+                floats.iter().map(|bits| range.contains(f64::from_bits(*bits))).collect()
+            }
+            (values, _) => (0..values.len()).map(|at| self.test.passes(&values.value(at, dict))).collect(),
         }
     }
 
@@ -590,12 +655,40 @@ impl Bound<'_> {
         }
     }
 
-    /// Columns that [`Self::of_rows`] looks at in a block: what templates decide is not read.
-    pub fn want_in(&self, entry: &BlockEntry, block: &Block<'_>, dict: &Dict) -> Result<Want, DecodeError> {
+    /// The parts of a conjunction that a few small columns decide, and the others; `None` where there are not both.
+    pub fn quick_and_slow(&self) -> Option<(Vec<&Self>, Vec<&Self>)> {
+        let Self::And(parts) = self else { return None };
+        let is_quick =
+            |part: &&Self| matches!(part, Self::Streams(_) | Self::Severities(_) | Self::Events(_));
+        let (quick, slow): (Vec<&Self>, Vec<&Self>) = parts.iter().partition(is_quick);
+        (!quick.is_empty() && !slow.is_empty()).then_some((quick, slow))
+    }
+
+    /// Whether [`Self::of_rows`] looks at the times of rows.
+    pub fn reads_times(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::reads_times),
+            Self::Not(part) => part.reads_times(),
+            Self::Time(_) | Self::Duration(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether [`Self::want_in`] depends on the templates that bodies have.
+    pub fn reads_bodies(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::reads_bodies),
+            Self::Not(part) => part.reads_bodies(),
+            Self::Body(_) | Self::Any(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Columns that [`Self::of_rows`] looks at in a block whose rows have these templates: what they decide is not read.
+    pub fn want_in(&self, templates: &[u32], block: &Block<'_>, dict: &Dict) -> Result<Want, DecodeError> {
         let text = |test: &TextTest<'_>| {
-            let templates = entry.bodies.iter().filter_map(|(template, _)| *template);
-            let undecided = templates.filter(|template| test.of_template(*template, dict) == Verdict::Some);
-            let mut undecided: Vec<u32> = undecided.collect();
+            let undecided = |template: &&u32| test.of_template(**template, dict) == Verdict::Some;
+            let mut undecided: Vec<u32> = templates.iter().filter(undecided).copied().collect();
             undecided.sort_unstable();
             Want { body: Bodies::Of(undecided), ..Want::default() }
         };
@@ -603,11 +696,11 @@ impl Bound<'_> {
             Self::And(parts) | Self::Or(parts) => {
                 let mut want = Want::default();
                 for part in parts {
-                    want = want.and(part.want_in(entry, block, dict)?);
+                    want = want.and(part.want_in(templates, block, dict)?);
                 }
                 want
             }
-            Self::Not(part) => part.want_in(entry, block, dict)?,
+            Self::Not(part) => part.want_in(templates, block, dict)?,
             Self::Body(test) => text(test),
             Self::Any(test) => {
                 let columns = test.columns_in(block, dict)?;
@@ -680,63 +773,60 @@ impl Bound<'_> {
         })
     }
 
-    /// How many rows of a whole block pass, if its directory and templates say it.
+    /// How many rows of a whole block pass, if its directory and its bodies say it.
     pub fn count_of(
         &self,
         entry: &BlockEntry,
         block: &Block<'_>,
         dict: &Dict,
     ) -> Result<Option<u64>, DecodeError> {
-        let bodies = |test: &TextTest<'_>| {
-            entry.bodies.iter().try_fold(0, |sum, (template, count)| {
-                match test.of_template((*template)?, dict) {
-                    Verdict::All => Some(sum + u64::from(*count)),
-                    Verdict::None => Some(sum),
-                    Verdict::Some => None,
-                }
-            })
-        };
         let rows = entry.rows as u64;
         Ok(match self {
             Self::All => Some(rows),
             Self::Not(part) => part.count_of(entry, block, dict)?.map(|count| rows - count),
-            Self::Body(test) => bodies(test),
-            Self::Any(test) => match bodies(test) {
-                Some(count) if count == rows || test.columns_in(block, dict)?.is_empty() => Some(count),
-                _ => None,
-            },
+            Self::Body(test) => Some(test.count_bodies(entry, block, dict)?),
+            Self::Any(test) if test.columns_in(block, dict)?.is_empty() => {
+                Some(test.count_bodies(entry, block, dict)?)
+            }
             _ => None,
         })
     }
 
     /// Which rows pass.
     pub fn of_rows(&self, rows: &Rows, dict: &Dict) -> Bits {
+        self.of_rows_among(rows, dict, &Bits::all(rows.len(), true))
+    }
+
+    /// Which rows among some pass. Of the others it says nothing.
+    pub fn of_rows_among(&self, rows: &Rows, dict: &Dict, among: &Bits) -> Bits {
         let len = rows.len();
         let by_number =
-            |numbers: &[u32], passing: &[bool]| Bits::of(len, |row| passing[numbers[row] as usize]);
+            |numbers: &[u32], passing: &[bool]| Bits::among(among, |row| passing[numbers[row] as usize]);
         match self {
             Self::All => Bits::all(len, true),
-            Self::And(parts) => {
-                parts.iter().fold(Bits::all(len, true), |bits, part| bits.and(&part.of_rows(rows, dict)))
-            }
+            Self::And(parts) => parts.iter().fold(among.clone(), |bits, part| {
+                let passing = part.of_rows_among(rows, dict, &bits);
+                bits.and(&passing)
+            }),
             Self::Or(parts) => {
-                parts.iter().fold(Bits::all(len, false), |bits, part| bits.or(&part.of_rows(rows, dict)))
+                let of = |part: &Self| part.of_rows_among(rows, dict, among);
+                parts.iter().fold(Bits::all(len, false), |bits, part| bits.or(&of(part)))
             }
-            Self::Not(part) => part.of_rows(rows, dict).not(),
-            Self::Body(test) => test.of_body(rows, dict),
+            Self::Not(part) => part.of_rows_among(rows, dict, among).not(),
+            Self::Body(test) => test.of_body(rows, dict, among),
             Self::Streams(passing) => by_number(rows.streams(), passing),
             Self::Severities(passing) => by_number(rows.severities(), passing),
             Self::Events(passing) => by_number(rows.events(), passing),
-            Self::Time(test) => Bits::of(len, |row| test.passes(&LogValue::Int(rows.times()[row]))),
+            Self::Time(test) => Bits::among(among, |row| test.passes(&LogValue::Int(rows.times()[row]))),
             Self::Flags(test) => {
-                Bits::of(len, |row| test.passes(&LogValue::Int(i64::from(rows.flags()[row]))))
+                Bits::among(among, |row| test.passes(&LogValue::Int(i64::from(rows.flags()[row]))))
             }
-            Self::Duration(test) => Bits::of(len, |row| {
+            Self::Duration(test) => Bits::among(among, |row| {
                 let (start, end) = rows.times_of(row);
                 test.passes(&LogValue::Int(end.saturating_sub(start).max(0)))
             }),
-            Self::Trace(test) => Bits::of(len, |row| test.passes(&rows.traces()[row])),
-            Self::Span(test) => Bits::of(len, |row| test.passes(&rows.spans()[row])),
+            Self::Trace(test) => Bits::among(among, |row| test.passes(&rows.traces()[row])),
+            Self::Span(test) => Bits::among(among, |row| test.passes(&rows.spans()[row])),
             Self::Parent { columns, otherwise, .. } | Self::Message { columns, otherwise, .. }
                 if columns.is_empty() =>
             {
@@ -747,10 +837,10 @@ impl Bound<'_> {
                     Values::Int(ids) => ids.iter().map(|id| test.passes(&id.to_be_bytes())).collect(),
                     _ => Vec::new(),
                 };
-                self.of_own(rows, dict, columns, *otherwise, &passes)
+                self.of_own(rows, dict, among, columns, *otherwise, &passes)
             }
             Self::Message { columns, test, otherwise } => {
-                self.of_own(rows, dict, columns, *otherwise, &|values| test.of_values(values, dict))
+                self.of_own(rows, dict, among, columns, *otherwise, &|values| test.of_values(values, dict))
             }
             Self::Attribute { columns, otherwise, .. } if columns.is_empty() => match otherwise {
                 Some(passing) => by_number(rows.streams(), passing),
@@ -759,7 +849,7 @@ impl Bound<'_> {
             Self::Attribute { columns, test, otherwise } => {
                 let passing = self.of_columns(rows, dict, test, &|column| columns.contains(&column));
                 let cells = self.cells_of(rows, dict, &|column| columns.contains(&column));
-                Bits::of(len, |row| {
+                Bits::among(among, |row| {
                     let own = &cells[rows.key_sets()[row] as usize];
                     if own.is_empty() {
                         return otherwise.as_ref().is_some_and(|p| p[rows.streams()[row] as usize]);
@@ -769,14 +859,14 @@ impl Bound<'_> {
                 })
             }
             Self::Any(test) => {
-                let body = test.of_body(rows, dict);
+                let body = test.of_body(rows, dict, among);
                 // Columns that were not read have no value that passes.
                 if rows.key_sets().is_empty() {
                     return body;
                 }
                 let passing = self.of_columns(rows, dict, test, &|_| true);
                 let cells = self.cells_of(rows, dict, &|column| passing[column as usize].contains(&true));
-                let attributes = Bits::of(len, |row| {
+                let attributes = Bits::among(among, |row| {
                     let all = rows.cells(row);
                     let own = &cells[rows.key_sets()[row] as usize];
                     own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
@@ -786,11 +876,12 @@ impl Bound<'_> {
         }
     }
 
-    /// Which rows pass by a value of some columns; of those that have none, all or none.
+    /// Which of some rows pass by a value of some columns; of those that have none, all or none.
     fn of_own(
         &self,
         rows: &Rows,
         dict: &Dict,
+        among: &Bits,
         columns: &[u32],
         otherwise: bool,
         passing: &dyn Fn(&Values) -> Vec<bool>,
@@ -800,7 +891,7 @@ impl Bound<'_> {
         let passing: Vec<Vec<bool>> =
             (0..dict.columns_len() as u32).map(|column| of_column(column).unwrap_or_default()).collect();
         let cells = self.cells_of(rows, dict, &wanted);
-        Bits::of(rows.len(), |row| {
+        Bits::among(among, |row| {
             let own = &cells[rows.key_sets()[row] as usize];
             let all = rows.cells(row);
             match own.is_empty() {

@@ -21,6 +21,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use protocol::encoding::columns::Trust;
 use protocol::ids::TenantId;
 use protocol::logs::batch::OpenLogBatch;
 use protocol::logs::block::{Attributes, Bodies, Want};
@@ -38,7 +39,7 @@ use protocol::spans::{Span, row};
 use super::counting::{Counter, Gatherer};
 use super::filter::{Bits, Bound, Compiled, Verdict, columns_named, may_be_empty};
 use super::ms;
-use super::segment::LogSegmentReader;
+use super::segment::{LIMITS, LogSegmentReader};
 use super::table::HeldBatch;
 use super::tombstone::{Hidden, Written};
 use crate::error::StorageError;
@@ -386,8 +387,10 @@ impl StoreSnapshot {
                 counter.add_all(counting.bucket(piece.span.0), count);
                 continue;
             }
-            if let Some((rows, dict, bits)) = opener.select(&piece, &want)? {
-                counter.add(&rows, &dict, &bits);
+            let timed = !one_bucket || counting.by.contains(&LogField::Time);
+            if let Some((rows, dict, bits)) = opener.select(&piece, &want, timed)? {
+                let bucket = one_bucket.then(|| counting.bucket(piece.span.0.max(range.0)));
+                counter.add(&rows, &dict, &bits, bucket);
             }
         }
         Ok(())
@@ -416,7 +419,7 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(false);
                 }
-                if let Some((rows, dict, bits)) = opener.select(&piece, &want)?
+                if let Some((rows, dict, bits)) = opener.select(&piece, &want, field == LogField::Time)?
                     && gatherer.add(&rows, &dict, &bits, visit).is_break()
                 {
                     return Ok(false);
@@ -446,7 +449,9 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
-                let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL)? else { continue };
+                let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL, false)? else {
+                    continue;
+                };
                 for field in fields_of(reader.signal, &rows, &dict, &bits) {
                     if visit(&field).is_break() {
                         return Ok(());
@@ -475,7 +480,7 @@ impl StoreSnapshot {
                     return Ok(());
                 }
                 let want = |_: &Dict| Want { streams: true, ..Want::default() };
-                let Some((rows, dict, bits)) = opener.select(&piece, &want)? else { continue };
+                let Some((rows, dict, bits)) = opener.select(&piece, &want, false)? else { continue };
                 let mut used = vec![false; dict.streams().len()];
                 bits.iter().for_each(|row| used[rows.streams()[row] as usize] = true);
                 for (bytes, _) in dict.streams().iter().zip(&used).filter(|(_, used)| **used) {
@@ -569,7 +574,7 @@ impl<'f> Opener<'f> {
         self.bound.entry(Arc::as_ptr(dict)).or_insert_with(|| self.filter.bind(dict))
     }
 
-    /// How many rows of a block pass, if the directory says it.
+    /// How many rows of a block pass, if its directory, its filter or its bodies alone say it.
     fn count_of(&mut self, piece: &Piece<'_>) -> Result<Option<u64>, LogReadError> {
         let Place::Block { reader, number } = piece.place else { return Ok(None) };
         if !self.concerning(piece)?.is_empty() {
@@ -577,23 +582,24 @@ impl<'f> Opener<'f> {
         }
         let dict = reader.dict()?;
         let bound = self.bound(dict);
-        let block = reader.block(number)?;
-        let count = bound.count_of(&reader.blocks()[number], &block, dict);
-        if let Some(count) = count.map_err(|source| reader.fault(number, source))? {
-            return Ok(Some(count));
-        }
         Ok(match bound.of_block(reader, number, dict)? {
             Verdict::None => Some(0),
             Verdict::All => Some(piece.rows as u64),
-            Verdict::Some => None,
+            Verdict::Some => {
+                let block = reader.block(number)?;
+                let count = bound.count_of(&reader.blocks()[number], &block, dict);
+                count.map_err(|source| reader.fault(number, source))?
+            }
         })
     }
 
-    /// Rows of a piece that pass, with the columns that are wanted; `None` if there is none.
+    /// Rows of a piece that pass, with the columns that are wanted; `None` if there is none. Their times are there if they
+    /// are asked for.
     fn select<'a>(
         &mut self,
         piece: &Piece<'a>,
         want: &dyn Fn(&Dict) -> Want,
+        timed: bool,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
         let range = self.range;
         if let (Place::Batch(held), Some(traces)) = (&piece.place, &self.traces)
@@ -615,34 +621,77 @@ impl<'f> Opener<'f> {
                 }
                 let bound = self.bound(dict);
                 let block = reader.block(number)?;
-                let own = match verdict {
-                    Verdict::All => Want::default(),
-                    _ => bound
-                        .want_in(&reader.blocks()[number], &block, dict)
-                        .map_err(|source| reader.fault(number, source))?,
-                };
                 let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
-                let decode = |want: &Want| {
-                    use protocol::encoding::columns::Trust;
-                    let rows = block.decode(dict, want, Trust::Own, super::segment::LIMITS);
-                    rows.map_err(|source| reader.fault(number, source))
+                let timed = timed || !whole || bound.reads_times();
+                let fault = |source| reader.fault(number, source);
+                let wanted = want(dict);
+                // Where nobody asks when rows were, they stay together with those like them, as they are kept.
+                let is_grouped = !timed && bound.want().and(wanted.clone()).is_grouped();
+                let more = |want: &Want| {
+                    let rows = match is_grouped {
+                        true => block.decode_grouped(dict, want, Trust::Own, LIMITS),
+                        false => block.decode_untimed(dict, want, Trust::Own, LIMITS),
+                    };
+                    rows.map_err(fault)
                 };
-                if verdict == Verdict::All && whole {
-                    let rows = decode(&want(dict))?;
-                    let bits = Bits::all(rows.len(), true);
-                    return Ok(Some((rows, DictOf::Segment(dict), bits)));
+                let first = |want: &Want| match timed {
+                    true => block.decode(dict, want, Trust::Own, LIMITS).map_err(fault),
+                    false => more(want),
+                };
+                let (own, rows, mut bits) = match (verdict, bound.quick_and_slow()) {
+                    (Verdict::All, _) => {
+                        let rows = first(&wanted)?;
+                        let bits = Bits::all(rows.len(), true);
+                        (wanted.clone(), rows, bits)
+                    }
+                    (_, None) => {
+                        let entry = &reader.blocks()[number];
+                        let templates: Vec<u32> = entry.bodies.iter().filter_map(|body| body.0).collect();
+                        let own = bound.want_in(&templates, &block, dict).map_err(fault)?;
+                        let rows = first(&own)?;
+                        let bits = bound.of_rows(&rows, dict);
+                        (own, rows, bits)
+                    }
+                    (_, Some((quick, slow))) => {
+                        // Of what is slow to judge, only what rows that pass the rest have is read.
+                        let groups = if slow.iter().any(|part| part.reads_bodies()) {
+                            Bodies::Of(Vec::new())
+                        } else {
+                            Bodies::None
+                        };
+                        let start = Want { body: groups, ..Want::default() };
+                        let own = quick.iter().fold(start, |want, part| want.and(part.want()));
+                        let rows = first(&own)?;
+                        let bits = Bits::all(rows.len(), true);
+                        let bits = quick.iter().fold(bits, |bits, part| bits.and(&part.of_rows(&rows, dict)));
+                        if bits.count() == 0 {
+                            return Ok(None);
+                        }
+                        let templates = templates_of(&rows, &bits);
+                        let mut rest = Want::default();
+                        for part in &slow {
+                            rest = rest.and(part.want_in(&templates, &block, dict).map_err(fault)?);
+                        }
+                        if rest.body == Bodies::Of(Vec::new()) {
+                            rest.body = Bodies::None;
+                        }
+                        let rows = if rest == Want::default() { rows } else { rows.joined(more(&rest)?) };
+                        let bits = slow.iter().fold(bits, |bits, part| {
+                            let passing = part.of_rows_among(&rows, dict, &bits);
+                            bits.and(&passing)
+                        });
+                        (own.and(rest), rows, bits)
+                    }
+                };
+                if !whole {
+                    bits.keep(within(&rows, range));
                 }
-                let rows = decode(&own)?;
-                let mut bits = match verdict {
-                    Verdict::All => Bits::all(rows.len(), true),
-                    _ => bound.of_rows(&rows, dict),
-                };
-                bits.keep(within(&rows, range));
                 if bits.count() == 0 {
                     return Ok(None);
                 }
-                let want = want(dict);
-                let rows = if want.clone().and(own.clone()) == own { rows } else { decode(&want)? };
+                let has_all = wanted.clone().and(own.clone()) == own;
+                // Else those columns alone: nobody is to see a body of which only the template is known.
+                let rows = if has_all { rows } else { first(&wanted)? };
                 Ok(Some((rows, DictOf::Segment(dict), bits)))
             }
             Place::Batch(_) if !concerning.is_empty() => self.select_around(piece, &concerning, want),
@@ -679,13 +728,22 @@ impl<'f> Opener<'f> {
             };
             Want { streams: true, ..want }
         };
-        let Some((rows, dict, bits)) = self.select(piece, &want)? else { return Ok(None) };
+        let Some((rows, dict, bits)) = self.select(piece, &want, true)? else { return Ok(None) };
         let mut matching: Vec<u32> = bits.iter().map(|row| row as u32).collect();
         if scan.newest_first {
             matching.reverse();
         }
         Ok(Some(Opened { rows, dict, matching, next: 0 }))
     }
+}
+
+/// Templates of the bodies of some rows.
+fn templates_of(rows: &Rows, among: &Bits) -> Vec<u32> {
+    let Some(body) = rows.body() else { return Vec::new() };
+    let mut used = vec![false; body.groups().len()];
+    among.iter().for_each(|row| used[body.entry(row).0 as usize] = true);
+    let groups = body.groups().iter().zip(used).filter(|(_, used)| *used);
+    groups.filter_map(|(group, _)| group.template()).collect()
 }
 
 /// Rows of a closed time range.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -17,6 +18,7 @@ use protocol::logs::matching::CompiledFilter;
 use protocol::logs::{
     LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, LogValue, RowSignal,
 };
+use protocol::retention::{Ages, Retention};
 
 use super::scan::{LogCounting, LogReader};
 use super::window::WINDOW_MS;
@@ -72,7 +74,7 @@ struct Replica {
 
 impl Replica {
     fn new() -> Self {
-        let fs = MemFs::new(1);
+        let fs = MemFs::new(1).with_dir("/data");
         Self { store: open(&fs), fs, log: Vec::new(), time_ms: 0 }
     }
 
@@ -149,6 +151,10 @@ fn idle() -> FlushPolicy {
         merge_factor: usize::MAX,
         ..Default::default()
     }
+}
+
+fn rows_kept(logs: Option<i64>, spans: Option<i64>) -> Arc<Retention> {
+    Arc::new(Retention::of_all(Ages { logs, spans, ..Ages::default() }))
 }
 
 pub(crate) type Encoded = (Vec<u8>, Vec<u8>);
@@ -334,7 +340,7 @@ fn deletes_hide_what_was_there_and_travel_with_a_snapshot() {
     assert_eq!((count(&replica.store), replica.store.stats().tombstones), (195, 1));
 
     let snapshot = replica.store.manifest_for_snapshot();
-    let other = open(&MemFs::new(2));
+    let other = open(&MemFs::new(2).with_dir("/data"));
     let received = crate::engine::SnapshotManifest::decode(snapshot.bytes().clone()).expect("own bytes");
     for file in other.missing(&received) {
         let bytes = replica.store.read_file_chunk(&file, 0, usize::MAX).expect("a file of the snapshot");
@@ -359,7 +365,7 @@ fn the_window_travels_with_a_snapshot() {
     replica.flush();
     replica.settle(&idle());
     let snapshot = replica.store.manifest_for_snapshot();
-    let other_fs = MemFs::new(2);
+    let other_fs = MemFs::new(2).with_dir("/data");
     let other = open(&other_fs);
     let received = crate::engine::SnapshotManifest::decode(snapshot.bytes().clone()).expect("own bytes");
     for file in other.missing(&received) {
@@ -396,7 +402,8 @@ fn each_day_has_its_segment_and_retention_drops_it() {
     let partitions = replica.store.stats().segments;
     assert_eq!(partitions, 40, "what a flush put into one segment for all others, a merge has split");
     replica.time_ms = 40 * PARTITION_MS;
-    replica.settle(&FlushPolicy { log_retention_ms: Some(3 * PARTITION_MS + 1), ..FlushPolicy::default() });
+    let retention = rows_kept(Some(3 * PARTITION_MS + 1), None);
+    replica.settle(&FlushPolicy { retention, ..FlushPolicy::default() });
     let left = read(&replica.store.snapshot(), &TenantId::default(), &scan_of(LogFilter::All, false));
     assert_eq!(left.len(), 4);
 }
@@ -811,7 +818,7 @@ proptest! {
         model.check(&replica.store.snapshot(), &scan_of(LogFilter::All, true), "without tombstones");
         // A replica that replays all of the log comes to the same state.
         replica.settle(&idle());
-        let fresh_fs = MemFs::new(3);
+        let fresh_fs = MemFs::new(3).with_dir("/data");
         let fresh = open(&fresh_fs);
         for (at, command) in replica.log.iter().enumerate() {
             Replica::apply_at(&fresh, at as u64 + 1, command);

@@ -136,7 +136,16 @@ impl Source<'_> {
     }
 }
 
-/// Writes the segments of a merge, without the records that deletes hide. Inputs come oldest in the log first.
+/// What a merge does not take over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftOut<'a> {
+    /// Rows that these hide.
+    pub tombstones: &'a [LogTombstone],
+    /// Everything of these.
+    pub tenants: &'a [TenantId],
+}
+
+/// Writes the segments of a merge. Inputs come oldest in the log first.
 pub(crate) fn merge<F: Fs>(
     fs: &F,
     dir: &Path,
@@ -144,7 +153,7 @@ pub(crate) fn merge<F: Fs>(
     options: WriteOptions,
     signal: RowSignal,
     inputs: &[SegmentView],
-    tombstones: &[LogTombstone],
+    left_out: LeftOut<'_>,
 ) -> Result<Vec<SegmentMeta>, StorageError> {
     let readers = inputs.iter().map(SegmentView::logs).collect::<Result<Vec<_>, _>>()?;
     let mut uses: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -157,9 +166,13 @@ pub(crate) fn merge<F: Fs>(
         if reader.summary().rows < SETTLED_ROWS {
             count_kept(reader, &mut uses)?;
         }
-        tenants.extend(reader.tenants());
+        let stays = |tenant: &&str| left_out.tenants.iter().all(|out| out.as_str() != *tenant);
+        for tenant in reader.tenants().iter().map(String::as_str).filter(stays) {
+            let blocks = &reader.blocks()[reader.blocks_of(tenant)];
+            expected = blocks.iter().fold(expected, |sum, block| sum.wrapping_add(block.checksum));
+            tenants.insert(tenant);
+        }
         total += reader.summary().rows;
-        expected = reader.blocks().iter().fold(expected, |sum, block| sum.wrapping_add(block.checksum));
         if !input.meta.partition.is_catch_all() {
             buckets.push(input.meta.partition.bucket);
             continue;
@@ -178,7 +191,7 @@ pub(crate) fn merge<F: Fs>(
     for tenant in tenants {
         let unreadable =
             |error| StorageError::Rows(format!("a delete that was applied can not be read: {error}"));
-        let hidden = Hidden::of_tenant(tombstones, tenant).map_err(unreadable)?;
+        let hidden = Hidden::of_tenant(left_out.tombstones, tenant).map_err(unreadable)?;
         let mut sources = Vec::new();
         for (number, reader) in readers.iter().enumerate() {
             let blocks = reader.blocks_of(tenant);

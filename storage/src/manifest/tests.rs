@@ -38,7 +38,12 @@ fn sample() -> Manifest {
         ],
         metadata: Some(file(3, FileKind::Metadata)),
         segments: vec![segment(4), segment(5)],
-        merges: vec![PendingMerge { job: LogIndex(9), encoder_epoch: 1, inputs: vec![[4; 32], [5; 32]] }],
+        merges: vec![PendingMerge {
+            job: LogIndex(9),
+            encoder_epoch: 1,
+            inputs: vec![[4; 32], [5; 32]],
+            over: TenantsOver::default(),
+        }],
         tombstones: vec![Tombstone {
             index: 8,
             tenant: TenantId::default(),
@@ -71,9 +76,17 @@ fn round_trips() {
     spans.partition = Partition::of_row(RowSignal::Spans, PARTITION_MS);
     with_spans.segments.push(spans);
     with_spans.span_metrics = Some(file(9, FileKind::SpanMetrics));
-    assert_eq!(with_spans.encode()[7], VERSION, "builds that know nothing of spans refuse it");
-    assert!(sample_with_logs().encode()[7] < VERSION);
-    for manifest in [sample(), sample_with_logs(), with_spans, only_window, Manifest::empty(ShardId(1))] {
+    assert_eq!(with_spans.encode()[7], 4, "builds that know nothing of spans refuse it");
+    assert!(sample_with_logs().encode()[7] < 4);
+    let mut left_out = sample_with_logs();
+    left_out.merges[0].over = TenantsOver {
+        left_out: vec![TenantId::default(), TenantId::new("other").expect("a valid name")],
+        rolled_up: vec![TenantId::default()],
+    };
+    assert_eq!(left_out.encode()[7], VERSION, "builds that would not leave anybody out refuse it");
+    for manifest in
+        [sample(), sample_with_logs(), with_spans, left_out, only_window, Manifest::empty(ShardId(1))]
+    {
         assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
     }
 }
@@ -123,7 +136,7 @@ fn a_later_releases_manifest_is_no_damage() {
     let checksum = crc32c::crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..].copy_from_slice(&checksum);
     let error = Manifest::decode(&bytes).expect_err("not known here").of_file("manifest");
-    assert!(matches!(error, StorageError::Version { version: 5, known: 4, .. }), "{error}");
+    assert!(matches!(error, StorageError::Version { version: 6, known: 5, .. }), "{error}");
     assert!(!error.is_damage());
 }
 

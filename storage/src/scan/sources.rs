@@ -4,6 +4,9 @@
 //! least, and joins what the sources that have it know. Sources are few; that most of them hold the same series, in the
 //! same order, is what it is built for: a source takes over the label sets of another where they are equal (one
 //! comparison of bytes, no copy), and equal heads are then the same pointer.
+//!
+//! Where only the number of samples is asked for, pieces of a series that do not overlap in time are counted apart, from
+//! their timestamps; those that do are read and joined as ever.
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
@@ -17,6 +20,7 @@ use crate::error::StorageError;
 use crate::memtable::{Gathered, SlotMap};
 use crate::merge::{read_series, read_starts};
 use crate::segment::{SegmentCursor, SegmentReader, Selection, TimeSlice};
+use crate::tally::Tally;
 use crate::tombstone::{Tombstone, apply_tombstones};
 
 /// How far ahead a source looks in another's list for a label set of its own.
@@ -122,6 +126,30 @@ impl<'a> Source<'a> {
     }
 }
 
+impl Source<'_> {
+    /// Counts the head's samples, and gives their span, histograms included; `None` where a delete may hide some of them.
+    fn tally(
+        &mut self,
+        tenant: &TenantId,
+        range: (i64, i64),
+        piece: &mut Columns,
+    ) -> Result<Option<(Tally, Option<(i64, i64)>)>, StorageError> {
+        let number = self.numbers[self.next];
+        if self.tombstones.iter().any(|tombstone| tombstone.matches(tenant, &self.labels[self.next])) {
+            return Ok(None);
+        }
+        Ok(Some(match &mut self.data {
+            Data::Segment(cursor) => {
+                (cursor.tally_floats(number, range.0, range.1)?, cursor.span(number, range.0, range.1)?)
+            }
+            Data::Table(gathered) => {
+                gathered.columns(number as usize, piece);
+                (Tally::of_values(&piece.times, &piece.values), piece.span())
+            }
+        }))
+    }
+}
+
 /// Whether two label sets are one in memory: the usual case among equal ones.
 fn same(a: &Labels, b: &Labels) -> bool {
     std::ptr::eq(a.as_bytes(), b.as_bytes())
@@ -167,6 +195,51 @@ impl<'a> SeriesWalk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Visits how many float samples each series has, in order; series without any may be visited, too.
+    pub fn tally(
+        mut self,
+        visit: &mut dyn FnMut(&Labels, &Tally) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let mut having: Vec<usize> = Vec::with_capacity(self.sources.len());
+        let mut spans = Vec::new();
+        while let Some(labels) = self.least(&mut having) {
+            let tally = match self.tally_apart(&having, &mut spans)? {
+                Some(tally) => tally,
+                None => {
+                    self.read(&having)?;
+                    let times = self.shared.as_deref().unwrap_or(&self.joined.times);
+                    Tally::of_values(times, &self.joined.values)
+                }
+            };
+            for &at in &having {
+                self.sources[at].next += 1;
+            }
+            if visit(&labels, &tally).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the heads of these sources apart, if no two of them overlap and nothing hides any of their samples.
+    fn tally_apart(
+        &mut self,
+        having: &[usize],
+        spans: &mut Vec<(i64, i64)>,
+    ) -> Result<Option<Tally>, StorageError> {
+        let mut all = Tally::default();
+        spans.clear();
+        for &at in having {
+            let tallied = self.sources[at].tally(self.tenant, self.range, &mut self.piece)?;
+            let Some((tally, span)) = tallied else { return Ok(None) };
+            all.add(&tally);
+            spans.extend(span);
+        }
+        spans.sort_unstable();
+        let is_apart = spans.is_sorted_by(|before, after| before.1 < after.0);
+        Ok(is_apart.then_some(all))
     }
 
     /// The least head, and the sources that have it, oldest first.

@@ -120,7 +120,7 @@ impl<S: Sink> SegmentBuilder<S> {
             labels: LabelsIndexWriter::default(),
             metadata: MetadataMap::new(),
             pool: TimePool::default(),
-            encoder: FloatEncoder::default(),
+            encoder: FloatEncoder::of_epoch(header.encoder_epoch),
             times: RowsWriter::default(),
             floats: RowsWriter::default(),
             histograms: RowsWriter::default(),

@@ -14,6 +14,7 @@ use super::rows::{Located, RowBlock};
 use super::{Corruption, Exemplar, SegmentError, StartTime};
 use crate::encoding::blobs::{self, BlobColumn};
 use crate::encoding::{DecodeError, floats, ints};
+use crate::tally::Tally;
 
 /// Times of some samples: a range of a vector that other series may share.
 #[derive(Clone, Debug)]
@@ -59,6 +60,9 @@ pub struct SegmentCursor {
     times: RowBlock,
     /// Vectors used lately, by the low bits of their number: neighbouring series take turns with a few.
     vectors: Vec<Option<(u32, Arc<[i64]>)>>,
+    /// Places of staleness markers, and values, for counting.
+    stale: Vec<u32>,
+    values: Vec<f64>,
 }
 
 /// Vectors that a cursor remembers; a power of two.
@@ -106,6 +110,8 @@ impl SegmentCursor {
             start_times: RowBlock::default(),
             times: RowBlock::default(),
             vectors: Vec::new(),
+            stale: Vec::new(),
+            values: Vec::new(),
         }
     }
 
@@ -235,6 +241,70 @@ impl SegmentCursor {
         let Some(number) = self.floats.reference(row).checked_sub(1) else { return Ok(Some(0)) };
         let vector = self.vector(number)?;
         Ok(Some(find_range(&vector, start_ms, end_ms).map_or(0, |range| range.len() as u64)))
+    }
+
+    /// Counts a series' float samples from `start_ms` to `end_ms`, both included, without staleness markers. Values are
+    /// decoded only where their code does not tell which of them are markers.
+    pub fn tally_floats(&mut self, series: u32, start_ms: i64, end_ms: i64) -> Result<Tally, SegmentError> {
+        let tallied = self.read_tally(series, start_ms, end_ms);
+        self.located(series, tallied)
+    }
+
+    fn read_tally(&mut self, series: u32, start_ms: i64, end_ms: i64) -> Located<Option<Tally>> {
+        let inner = self.reader.inner();
+        let Some(row) = inner.floats.seek(&inner.file, series, &mut self.floats)? else { return Ok(None) };
+        let Some(number) = self.floats.reference(row).checked_sub(1) else {
+            return Ok(Some(Tally::default()));
+        };
+        let blob = self.floats.blob(row);
+        let vector = self.vector(number)?;
+        let Some(range) = find_range(&vector, start_ms, end_ms) else { return Ok(Some(Tally::default())) };
+        let times = &vector[range.clone()];
+        let code = &self.reader.inner().file[blob.clone()];
+        let column = |source| (blob.start as u64, Corruption::Column { what: "floats", source });
+        if floats::find_stale(code, vector.len(), &mut self.stale).map_err(column)? {
+            self.stale.retain(|place| range.contains(&(*place as usize)));
+            self.stale.iter_mut().for_each(|place| *place -= range.start as u32);
+            return Ok(Some(Tally::of_times(times, &self.stale)));
+        }
+        floats::decode(code, vector.len(), &mut self.values).map_err(column)?;
+        Ok(Some(Tally::of_values(times, &self.values[range])))
+    }
+
+    /// First and last time of a series' floats and histograms from `start_ms` to `end_ms`, both included.
+    pub fn span(
+        &mut self,
+        series: u32,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Option<(i64, i64)>, SegmentError> {
+        let found = self.read_span(series, start_ms, end_ms);
+        self.in_range(series)?;
+        found.map_err(|fault| self.reader.corrupt(fault))
+    }
+
+    fn read_span(&mut self, series: u32, start_ms: i64, end_ms: i64) -> Located<Option<(i64, i64)>> {
+        let reader = self.reader.clone();
+        let inner = reader.inner();
+        let mut references = [None, None];
+        if let Some(row) = inner.floats.seek(&inner.file, series, &mut self.floats)? {
+            references[0] = self.floats.reference(row).checked_sub(1);
+        }
+        if reader.summary().histograms > 0
+            && let Some(row) = inner.histograms.seek(&inner.file, series, &mut self.histograms)?
+        {
+            references[1] = self.histograms.reference(row).checked_sub(1);
+        }
+        let mut span = None;
+        for number in references.into_iter().flatten() {
+            let vector = self.vector(number)?;
+            if let Some(range) = find_range(&vector, start_ms, end_ms) {
+                let (first, last) = (vector[range.start], vector[range.end - 1]);
+                span =
+                    span.map_or(Some((first, last)), |(a, b): (i64, i64)| Some((a.min(first), b.max(last))));
+            }
+        }
+        Ok(span)
     }
 
     fn read_floats(

@@ -22,6 +22,8 @@ export class ApiError extends Error {
     readonly type: ErrorType,
     readonly status: number,
     readonly details?: unknown,
+    /** Id of the request's trace, where the server keeps it. */
+    readonly trace?: string,
   ) {
     super(message);
     this.name = 'ApiError';
@@ -45,6 +47,18 @@ export interface Answer<T> extends Remarks {
   elapsedMs: number;
   /** Bytes of the body, after decompression. */
   bytes: number;
+  /** Id of the request's trace, where the server keeps it. */
+  trace?: string;
+}
+
+const traceOf = (response: Response): string | undefined => response.headers.get('X-Pharos-Trace-Id') ?? undefined;
+
+/** A trace context of our own, sampled: the server keeps the trace of a request that has one. */
+function traceParent(): string {
+  const hex = [...crypto.getRandomValues(new Uint8Array(24))]
+    .map((byte) => byte.toString(16).padStart(2, '0'))
+    .join('');
+  return `00-${hex.slice(0, 32)}-${hex.slice(32)}-01`;
 }
 
 export type Params = Record<string, string | number | boolean | undefined | string[]>;
@@ -62,26 +76,37 @@ function encode(params: Params): URLSearchParams {
   return out;
 }
 
-async function send(
+async function exchange<T>(
   path: string,
   init: RequestInit,
-  tenant = currentTenant(),
-): Promise<{ response: Response; text: string }> {
+  tenant: string | undefined,
+  read: (response: Response) => Promise<T>,
+): Promise<{ response: Response; body: T }> {
   const headers = new Headers(init.headers);
   if (tenant) headers.set('X-Scope-OrgID', tenant);
   try {
     const response = await fetch(address(path), { ...init, headers });
-    return { response, text: await response.text() };
+    return { response, body: await read(response) };
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new ApiError('The server does not answer. It may be stopped, or the network is down.', 'network', 0);
   }
 }
 
+async function send(
+  path: string,
+  init: RequestInit,
+  tenant = currentTenant(),
+): Promise<{ response: Response; text: string }> {
+  const { response, body } = await exchange(path, init, tenant, (answer) => answer.text());
+  return { response, text: body };
+}
+
 function failure(response: Response, text: string): ApiError {
   try {
     const body = JSON.parse(text) as { error?: string; errorType?: ErrorType; data?: unknown };
-    if (body.error) return new ApiError(body.error, body.errorType ?? 'internal', response.status, body.data);
+    if (body.error)
+      return new ApiError(body.error, body.errorType ?? 'internal', response.status, body.data, traceOf(response));
   } catch {
     // Not the server's envelope: a proxy speaks.
   }
@@ -93,7 +118,8 @@ function failure(response: Response, text: string): ApiError {
         : response.status === 413
           ? 'execution'
           : 'bad_data';
-  return new ApiError(text.slice(0, 300).trim() || `HTTP ${response.status}`, type, response.status);
+  const said = text.slice(0, 300).trim() || `HTTP ${response.status}`;
+  return new ApiError(said, type, response.status, undefined, traceOf(response));
 }
 
 /** Whole numbers that a double can not hold stay exact, as bigint; for answers that show stored numbers. */
@@ -114,23 +140,24 @@ const LONG_QUERY = 1500;
 export async function ask<T>(
   path: string,
   params: Params = {},
-  options: { signal?: AbortSignal; post?: boolean; tenant?: string; exact?: boolean } = {},
+  options: { signal?: AbortSignal; post?: boolean; tenant?: string; exact?: boolean; traced?: boolean } = {},
 ): Promise<Answer<T>> {
   const begun = performance.now();
   const query = encode(params).toString();
   const post = options.post || query.length > LONG_QUERY;
+  const traced = options.traced ? { traceparent: traceParent() } : undefined;
   const { response, text } = post
     ? await send(
         path,
         {
           method: 'POST',
           body: query,
-          headers: { 'Content-Type': 'application/x-www-form-urlencoded' },
+          headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...traced },
           signal: options.signal,
         },
         options.tenant,
       )
-    : await send(query === '' ? path : `${path}?${query}`, { signal: options.signal }, options.tenant);
+    : await send(query === '' ? path : `${path}?${query}`, { signal: options.signal, headers: traced }, options.tenant);
   if (!response.ok) throw failure(response, text);
   const body = (text === '' ? {} : JSON.parse(text, options.exact && mayHaveLong(text) ? exactNumbers : undefined)) as {
     data?: T;
@@ -143,14 +170,23 @@ export async function ask<T>(
     infos: body.infos ?? [],
     elapsedMs: performance.now() - begun,
     bytes: text.length,
+    trace: traceOf(response),
   };
 }
 
 /** Asks an endpoint that answers plain JSON. */
-export async function askPlain<T>(path: string, signal?: AbortSignal): Promise<T> {
-  const { response, text } = await send(path, { signal });
+export async function askPlain<T>(path: string, signal?: AbortSignal, tenant?: string): Promise<T> {
+  const { response, text } = await send(path, { signal }, tenant);
   if (!response.ok) throw failure(response, text);
   return JSON.parse(text) as T;
+}
+
+/** Asks for a file, of any kind. */
+export async function askFile(path: string, params: Params, signal?: AbortSignal): Promise<Blob> {
+  const init = { method: 'POST', body: encode(params), signal };
+  const { response, body } = await exchange(path, init, currentTenant(), (answer) => answer.blob());
+  if (!response.ok) throw failure(response, await body.text());
+  return body;
 }
 
 /** Sends JSON. */

@@ -76,6 +76,17 @@ export const searchLogs = (
 ): Promise<Answer<{ rows: LogRow[]; cursor: string | null }>> =>
   ask('/api/v1/logs/query', { ...span(question), ...page }, { signal, exact: true, tenant });
 
+/** What was written for one nanosecond, whatever it says. */
+export const logsAt = (
+  timeUnixNano: string,
+  signal?: Signal,
+): Promise<Answer<{ rows: LogRow[]; cursor: string | null }>> =>
+  ask(
+    '/api/v1/logs/query',
+    { query: '', start: timeUnixNano, end: timeUnixNano, limit: 1000 },
+    { signal, exact: true },
+  );
+
 export const logHistogram = (
   question: LogQuestion,
   step: number,

@@ -1,7 +1,7 @@
-// LogQL, for what was written in it: annotations that come from Grafana.
+// LogQL, for what was written in it: annotations that come from Grafana. And how much logs there are.
 
 import type { LokiStream } from '../lib/dashboard/annotations';
-import { type Answer, ask } from './client';
+import { type Answer, ask, askPlain } from './client';
 import type { MatrixSeries } from './prometheus';
 
 export type LokiData =
@@ -25,3 +25,18 @@ export const lokiRange = (
     },
     { signal, exact: true, tenant: q.tenant },
   );
+
+export interface LogVolume {
+  streams: number;
+  entries: number;
+  /** Of bodies and attributes, as they came. */
+  bytes: number;
+}
+
+/** All logs of a tenant in a time. */
+export const logVolume = (
+  { from, to }: { from: number; to: number },
+  tenant: string,
+  signal?: AbortSignal,
+): Promise<LogVolume> =>
+  askPlain(`/loki/api/v1/index/stats?query=%7B%7D&start=${from}000000&end=${to}000000`, signal, tenant);

@@ -1,7 +1,7 @@
 // The Prometheus part of the API: queries and what there is to ask about.
 
 import type { Labels } from '../lib/labels';
-import { type Answer, ask } from './client';
+import { type Answer, ask, type Params } from './client';
 
 export type Pair = [number, string];
 
@@ -42,8 +42,11 @@ export interface FragmentTrace {
 }
 
 export interface QueryStats {
+  /** Seconds. */
   timings: Record<string, number>;
   samples: { totalQueryableSamples: number; peakSamples: number };
+  /** What is not in Prometheus' statistics. */
+  pharos?: { series: number; fragments: number; cachedSteps: number; shardMicros: number };
 }
 
 interface Extra {
@@ -69,40 +72,41 @@ export interface RangeQuery {
   limit?: number;
   /** Another tenant than the page's. */
   tenant?: string;
+  /** Whether the server is to keep the request's trace. */
+  traced?: boolean;
 }
 
-export function queryRange(q: RangeQuery, signal?: AbortSignal): Promise<Answer<RangeData>> {
-  return ask(
-    '/api/v1/query_range',
-    {
-      query: q.query,
-      start: q.from / 1000,
-      end: q.to / 1000,
-      step: q.step / 1000,
-      stats: 'true',
-      explain: q.explain ? 'true' : undefined,
-      limit: q.limit,
-    },
-    { signal, tenant: q.tenant },
-  );
+export interface InstantQuery extends Omit<RangeQuery, 'from' | 'to' | 'step'> {
+  time?: number;
 }
 
-export function queryInstant(
-  q: { query: string; time?: number; explain?: boolean; limit?: number; tenant?: string },
-  signal?: AbortSignal,
-): Promise<Answer<InstantData>> {
-  return ask(
-    '/api/v1/query',
-    {
-      query: q.query,
-      time: q.time === undefined ? undefined : q.time / 1000,
-      stats: 'true',
-      explain: q.explain ? 'true' : undefined,
-      limit: q.limit,
-    },
-    { signal, tenant: q.tenant },
-  );
-}
+/** A query as it is sent. */
+export const rangeParams = (q: RangeQuery): Params => ({
+  query: q.query,
+  start: q.from / 1000,
+  end: q.to / 1000,
+  step: q.step / 1000,
+  stats: 'true',
+  explain: q.explain ? 'true' : undefined,
+  limit: q.limit,
+});
+
+export const instantParams = (q: InstantQuery): Params => ({
+  query: q.query,
+  time: q.time === undefined ? undefined : q.time / 1000,
+  stats: 'true',
+  explain: q.explain ? 'true' : undefined,
+  limit: q.limit,
+});
+
+export const RANGE_PATH = '/api/v1/query_range';
+export const INSTANT_PATH = '/api/v1/query';
+
+export const queryRange = (q: RangeQuery, signal?: AbortSignal): Promise<Answer<RangeData>> =>
+  ask(RANGE_PATH, rangeParams(q), { signal, tenant: q.tenant, traced: q.traced });
+
+export const queryInstant = (q: InstantQuery, signal?: AbortSignal): Promise<Answer<InstantData>> =>
+  ask(INSTANT_PATH, instantParams(q), { signal, tenant: q.tenant, traced: q.traced });
 
 export interface ExemplarSeries {
   seriesLabels: Labels;

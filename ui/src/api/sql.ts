@@ -1,6 +1,6 @@
 // SQL: one statement, its answer as a table; and what there is to ask about.
 
-import { type Answer, ask } from './client';
+import { type Answer, ask, askFile } from './client';
 
 export type SqlValue = string | number | bigint | boolean | null | SqlValue[] | { [key: string]: SqlValue };
 
@@ -12,6 +12,10 @@ export interface SqlTable {
 /** Leaving stops it on the server, too. */
 export const runSql = (query: string, signal?: AbortSignal): Promise<Answer<SqlTable>> =>
   ask('/api/v1/sql', { query }, { signal, post: true, exact: true });
+
+/** The answer as an Arrow IPC stream. */
+export const arrowOf = (query: string, signal?: AbortSignal): Promise<Blob> =>
+  askFile('/api/v1/sql', { query, format: 'arrow' }, signal);
 
 export interface TableName {
   schema: string;

@@ -57,8 +57,8 @@ export const config = (signal?: Signal): Promise<Answer<{ yaml: string }>> =>
   ask('/api/v1/status/config', {}, { signal });
 export const features = (signal?: Signal): Promise<Answer<Record<string, Record<string, boolean>>>> =>
   ask('/api/v1/features', {}, { signal });
-export const tsdb = (limit: number, signal?: Signal): Promise<Answer<TsdbStatus>> =>
-  ask('/api/v1/status/tsdb', { limit }, { signal });
+export const tsdb = (limit: number, signal?: Signal, tenant?: string): Promise<Answer<TsdbStatus>> =>
+  ask('/api/v1/status/tsdb', { limit }, { signal, tenant });
 
 export const killQuery = (id: number): Promise<Answer<unknown>> =>
   ask('/api/v1/admin/queries/kill', { id }, { post: true });

@@ -170,8 +170,9 @@ export const compareTraces = (
 export const listServices = (
   range: { from: number; to: number },
   signal?: Signal,
+  tenant?: string,
 ): Promise<Answer<{ services: { name: string; spanCount: number; errorCount: number }[] }>> =>
-  ask('/api/v1/services', times(range), { signal });
+  ask('/api/v1/services', times(range), { signal, tenant });
 
 export const listOperations = (
   service: string,

@@ -6,7 +6,7 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { assignLooks, seriesColour, token } from '../lib/colour';
 import type { Frame } from '../lib/frame';
-import { formatMoment, type Range } from '../lib/time';
+import { formatMoment, type Range, zonedDate } from '../lib/time';
 import { formatValue } from '../lib/units';
 import { useTheme } from '../state/theme';
 
@@ -22,10 +22,17 @@ export interface ExemplarDot {
   labels: [string, string][];
 }
 
+export interface Pick {
+  series: Frame['series'][number];
+  at: number;
+  left: number;
+  top: number;
+}
+
 export interface ChartProps {
   frame: Frame;
   range: Range;
-  utc: boolean;
+  zone: string;
   height: number;
   unit?: string;
   decimals?: number;
@@ -43,12 +50,16 @@ export interface ChartProps {
   emphasised?: string | null;
   exemplars?: ExemplarDot[];
   onExemplar?: (dot: ExemplarDot) => void;
+  /** Takes the value that a click is on: of a series of the frame, at one of its times, and where in the plot. */
+  onPick?: (pick: Pick) => void;
   onZoom?: (range: Range) => void;
   onZoomOut?: () => void;
   /** Takes what is dragged over with Shift, instead of a zoom. */
   onPart?: (part: Range) => void;
   /** What lies over the plot, by its left, top, width and height as styles say it. */
   over?: (area: string) => ReactNode;
+  /** Whether the frame's times are plain numbers. */
+  linear?: boolean;
   /** Charts with the same key share the cursor. */
   sync?: string;
   /** Colours by series, where something other than the palette says them. */
@@ -108,12 +119,18 @@ export function Chart(props: ChartProps) {
 
   const stack = props.stack ?? 'none';
   const hiddenKey = [...(props.hidden ?? [])].join('\n');
-  const visible = useMemo(() => frame.series.filter((s) => !props.hidden?.has(s.id)), [frame, props.hidden]);
+  // Bars that are piled up are drawn from the whole pile down: what is drawn later covers what is below it.
+  const isPiled = stack !== 'none' && props.draw === 'bars';
+  const visible = useMemo(() => {
+    const list = frame.series.filter((s) => !props.hidden?.has(s.id));
+    return isPiled ? list.reverse() : list;
+  }, [frame, props.hidden, isPiled]);
   const data = useMemo<uPlot.AlignedData>(() => {
     const columns = visible.map((s) => drawable(s.values));
-    const shown = stack === 'none' ? columns : stacked(columns, stack === 'percent');
-    return [frame.times, ...shown] as uPlot.AlignedData;
-  }, [frame, visible, stack]);
+    if (stack === 'none') return [frame.times, ...columns] as uPlot.AlignedData;
+    const piled = stacked(isPiled ? columns.reverse() : columns, stack === 'percent');
+    return [frame.times, ...(isPiled ? piled.reverse() : piled)] as uPlot.AlignedData;
+  }, [frame, visible, stack, isPiled]);
 
   // All that needs a new plot; values alone do not.
   const structure = JSON.stringify([
@@ -132,7 +149,8 @@ export function Chart(props: ChartProps) {
     props.log,
     props.thresholds,
     props.sync,
-    props.utc,
+    props.linear,
+    props.zone,
     props.colours,
     props.compact,
     stack === 'percent',
@@ -202,7 +220,7 @@ function options(
   const props = latest.current;
   // What a drag that began on this chart does. One that began on another chart of the same cursor does nothing here.
   let drag: 'zoom' | 'choose' | null = null;
-  const { frame, unit, decimals, utc } = props;
+  const { frame, unit, decimals, zone } = props;
   const looks = assignLooks(frame.series.map((s) => s.id));
   const lookOf = new Map(frame.series.map((s, i) => [s.id, { ...looks[i]!, own: props.colours?.[i] }]));
   const muted = token('muted');
@@ -226,7 +244,7 @@ function options(
     };
     if (props.draw === 'bars') {
       line.paths = uPlot.paths.bars!({ size: [0.7, 40] });
-      line.fill = withAlpha(stroke, Math.max(fill, 0.7));
+      line.fill = stack === 'none' ? withAlpha(stroke, Math.max(fill, 0.7)) : stroke;
       line.points = { show: false };
     } else if (props.draw === 'points') {
       line.paths = () => null;
@@ -246,7 +264,7 @@ function options(
     height,
     ms: 1,
     pxAlign: 0,
-    tzDate: (ms) => (utc ? uPlot.tzDate(new Date(ms), 'Etc/UTC') : new Date(ms)),
+    tzDate: (ms) => zonedDate(ms, zone),
     padding: [8, 12, 0, 4],
     legend: { show: false },
     cursor: {
@@ -270,7 +288,7 @@ function options(
     },
     focus: { alpha: visible.length > MANY ? 1 : 0.22 },
     scales: {
-      x: { time: true, min: props.range.from, max: props.range.to },
+      x: { time: !props.linear, min: props.range.from, max: props.range.to },
       y: {
         distr: props.log ? 3 : 1,
         range: (_, dataMin, dataMax) => yRange(dataMin, dataMax, props),
@@ -285,7 +303,8 @@ function options(
         size: 26,
         gap: 6,
         space: 64,
-        values: (_, splits, __, ___, step) => splits.map((ms) => axisTime(ms, step, utc)),
+        values: (_, splits, __, ___, step) =>
+          splits.map((at) => (props.linear ? formatValue(at) : axisTime(at, step, zone))),
       },
       {
         stroke: muted,
@@ -346,8 +365,8 @@ function yRange(dataMin: number | null, dataMax: number | null, props: ChartProp
   return [props.min ?? grounded, props.max ?? high + room];
 }
 
-function axisTime(ms: number, step: number, utc: boolean): string {
-  const text = formatMoment(ms, utc, true);
+function axisTime(ms: number, step: number, zone: string): string {
+  const text = formatMoment(ms, zone, true);
   if (step < 1000) return text.slice(11);
   if (step < 60_000) return text.slice(11, 19);
   if (step < 86_400_000) return text.slice(11, 16) === '00:00' ? text.slice(5, 10) : text.slice(11, 16);
@@ -467,6 +486,9 @@ function tooltip(
           const props = latest.current;
           const dot = props.onExemplar && exemplarAt(self, props, event.offsetX, event.offsetY);
           if (dot) props.onExemplar?.(dot);
+          const [at, series] = [self.cursor.idx, focused === null ? undefined : visible[focused - 1]];
+          if (!dot && series && typeof at === 'number' && (series.values[at] ?? null) !== null)
+            props.onPick?.({ series, at, left: event.offsetX, top: event.offsetY });
         });
       },
       setSeries: (_, at) => {
@@ -485,7 +507,8 @@ function tooltip(
         const rows: HTMLElement[] = [];
         const head = document.createElement('div');
         head.className = 'chart-tip-time';
-        head.textContent = formatMoment(dot ? dot.time : props.frame.times[idx]!, props.utc, dot !== null);
+        const at = dot ? dot.time : props.frame.times[idx]!;
+        head.textContent = props.linear ? formatValue(at, 'none') : formatMoment(at, props.zone, dot !== null);
         rows.push(head);
         if (dot) {
           rows.push(line('exemplar', formatValue(dot.value, props.unit), null, true));

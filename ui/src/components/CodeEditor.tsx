@@ -1,9 +1,9 @@
-// What all editors share: looks, keys, history, completion, and the way in and out of React. A language adds itself.
+// What all editors share: looks, keys, history, and the way in and out of React. A language adds itself. What helps to
+// write, such as completion, is loaded with the first key or click: an editor that is only looked at does without.
 
-import { autocompletion, closeBrackets, closeBracketsKeymap, startCompletion } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
 import { bracketMatching, HighlightStyle, syntaxHighlighting } from '@codemirror/language';
-import { EditorState, type Extension, Prec } from '@codemirror/state';
+import { Compartment, EditorState, type Extension, Prec } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 import { useEffect, useRef } from 'react';
@@ -56,6 +56,8 @@ const look = EditorView.theme({
 /** What a language brings, for the life of an editor. */
 export interface Language {
   extensions: Extension[];
+  /** What helps to write in it; asked for once, when somebody is about to. */
+  writing?: () => Promise<Extension>;
   destroy?: () => void;
 }
 
@@ -93,6 +95,29 @@ export function CodeEditor(props: CodeEditorProps) {
       told.current.onRun();
       return true;
     };
+    const help = new Compartment();
+    let [isAsked, isGone] = [false, false];
+    /** The key that was pressed last: whoever types a word, or asks for it, has its completion when it is there. */
+    let last: KeyboardEvent | null = null;
+    const helped = async (event: Event) => {
+      if (event instanceof KeyboardEvent) last = event;
+      if (isAsked) return;
+      isAsked = true;
+      try {
+        const [{ writingHelp, startCompletion }, own] = await Promise.all([
+          import('./editorWriting'),
+          language.writing?.(),
+        ]);
+        if (isGone) return;
+        made.dispatch({ effects: help.reconfigure([writingHelp(!first.enterRuns), own ?? []]) });
+        const isWord = last !== null && /^[\w:.]$/.test(last.key) && !last.ctrlKey && !last.metaKey;
+        const isCalled = last?.ctrlKey && last.key === ' ';
+        if (made.hasFocus && (isWord || isCalled)) startCompletion(made);
+      } catch {
+        // Without the file, say while the server is away, one can write all the same.
+        isAsked = false;
+      }
+    };
     const made = new EditorView({
       parent: box.current,
       state: EditorState.create({
@@ -101,22 +126,19 @@ export function CodeEditor(props: CodeEditorProps) {
           EditorView.cspNonce.of(nonce),
           history(),
           bracketMatching(),
-          closeBrackets(),
-          autocompletion({ icons: false, maxRenderedOptions: 200, selectOnOpen: !first.enterRuns }),
+          help.of([]),
           language.extensions,
           syntaxHighlighting(highlight),
           look,
           EditorView.lineWrapping,
           placeholder(first.hint),
           EditorView.contentAttributes.of({ 'aria-label': first.label, spellcheck: 'false', autocapitalize: 'off' }),
-          Prec.highest(
-            keymap.of([
-              { key: 'Mod-Enter', run },
-              { key: 'Ctrl-Space', run: startCompletion },
-              ...(first.enterRuns ? [{ key: 'Enter', run }] : []),
-            ]),
-          ),
-          keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap]),
+          Prec.highest(keymap.of([{ key: 'Mod-Enter', run }, ...(first.enterRuns ? [{ key: 'Enter', run }] : [])])),
+          keymap.of([...defaultKeymap, ...historyKeymap]),
+          EditorView.domEventHandlers({
+            keydown: (event) => void helped(event),
+            pointerdown: (event) => void helped(event),
+          }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) told.current.onChange(update.state.doc.toString());
           }),
@@ -128,6 +150,7 @@ export function CodeEditor(props: CodeEditorProps) {
     if (first.autoFocus) made.focus();
     return () => {
       told.current.onView?.(null);
+      isGone = true;
       made.destroy();
       language.destroy?.();
       view.current = null;

@@ -2,9 +2,9 @@
 
 import { GitCompare, X } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
-import { type Differing, type DifferingValue, telling } from '../lib/compare';
+import { type Differing, type DifferingValue, MOST_VALUES, telling } from '../lib/compare';
 import { visible } from '../lib/logrow';
-import { formatValue } from '../lib/units';
+import { formatCount, formatValue } from '../lib/units';
 import { Button, IconButton } from './ui';
 import '../style/compare.css';
 
@@ -44,6 +44,34 @@ export const namesText = (names: string[]): string =>
     .slice(0, 20)
     .map((name) => visible(name.slice(0, 80)))
     .join(', ') + (names.length > 20 ? `, and ${names.length - 20} more` : '');
+
+/** What of the labels was not compared, and why: items of a list of remarks. */
+export function LabelRemarks({
+  data,
+  what,
+}: {
+  data: { series: number; moreSeries: number; leftOut: string[]; moreLabels: number };
+  what: string;
+}) {
+  return (
+    <>
+      {data.moreSeries > 0 && (
+        <li className="cap-note">
+          Labels of the {formatCount(data.series - data.moreSeries)} largest {what} are compared, of{' '}
+          {formatCount(data.moreSeries)} smaller ones they are not.
+        </li>
+      )}
+      {data.leftOut.length > 0 && (
+        <li className="cap-note">
+          Not compared, for they have more than {formatCount(MOST_VALUES)} values: {namesText(data.leftOut)}
+        </li>
+      )}
+      {data.moreLabels > 0 && (
+        <li className="cap-note">{formatCount(data.moreLabels)} more labels are not compared.</li>
+      )}
+    </>
+  );
+}
 
 export function Differences({
   fields,

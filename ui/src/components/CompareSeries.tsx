@@ -2,14 +2,13 @@
 // here, from the numbers that are drawn.
 
 import { useDeferredValue, useEffect, useMemo, useRef } from 'react';
-import { MOST_VALUES } from '../lib/compare';
 import { compareSeries } from '../lib/compareseries';
 import type { Frame } from '../lib/frame';
 import { visible } from '../lib/logrow';
 import { formatMoment, type Range } from '../lib/time';
 import { formatCount, formatValue } from '../lib/units';
 import type { Only } from '../state/drawn';
-import { Comparison, Differences, namesText } from './Compare';
+import { Comparison, Differences, LabelRemarks } from './Compare';
 import { Empty } from './states';
 import { Segmented } from './ui';
 
@@ -19,7 +18,7 @@ export function CompareSeries({
   query,
   names,
   unit,
-  utc,
+  zone,
   onQuery,
   only,
   onOnly,
@@ -32,7 +31,7 @@ export function CompareSeries({
   query: number;
   names: string[];
   unit?: string;
-  utc: boolean;
+  zone: string;
   onQuery: (query: number) => void;
   /** The series that alone are drawn. */
   only: Only | null;
@@ -53,7 +52,7 @@ export function CompareSeries({
     [asked],
   );
   const isLong = (frame.times.at(-1) ?? 0) - (frame.times[0] ?? 0) > 86_400_000;
-  const moment = (ms: number): string => formatMoment(ms, utc).slice(isLong ? 5 : 11);
+  const moment = (ms: number): string => formatMoment(ms, zone).slice(isLong ? 5 : 11);
   const number = (value: number): string => formatValue(value, unit);
   // Without the comparison there is nothing that says why some are not drawn.
   const draw = useRef(onOnly);
@@ -120,20 +119,7 @@ export function CompareSeries({
             evenly apart.
           </li>
         )}
-        {data.moreSeries > 0 && (
-          <li className="cap-note">
-            Labels of the {formatCount(data.series - data.moreSeries)} largest series are compared, of{' '}
-            {formatCount(data.moreSeries)} smaller ones they are not.
-          </li>
-        )}
-        {data.leftOut.length > 0 && (
-          <li className="cap-note">
-            Not compared, for they have more than {formatCount(MOST_VALUES)} values: {namesText(data.leftOut)}
-          </li>
-        )}
-        {data.moreLabels > 0 && (
-          <li className="cap-note">{formatCount(data.moreLabels)} more labels are not compared.</li>
-        )}
+        <LabelRemarks data={data} what="series" />
       </ul>
     </Comparison>
   );

@@ -13,7 +13,15 @@ import { CopyButton } from './ui';
 const TRACE_LABELS = ['trace_id', 'traceID', 'traceId', 'trace.id'];
 const SPAN_LABELS = ['span_id', 'spanID', 'spanId', 'span.id'];
 
-export default function ExemplarDrawer({ dot, utc, onClose }: { dot: ExemplarDot; utc: boolean; onClose: () => void }) {
+export default function ExemplarDrawer({
+  dot,
+  zone,
+  onClose,
+}: {
+  dot: ExemplarDot;
+  zone: string;
+  onClose: () => void;
+}) {
   const label = (names: string[]): string | undefined => dot.labels.find(([name]) => names.includes(name))?.[1];
   const trace = traceIdOf(label(TRACE_LABELS) ?? '');
   return (
@@ -31,7 +39,7 @@ export default function ExemplarDrawer({ dot, utc, onClose }: { dot: ExemplarDot
       <dl className="facts">
         <div>
           <dt>time</dt>
-          <dd className="tab-num">{formatMoment(dot.time, utc, true)}</dd>
+          <dd className="tab-num">{formatMoment(dot.time, zone, true)}</dd>
         </div>
         <div>
           <dt>value</dt>

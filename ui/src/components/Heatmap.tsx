@@ -3,6 +3,7 @@
 
 import { useEffect, useMemo, useRef, useState } from 'react';
 import type { Heat } from '../lib/heatmap';
+import type { HeatBox } from '../lib/part';
 import { formatMoment, type Range } from '../lib/time';
 import { formatValue } from '../lib/units';
 import { useTheme } from '../state/theme';
@@ -42,11 +43,11 @@ export function ramp(theme: string, share: number): [number, number, number] {
   return [0, 1, 2].map((i) => Math.round(a[i]! + (b[i]! - a[i]!) * part)) as [number, number, number];
 }
 
-/** A part of a heatmap: times, and the bounds of its buckets. */
-export interface HeatBox extends Range {
-  lower: number;
-  upper: number;
-}
+export type { HeatBox };
+
+/** Where the cells lie within a heatmap: left, top, width and height as styles say it. */
+export const plotArea = (height: number): string =>
+  `${LEFT}px,6px,calc(100% - ${LEFT + 8}px),${Math.max(0, height - BOTTOM - 6)}px`;
 
 interface Hover {
   column: number;
@@ -58,7 +59,7 @@ interface Hover {
 export function Heatmap({
   heat,
   range,
-  utc,
+  zone,
   height,
   unit,
   onZoom,
@@ -69,11 +70,11 @@ export function Heatmap({
 }: {
   heat: Heat;
   range: Range;
-  utc: boolean;
+  zone: string;
   height: number;
   unit?: string;
   onZoom?: (range: Range) => void;
-  /** Takes a drag over times and buckets, instead of a zoom. */
+  /** Takes a drag over times and buckets; where there is a zoom, too, one with Shift. */
   onBox?: (box: HeatBox) => void;
   /** What is chosen. */
   box?: HeatBox | null;
@@ -84,7 +85,9 @@ export function Heatmap({
   const canvas = useRef<HTMLCanvasElement>(null);
   const [width, setWidth] = useState(0);
   const [hover, setHover] = useState<Hover | null>(null);
-  const [drag, setDrag] = useState<{ from: number; to: number; low: number; high: number } | null>(null);
+  const [drag, setDrag] = useState<{ from: number; to: number; low: number; high: number; isBox: boolean } | null>(
+    null,
+  );
   const theme = useTheme();
 
   useEffect(() => {
@@ -98,6 +101,7 @@ export function Heatmap({
   const image = useMemo(() => {
     const [columns, rows] = [heat.times.length, heat.rows.length];
     if (columns === 0 || rows === 0 || typeof ImageData === 'undefined') return null;
+    const begun = performance.now();
     const data = new ImageData(columns, rows);
     // Counts spread over orders of magnitude: the square root keeps the rare ones visible.
     const most = Math.sqrt(heat.max || 1);
@@ -109,6 +113,7 @@ export function Heatmap({
         data.data.set([red, green, blue, 255], (line * columns + c) * 4);
       });
     });
+    performance.measure('heatmap-image', { start: begun, end: performance.now() });
     return data;
   }, [heat, theme]);
 
@@ -120,6 +125,7 @@ export function Heatmap({
   useEffect(() => {
     const context = canvas.current?.getContext('2d');
     if (!context || !image || width === 0) return;
+    const begun = performance.now();
     const scale = devicePixelRatio;
     context.canvas.width = width * scale;
     context.canvas.height = height * scale;
@@ -136,6 +142,7 @@ export function Heatmap({
     context.clip();
     context.drawImage(source, left * scale, 6 * scale, (right - left) * scale, plotHeight * scale);
     context.restore();
+    performance.measure('heatmap-paint', { start: begun, end: performance.now() });
   }, [image, width, height, range]);
 
   const bound = (value: number): string => formatValue(value, unit);
@@ -176,7 +183,7 @@ export function Heatmap({
     top: 6 + plotHeight * (1 - (Math.max(low, high) + 1) / rowCount),
     height: (plotHeight * (Math.abs(high - low) + 1)) / rowCount,
   });
-  const dragged = drag && (onBox ? placed(drag, drag.low, drag.high) : placed(drag));
+  const dragged = drag && (drag.isBox ? placed(drag, drag.low, drag.high) : placed(drag));
   // Bounds that the heat does not have lie beyond its edges.
   const held =
     chosen && !drag && rowCount > 0
@@ -208,13 +215,16 @@ export function Heatmap({
       }}
       onPointerDown={(event) => {
         const at = place(event);
-        if (at.hover && (onZoom || onBox)) setDrag({ from: at.ms, to: at.ms, low: at.row, high: at.row });
+        if (at.hover && (onZoom || onBox)) {
+          const isBox = onBox !== undefined && (onZoom === undefined || event.shiftKey);
+          setDrag({ from: at.ms, to: at.ms, low: at.row, high: at.row, isBox });
+        }
       }}
       onPointerUp={() => {
         if (drag && Math.abs(xOf(drag.to) - xOf(drag.from)) > 4) {
           const span = { from: Math.min(drag.from, drag.to), to: Math.max(drag.from, drag.to) };
           const [low, high] = [Math.min(drag.low, drag.high), Math.max(drag.low, drag.high)];
-          if (onBox) onBox({ ...span, lower: heat.rows[low]!.lower, upper: heat.rows[high]!.upper });
+          if (drag.isBox) onBox?.({ ...span, lower: heat.rows[low]!.lower, upper: heat.rows[high]!.upper });
           else onZoom?.(span);
         }
         setDrag(null);
@@ -241,7 +251,7 @@ export function Heatmap({
       )}
       {ticks.map((ms) => (
         <span key={ms} className="heat-time" style={{ left: xOf(ms) }}>
-          {formatMoment(ms, utc).slice(
+          {formatMoment(ms, zone).slice(
             range.to - range.from > 86_400_000 ? 5 : 11,
             range.to - range.from > 600_000 ? 16 : 19,
           )}
@@ -254,7 +264,7 @@ export function Heatmap({
           className="chart-tip"
           style={{ left: hover.x + 180 > width ? hover.x - 190 : hover.x + 14, top: Math.min(hover.y, height - 70) }}
         >
-          <div className="chart-tip-time">{formatMoment(heat.times[hover.column]!, utc)}</div>
+          <div className="chart-tip-time">{formatMoment(heat.times[hover.column]!, zone)}</div>
           <div className="chart-tip-row">
             <span className="chart-tip-name">
               {bound(cell.lower)} to {bound(cell.upper)}

@@ -7,6 +7,7 @@ import { type Frame, type Reduced, reduce } from '../lib/frame';
 import { seriesName } from '../lib/labels';
 import { formatValue } from '../lib/units';
 import { useTheme } from '../state/theme';
+import { FilteredOut } from './Filtered';
 import { CopyButton, Input } from './ui';
 
 type Column = 'last' | 'max' | 'mean' | 'min' | 'sum';
@@ -156,6 +157,14 @@ export const Legend = memo(function Legend(props: LegendProps) {
           })}
         </tbody>
       </table>
+      {shown.length === 0 && filter !== '' && (
+        <FilteredOut
+          small
+          what="series"
+          of={frame.series.length}
+          filters={[{ name: 'the words', value: filter, onClear: () => setFilter('') }]}
+        />
+      )}
       {shown.length > ROWS && (
         <p className="cap-note">
           {ROWS} of {shown.length} series listed. Filter to see the others.

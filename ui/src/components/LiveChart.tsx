@@ -3,8 +3,8 @@
 import { useMemo, useState } from 'react';
 import { frameOfColumns, reduce } from '../lib/frame';
 import { formatValue } from '../lib/units';
+import { useRange } from '../state/clock';
 import { useLiveQuery } from '../state/live';
-import { usePrefs } from '../state/prefs';
 import { Chart } from './Chart';
 import { Empty, Skeleton } from './states';
 
@@ -33,7 +33,7 @@ export function LiveChart(props: LiveChartProps) {
     stepMs,
     props.tenant,
   );
-  const utc = usePrefs((s) => s.utc);
+  const { zone } = useRange();
   const [emphasised] = useState<string | null>(null);
   const frame = useMemo(() => (columns ? frameOfColumns(columns, props.template) : null), [columns, props.template]);
   const now = useMemo(() => {
@@ -58,7 +58,7 @@ export function LiveChart(props: LiveChartProps) {
         <Chart
           frame={frame}
           range={{ from: frame.times[0]!, to: frame.times.at(-1)! }}
-          utc={utc}
+          zone={zone}
           height={height}
           unit={unit}
           stack={props.stack}

@@ -2,6 +2,7 @@
 // nothing that a document holds is read as HTML.
 
 import { Fragment, type ReactNode } from 'react';
+import '../style/markdown.css';
 
 const INLINE =
   /(`[^`]+`)|(\*\*[^*]+\*\*)|(\*[^*\s][^*]*\*|_[^_\s][^_]*_)|\[([^\]]*)\]\(([^)\s]+)[^)]*\)|(https?:\/\/[^\s<>)]+)/g;

@@ -9,7 +9,7 @@ import { Button } from './ui';
 
 /** Why there is nothing: no such metric, or none in this range and where it was seen. */
 export function NoData({ queries }: { queries: string[] }) {
-  const { range, zoom, utc } = useRange();
+  const { range, zoom, zone } = useRange();
   const name = /^\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{[^}]*\})?\s*$/.exec(queries[0] ?? '')?.[1];
   const exists = useQuery({
     queryKey: ['exists', name],
@@ -37,7 +37,7 @@ export function NoData({ queries }: { queries: string[] }) {
         title="Nothing in this time range"
         actions={<Button onClick={() => zoom({ from: last - half, to: last + half })}>Go there</Button>}
       >
-        The newest sample of {name} is of {formatMoment(last, utc)}.
+        The newest sample of {name} is of {formatMoment(last, zone)}.
       </Empty>
     );
   }

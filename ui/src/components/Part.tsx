@@ -80,7 +80,7 @@ export function PartEdges({
   range,
   times,
   part,
-  utc,
+  zone,
   focus,
   onPart,
 }: {
@@ -91,7 +91,7 @@ export function PartEdges({
   /** The moments that edges lie at, evenly apart. */
   times: number[];
   part: Range;
-  utc: boolean;
+  zone: string;
   /** Whether the first edge takes the keys. */
   focus: boolean;
   onPart: (part: Range) => void;
@@ -124,7 +124,7 @@ export function PartEdges({
             } as CSSProperties
           }
           aria-label={NAMES[i]}
-          aria-valuetext={formatMoment(grid.from + at * grid.step, utc)}
+          aria-valuetext={formatMoment(grid.from + at * grid.step, zone)}
           title="An edge of the chosen part: drag it, or use the arrow keys"
           min={0}
           max={grid.count}

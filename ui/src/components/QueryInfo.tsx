@@ -3,6 +3,22 @@
 import type { ReactNode } from 'react';
 import type { FragmentTrace, QueryStats } from '../api/prometheus';
 import { formatBytes, formatCount, formatValue } from '../lib/units';
+import { isCut } from '../lib/warnings';
+import { StatusTag } from './ui';
+
+/** Says that less is shown than there is, where that is so, and why. */
+export function PartialTag({
+  answers,
+  failed = 0,
+}: {
+  answers: ({ warnings: string[] } | undefined)[];
+  /** Queries without an answer, beside others that have one. */
+  failed?: number;
+}) {
+  const reasons = [...new Set(answers.flatMap((answer) => answer?.warnings.filter(isCut) ?? []))];
+  if (failed > 0 && answers.some(Boolean)) reasons.push(`${failed} of ${answers.length} queries failed`);
+  return reasons.length > 0 ? <StatusTag tone="warn">Partial: {reasons.join('; ')}</StatusTag> : null;
+}
 
 export function StatsLine({
   elapsedMs,

@@ -4,6 +4,7 @@ import { Link, Outlet, useLocation, useNavigate, useSearch } from '@tanstack/rea
 import { Keyboard, Moon, PanelLeftClose, PanelLeftOpen, Rows3, Rows4, Search, Sun, SunMoon } from 'lucide-react';
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from 'react';
 import { createPortal } from 'react-dom';
+import { setPageZone } from '../lib/time';
 import { frozen, type GlobalSearch, shifted, useAutoRefresh, useClock, useRange } from '../state/clock';
 import { type KeyBinding, useKeys, usePageBindings } from '../state/keys';
 import { useConnection } from '../state/live';
@@ -40,6 +41,7 @@ export function Shell() {
   const ofPage = usePageBindings((s) => s.bindings);
 
   setTenant(search.tenant);
+  setPageZone(range.zone);
 
   useEffect(() => {
     const apply = () => {

@@ -1,19 +1,38 @@
 // Answers at one moment, as tables.
 
+import { ScanSearch } from 'lucide-react';
+import { lazy, Suspense, useState } from 'react';
 import { rowsOf, type TableRow } from '../lib/frame';
 import { seriesName } from '../lib/labels';
 import { formatMoment } from '../lib/time';
 import { formatValue } from '../lib/units';
+import { usePageKeys } from '../state/keys';
 import { useInstantQueries } from '../state/queries';
 import { type ColumnDef, DataTable } from './DataTable';
 import { SeriesText } from './LabelChips';
 import { NoData } from './NoData';
-import { StatsLine } from './QueryInfo';
+import { PartialTag, StatsLine } from './QueryInfo';
 import { ErrorBox, RemarkList, Skeleton } from './states';
-import { CopyButton, Panel } from './ui';
+import { Button, CopyButton, Panel } from './ui';
 
-export default function TableView({ queries, time, utc }: { queries: string[]; time: number; utc: boolean }) {
-  const results = useInstantQueries(queries, time);
+const Inspect = lazy(() => import('./Inspect'));
+
+export default function TableView({
+  queries,
+  time,
+  zone,
+  limit,
+}: {
+  queries: string[];
+  time: number;
+  zone: string;
+  limit: number;
+}) {
+  const results = useInstantQueries(queries, time, limit);
+  const [inside, setInside] = useState(false);
+  usePageKeys([
+    { keys: 'i', label: 'Inspect: data, statistics, the query as it was sent', run: () => setInside(true) },
+  ]);
   return (
     <>
       {results.map((result, i) => {
@@ -26,7 +45,7 @@ export default function TableView({ queries, time, utc }: { queries: string[]; t
         const columns: ColumnDef<TableRow>[] = [
           {
             id: 'series',
-            title: `Series at ${formatMoment(time, utc)}`,
+            title: `Series at ${formatMoment(time, zone)}`,
             width: 'minmax(320px, 1fr)',
             sort: (row) => seriesName(row.labels),
             cell: (row) => <SeriesText labels={row.labels} />,
@@ -54,7 +73,17 @@ export default function TableView({ queries, time, utc }: { queries: string[]; t
         return (
           <div key={i} className="table-result">
             <RemarkList warnings={warnings} infos={infos} />
-            <Panel className="result">
+            <Panel
+              className="result"
+              actions={
+                <>
+                  <PartialTag answers={[result.data]} />
+                  <Button look="ghost" icon={ScanSearch} onClick={() => setInside(true)}>
+                    Inspect
+                  </Button>
+                </>
+              }
+            >
               {rows.length === 0 ? (
                 <NoData queries={[query]} />
               ) : (
@@ -71,6 +100,22 @@ export default function TableView({ queries, time, utc }: { queries: string[]; t
           </div>
         );
       })}
+      <Suspense>
+        {inside && (
+          <Inspect
+            title={queries.length === 1 ? 'the query' : `${queries.length} queries`}
+            parts={queries.map((query, i) => ({
+              name: String.fromCharCode(65 + i),
+              text: query,
+              asked: { instant: { query, time, limit } },
+              answer: results[i]?.data,
+              error: results[i]?.error,
+            }))}
+            zone={zone}
+            onClose={() => setInside(false)}
+          />
+        )}
+      </Suspense>
     </>
   );
 }

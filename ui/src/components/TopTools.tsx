@@ -7,6 +7,7 @@ import { Share2 } from 'lucide-react';
 import { useState } from 'react';
 import { frozen, type GlobalSearch, type RangeState, useRange } from '../state/clock';
 import type { KeyBinding } from '../state/keys';
+import { usePrefs } from '../state/prefs';
 import { Dialog, Popover } from './floating';
 import { TimePicker } from './TimePicker';
 import { Button, CopyButton, IconButton, Input } from './ui';
@@ -35,6 +36,7 @@ export function TenantPicker({ tenant }: { tenant: string | undefined }) {
         onSubmit={(event) => {
           event.preventDefault();
           if (!valid) return;
+          if (name !== '') usePrefs.getState().met(name);
           void navigate({ to: '.', search: ((old: GlobalSearch) => ({ ...old, tenant: name || undefined })) as never });
           setOpen(false);
         }}
@@ -59,7 +61,8 @@ export function ShareButton({ range }: { range: RangeState }) {
   const moving = new URL(here);
   moving.searchParams.set('from', range.text.from);
   moving.searchParams.set('to', range.text.to);
-  const still = new URL(here);
+  if (range.zone !== 'local') moving.searchParams.set('tz', range.zone);
+  const still = new URL(moving);
   const fixed = frozen(range);
   still.searchParams.set('from', fixed.from);
   still.searchParams.set('to', fixed.to);

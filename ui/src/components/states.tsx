@@ -1,9 +1,11 @@
 // What stands where data would: it loads, there is none and why, it failed and what may be done.
 
-import { AlertTriangle, Ban, CircleSlash, Clock, FilterX, RefreshCw, Unplug } from 'lucide-react';
-import { type ReactNode, useEffect, useState } from 'react';
+import { AlertTriangle, Ban, CircleSlash, Clock, RefreshCw, Unplug } from 'lucide-react';
+import { lazy, type ReactNode, Suspense, useEffect, useState } from 'react';
 import { ApiError } from '../api/client';
 import { Button, type Icon } from './ui';
+
+const TraceLink = lazy(() => import('./TraceLink'));
 
 /** Nothing for the first moments, so that quick answers do not flicker; then a calm outline of what comes. */
 export function Skeleton({ rows = 4, height }: { rows?: number; height?: number }) {
@@ -62,8 +64,6 @@ export function Empty({
   );
 }
 
-export { FilterX };
-
 const TITLES: Record<string, [string, Icon]> = {
   bad_data: ['The request is not valid', Ban],
   not_found: ['There is no such thing here', CircleSlash],
@@ -110,6 +110,14 @@ export function ErrorBox({ error, query, onRetry }: { error: unknown; query?: st
         <p className="small muted">
           {known && known.status > 0 ? `HTTP ${known.status} · ${known.type}` : 'no answer'}
           {known?.isPassing ? ' · the same request may succeed in a moment' : ''}
+          {known?.trace && (
+            <>
+              {' · '}
+              <Suspense fallback={<code>{known.trace}</code>}>
+                <TraceLink id={known.trace} />
+              </Suspense>
+            </>
+          )}
         </p>
       </div>
       {onRetry && (

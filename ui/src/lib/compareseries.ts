@@ -6,6 +6,7 @@
 
 import { type Differing, differing, MOST_VALUES, ranked } from './compare';
 import type { FrameSeries } from './frame';
+import type { Labels } from './labels';
 import type { Range } from './time';
 
 /** Numbers that are added up; of more, every second, third, ... step of either side is taken. */
@@ -36,7 +37,7 @@ export interface SeriesComparison {
 }
 
 /** Names of labels that are not the same for all series. */
-function varying(series: FrameSeries[]): string[] {
+function varying(series: { labels: Labels }[]): string[] {
   const first = new Map<string, string>();
   const seen = new Map<string, number>();
   const differ = new Set<string>();
@@ -104,14 +105,28 @@ export function compareSeries(
   };
   if (!(selection > 0) || !(baseline > 0)) return answer;
 
+  return { ...answer, ...compareLabels(series, own, other, selection, baseline, limits) };
+}
+
+/** The labels by which series tell a selection from a baseline, by what each series has of both. */
+export function compareLabels(
+  series: { labels: Labels }[],
+  own: ArrayLike<number>,
+  other: ArrayLike<number>,
+  selection: number,
+  baseline: number,
+  limits = { series: MOST_SERIES, labels: MOST_LABELS },
+): Pick<SeriesComparison, 'fields' | 'leftOut' | 'moreLabels' | 'moreSeries'> {
   let order = Array.from(series.keys());
+  let moreSeries = 0;
   if (order.length > limits.series) {
     const share = (s: number): number => Math.max(own[s]! / selection, other[s]! / baseline);
     order = order.sort((a, b) => share(b) - share(a)).slice(0, limits.series);
-    answer.moreSeries = series.length - order.length;
+    moreSeries = series.length - order.length;
   }
   const names = varying(order.map((s) => series[s]!));
-  answer.moreLabels = Math.max(0, names.length - limits.labels);
+  const fields: Differing[] = [];
+  const leftOut: string[] = [];
   for (const name of names.slice(0, limits.labels)) {
     const sums = new Map<string, [string, number, number]>();
     for (const s of order) {
@@ -123,9 +138,8 @@ export function compareSeries(
       } else sums.set(value, [value, own[s]!, other[s]!]);
       if (sums.size > MOST_VALUES) break;
     }
-    if (sums.size > MOST_VALUES) answer.leftOut.push(name);
-    else answer.fields.push(differing(name, sums.values(), selection, baseline));
+    if (sums.size > MOST_VALUES) leftOut.push(name);
+    else fields.push(differing(name, sums.values(), selection, baseline));
   }
-  answer.fields = ranked(answer.fields);
-  return answer;
+  return { fields: ranked(fields), leftOut, moreLabels: Math.max(0, names.length - limits.labels), moreSeries };
 }

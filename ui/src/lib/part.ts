@@ -24,3 +24,20 @@ export function middleOf({ from, to }: Range): Range {
   const third = (to - from) / 3;
   return { from: Math.round(from + third), to: Math.round(to - third) };
 }
+
+/** A part of a heatmap: times, and the bounds of its buckets. */
+export interface HeatBox extends Range {
+  lower: number;
+  upper: number;
+}
+
+/** `FROM-TO,LOWER..UPPER`: milliseconds, and bounds in the unit of the buckets. */
+export const heatBoxText = (box: HeatBox): string => `${partText(box)},${box.lower}..${box.upper}`;
+
+/** A part of an address, as far as it lies within the range; null where none of it does. */
+export function parseHeatBox(text: string | undefined, range: Range): HeatBox | null {
+  const [times, bounds] = (text ?? '').split(',');
+  const part = parsePart(times, range);
+  const [lower, upper] = (bounds ?? '').split('..').map((bound) => (bound === '' ? Number.NaN : Number(bound)));
+  return part && lower !== undefined && upper !== undefined && lower < upper ? { ...part, lower, upper } : null;
+}

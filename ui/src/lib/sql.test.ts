@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { shortType } from '../api/sql';
 import { errorPosition } from '../components/states';
+import { chartOf, drawn } from './sqlchart';
 import { longest, planOf, planSeconds, plansOf } from './sqlplan';
-import { cellText, chartOf, csvOf, identifier, sortKey } from './sqltable';
+import { cellText, csvOf, identifier, jsonRows, sortKey } from './sqltable';
 
 const table = (columns: string, rows: Parameters<typeof csvOf>[0]['rows']) => ({
   columns: columns.split(' ').map((c) => ({ name: c.split(':')[0]!, type: c.split(':')[1]! })),
@@ -30,7 +31,43 @@ describe('tables', () => {
   });
 });
 
+describe('rows as JSON', () => {
+  it('are a list of objects', () => {
+    const text = jsonRows(
+      table('a:text b:bigint c:map', [
+        ['x', 12n, { k: 'v' }],
+        [null, 1, null],
+      ]),
+    );
+    expect(text).toBe('[\n{"a":"x","b":12,"c":{"k":"v"}},\n{"a":null,"b":1,"c":null}\n]\n');
+    expect(jsonRows(table('a:text', []))).toBe('[]\n');
+  });
+});
+
 describe('charts', () => {
+  it('are along names where there is no time, and along what is chosen', () => {
+    const rows = table('name:text zone:text n:bigint m:double', [
+      ['a', 'x', 1, 0.5],
+      ['b', 'x', 2, 1.5],
+      ['a', 'y', 3, null],
+      ['a', 'y', 4, 2.5],
+    ]);
+    const usual = drawn(rows);
+    expect([usual?.along, usual?.names, usual?.covered]).toEqual(['names', ['a', 'b'], 1]);
+    expect(usual?.frame.series.map((s) => [s.name, s.values])).toEqual([
+      ['x · n', [1, 2]],
+      ['x · m', [0.5, 1.5]],
+      ['y · n', [4, null]],
+      ['y · m', [2.5, null]],
+    ]);
+    const chosen = drawn(rows, { x: 'n', y: ['m', 'gone'], by: [] });
+    expect([chosen?.along, chosen?.from, chosen?.to]).toEqual(['number', 1, 4]);
+    expect(chosen?.frame).toMatchObject({ times: [1, 2, 4], series: [{ name: 'm', values: [0.5, 1.5, 2.5] }] });
+    // Nothing is drawn along itself.
+    expect(drawn(rows, { x: 'n', y: ['n'] })).toBeNull();
+    expect(drawn(table('a:double', [[1]]), { x: 'a' })).toBeNull();
+  });
+
   it('are of a time, numbers, and a series for each text', () => {
     const chart = chartOf(
       table('t:timestamp host:text v:double', [

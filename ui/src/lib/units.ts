@@ -1,6 +1,8 @@
 // Numbers with units, as short as they can be and still be exact enough to act on. Unit names are those that
 // dashboards in Grafana's format use, so that an imported panel reads as it did.
 
+import { formatMoment, pageZone } from './time';
+
 const SI = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
 const IEC = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei'];
 
@@ -159,10 +161,8 @@ export function formatValue(value: number | null | undefined, unit = 'short', de
     case 'dateTimeAsIso':
     case 'dateTimeAsLocal':
     case 'dateTimeAsSystem':
-    case 'dateTimeFromNow': {
-      const date = new Date(value);
-      return Number.isNaN(date.getTime()) ? digits(value) : date.toISOString().slice(0, 19).replace('T', ' ');
-    }
+    case 'dateTimeFromNow':
+      return Math.abs(value) > 8.64e15 ? digits(value) : formatMoment(value, pageZone());
     default: {
       const [text, prefix] = scaled(value, 1000, SI, decimals);
       const custom = /^(?:suffix|prefix):(.*)$/s.exec(unit);

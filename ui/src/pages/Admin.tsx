@@ -1,9 +1,9 @@
-// What this node runs and how it is set: running and slow queries, settings, features.
+// What this node runs and how it is set: running and slow queries, settings, features. And the tenants.
 
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
-import { Cpu, FileCog, Flag, ListTodo, OctagonX } from 'lucide-react';
-import { useState } from 'react';
+import { Cpu, FileCog, Flag, ListTodo, OctagonX, Users } from 'lucide-react';
+import { lazy, Suspense, useState } from 'react';
 import {
   type ActiveQuery,
   activeQueries,
@@ -17,13 +17,16 @@ import {
   type SlowQuery,
   slowQueries,
 } from '../api/status';
+import { FilteredOut } from '../components/Filtered';
 import { Dialog } from '../components/floating';
 import { PageHead } from '../components/Shell';
-import { Empty, ErrorBox, Skeleton } from '../components/states';
+import { ErrorBox, Skeleton } from '../components/states';
 import { Button, CopyButton, Input, Panel, StatusTag, Tabs } from '../components/ui';
 import { formatAgo } from '../lib/time';
 import { formatCount, formatValue } from '../lib/units';
 import type { AdminSearch } from '../routes';
+
+const Tenants = lazy(() => import('../components/admin/Tenants'));
 
 export default function Admin() {
   const search = useSearch({ from: '/admin' });
@@ -37,6 +40,7 @@ export default function Admin() {
         value={tab}
         choices={[
           { id: 'queries', label: 'Queries', icon: ListTodo },
+          { id: 'tenants', label: 'Tenants', icon: Users },
           { id: 'node', label: 'This node', icon: Cpu },
           { id: 'config', label: 'Settings file', icon: FileCog },
           { id: 'flags', label: 'All settings', icon: Flag },
@@ -47,6 +51,10 @@ export default function Admin() {
       />
       {tab === 'queries' ? (
         <Queries />
+      ) : tab === 'tenants' ? (
+        <Suspense fallback={<Skeleton rows={6} />}>
+          <Tenants />
+        </Suspense>
       ) : tab === 'node' ? (
         <Node />
       ) : tab === 'config' ? (
@@ -340,7 +348,17 @@ function Flags({ find }: { find: string }) {
       }
     >
       {rows.length === 0 ? (
-        <Empty title="No setting matches" />
+        <FilteredOut
+          what="settings"
+          of={Object.keys(answer.data.data).length}
+          filters={[
+            {
+              name: 'the words',
+              value: find,
+              onClear: () => void navigate({ search: (old) => ({ ...old, find: undefined }), replace: true }),
+            },
+          ]}
+        />
       ) : (
         <table className="facts-table">
           <thead>

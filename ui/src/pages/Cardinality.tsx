@@ -1,33 +1,77 @@
 // Which metrics, labels and values make series. Counted by the registries as series come: no data is scanned.
 
 import { useQuery } from '@tanstack/react-query';
-import { Link, useNavigate, useSearch } from '@tanstack/react-router';
-import { ArrowUpRight } from 'lucide-react';
-import type { ReactNode } from 'react';
+import { Link, useNavigate, useRouter, useSearch } from '@tanstack/react-router';
+import { ArrowUpRight, Search } from 'lucide-react';
+import {
+  type AnchorHTMLAttributes,
+  lazy,
+  memo,
+  type ReactElement,
+  Suspense,
+  useCallback,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from 'react';
 import { labelNames, labelValues, queryInstant } from '../api/prometheus';
 import { type NamedCount, tsdb } from '../api/status';
+import { FilteredOut } from '../components/Filtered';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton } from '../components/states';
-import { Button, Panel, Select } from '../components/ui';
+import { Button, Input, Panel, Select } from '../components/ui';
 import { labelName, quote } from '../lib/labels';
 import { formatMoment } from '../lib/time';
 import { formatBytes, formatCount } from '../lib/units';
-import { currentTenant, usePrefs } from '../state/prefs';
+import { useRange } from '../state/clock';
+import { currentTenant } from '../state/prefs';
+
+/** Growth is seen over a day. */
+const DAY = { from: 'now-24h', to: 'now' };
+
+const Growth = memo(lazy(() => import('../components/Growth')));
 
 export default function Cardinality() {
   const search = useSearch({ from: '/cardinality' });
   const navigate = useNavigate({ from: '/cardinality' });
   const limit = search.limit ?? 20;
-  const utc = usePrefs((s) => s.utc);
+  const { zone } = useRange(DAY);
   const status = useQuery({
     queryKey: ['timed', 'tsdb', currentTenant(), limit],
     queryFn: ({ signal }) => tsdb(limit, signal),
     refetchInterval: 15_000,
   });
   const data = status.data?.data;
+  const { find, setFind, clear, words } = useFind();
+  // Of the lists' own, so that what is typed draws none of them that it does not change.
+  const rows = useMemo(
+    () => ({
+      metrics: data?.seriesCountByMetricName ?? [],
+      metricNames: data?.seriesCountByMetricName.map((row) => row.name) ?? [],
+      labelNames: data?.labelValueCountByLabelName.map((row) => row.name) ?? [],
+      // The metric's name is a label, too; those are the list beside this one.
+      pairs: data?.seriesCountByLabelValuePair.filter((row) => !row.name.startsWith('__name__=')) ?? [],
+      values: data?.labelValueCountByLabelName ?? [],
+      memory: data?.memoryInBytesByLabelName ?? [],
+    }),
+    [data],
+  );
+  const found = { find: words, onClear: clear };
   return (
     <div className="page cardinality">
-      <PageHead title="Cardinality">
+      <PageHead title="Cardinality" time fallback={DAY} />
+      <div className="filter-bar">
+        <span className="search-box">
+          <Search size={14} aria-hidden />
+          <Input
+            aria-label="Find a name"
+            placeholder="Find a metric, a label, a value"
+            value={find}
+            onChange={(event) => setFind(event.target.value)}
+          />
+        </span>
         <label className="check">
           Rows
           <Select
@@ -43,7 +87,7 @@ export default function Cardinality() {
             ))}
           </Select>
         </label>
-      </PageHead>
+      </div>
       {status.error && <ErrorBox error={status.error} onRetry={() => void status.refetch()} />}
       {!data ? (
         !status.error && <Skeleton rows={8} />
@@ -65,11 +109,11 @@ export default function Cardinality() {
               </div>
               <div>
                 <dt>oldest sample in memory</dt>
-                <dd className="tab-num">{formatMoment(data.headStats.minTime, utc)}</dd>
+                <dd className="tab-num">{formatMoment(data.headStats.minTime, zone)}</dd>
               </div>
               <div>
                 <dt>newest</dt>
-                <dd className="tab-num">{formatMoment(data.headStats.maxTime, utc)}</dd>
+                <dd className="tab-num">{formatMoment(data.headStats.maxTime, zone)}</dd>
               </div>
             </dl>
             <p className="muted small strip-note">
@@ -78,42 +122,26 @@ export default function Cardinality() {
             </p>
           </section>
           {search.focus && <Focus metric={search.focus} total={data.headStats.numSeries} />}
+          <Suspense fallback={<Skeleton rows={5} height={220} />}>
+            <Growth metrics={rows.metricNames} labels={rows.labelNames} />
+          </Suspense>
           <div className="cardinality-grid">
             <Counts
               title="Series by metric"
-              rows={data.seriesCountByMetricName}
+              rows={rows.metrics}
+              {...found}
               total={data.headStats.numSeries}
-              action={(row) => (
-                <Link
-                  to="/cardinality"
-                  search={(old) => ({ ...old, focus: row.name })}
-                  aria-label={`Look into ${row.name}`}
-                >
-                  <ArrowUpRight size={13} aria-hidden />
-                </Link>
-              )}
+              Action={LookInto}
             />
             <Counts
               title="Series by label and value"
-              // The metric's name is a label, too; those are the list beside this one.
-              rows={data.seriesCountByLabelValuePair.filter((row) => !row.name.startsWith('__name__='))}
+              rows={rows.pairs}
+              {...found}
               total={data.headStats.numSeries}
-              action={(row) => {
-                const at = row.name.indexOf('=');
-                const selector = `{${labelName(row.name.slice(0, at))}=${quote(row.name.slice(at + 1))}}`;
-                return (
-                  <Link
-                    to="/explore"
-                    search={{ q: [`topk(20, count by (__name__) (${selector}))`], view: 'table' }}
-                    aria-label={`Ask what has ${row.name}`}
-                  >
-                    <ArrowUpRight size={13} aria-hidden />
-                  </Link>
-                );
-              }}
+              Action={AskWhat}
             />
-            <Counts title="Values by label" rows={data.labelValueCountByLabelName} />
-            <Counts title="Memory by label" rows={data.memoryInBytesByLabelName} format={formatBytes} />
+            <Counts title="Values by label" rows={rows.values} {...found} />
+            <Counts title="Memory by label" rows={rows.memory} {...found} format={formatBytes} />
           </div>
         </>
       )}
@@ -121,22 +149,108 @@ export default function Cardinality() {
   );
 }
 
-function Counts({
+/** How long after a key the address has what was typed. */
+const ADDRESS_DELAY_MS = 300;
+
+/** What is looked for: as typed, as the lists have it a moment later, and in the address once nobody types. */
+function useFind() {
+  const { find: given = '' } = useSearch({ from: '/cardinality' });
+  const navigate = useNavigate({ from: '/cardinality' });
+  const [find, setFind] = useState(given);
+  const ours = useRef(given);
+  useEffect(() => {
+    // The address was changed from elsewhere: back, or a link.
+    if (given !== ours.current) setFind(given);
+    ours.current = given;
+  }, [given]);
+  useEffect(() => {
+    if (find === given) return;
+    const timer = setTimeout(() => {
+      ours.current = find;
+      void navigate({ search: (old) => ({ ...old, find: find || undefined }), replace: true });
+    }, ADDRESS_DELAY_MS);
+    return () => clearTimeout(timer);
+  }, [find, given, navigate]);
+  const clear = useCallback(() => {
+    // The address first, and what is seen follows; unless it has nothing of it yet.
+    if (given) void navigate({ search: (old) => ({ ...old, find: undefined }), replace: true });
+    else setFind('');
+  }, [given, navigate]);
+  return { find, setFind, clear, words: useDeferredValue(find) };
+}
+
+/** A link in a long list. Unlike `Link` it does not look at the address again each time that changes. */
+function RowLink({
+  to,
+  search,
+  ...rest
+}: AnchorHTMLAttributes<HTMLAnchorElement> & { to: string; search: object | ((old: object) => object) }) {
+  const router = useRouter();
+  const target = { to, search } as Parameters<typeof router.navigate>[0];
+  return (
+    <a
+      href={router.buildLocation(target).href}
+      onClick={(event) => {
+        if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+        event.preventDefault();
+        void router.navigate(target);
+      }}
+      {...rest}
+    />
+  );
+}
+
+function LookInto({ row }: { row: NamedCount }) {
+  return (
+    <RowLink to="/cardinality" search={(old) => ({ ...old, focus: row.name })} aria-label={`Look into ${row.name}`}>
+      <ArrowUpRight size={13} aria-hidden />
+    </RowLink>
+  );
+}
+
+function AskWhat({ row }: { row: NamedCount }) {
+  const at = row.name.indexOf('=');
+  const selector = `{${labelName(row.name.slice(0, at))}=${quote(row.name.slice(at + 1))}}`;
+  return (
+    <RowLink
+      to="/explore"
+      search={{ q: [`topk(20, count by (__name__) (${selector}))`], view: 'table' }}
+      aria-label={`Ask what has ${row.name}`}
+    >
+      <ArrowUpRight size={13} aria-hidden />
+    </RowLink>
+  );
+}
+
+const Counts = memo(function Counts({
   title,
-  rows,
+  rows: all,
   total,
-  action,
+  Action,
   format = formatCount,
+  find,
+  onClear,
 }: {
   title: string;
   rows: NamedCount[];
   total?: number;
-  action?: (row: NamedCount) => ReactNode;
+  Action?: (props: { row: NamedCount }) => ReactElement;
   format?: (value: number) => string;
+  find: string;
+  onClear: () => void;
 }) {
-  const most = Math.max(1, ...rows.map((r) => r.value));
+  const words = find.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = all.filter((row) => words.every((word) => row.name.toLowerCase().includes(word)));
+  const most = Math.max(1, ...all.map((r) => r.value));
+  if (rows.length === 0 && all.length > 0)
+    return (
+      <Panel title={title}>
+        <FilteredOut small what="names" of={all.length} filters={[{ name: 'the words', value: find, onClear }]} />
+        <p className="muted small">Only the largest are looked through: more rows, more names.</p>
+      </Panel>
+    );
   return (
-    <Panel title={title}>
+    <Panel title={title} note={words.length > 0 ? `${rows.length} of ${all.length}` : undefined}>
       <table className="bars">
         <thead className="sr-only">
           <tr>
@@ -148,21 +262,39 @@ function Counts({
         </thead>
         <tbody>
           {rows.map((row) => (
-            <tr key={row.name}>
-              <td className="bar-name mono" title={row.name.slice(0, 2000)}>
-                <span className="bar-fill" style={{ width: `${(row.value / most) * 100}%` }} aria-hidden />
-                <bdi>{row.name}</bdi>
-              </td>
-              <td className="num">{format(row.value)}</td>
-              <td className="num muted">{total ? `${((row.value / total) * 100).toFixed(1)} %` : ''}</td>
-              <td className="bar-action">{action?.(row)}</td>
-            </tr>
+            <Count key={row.name} row={row} most={most} total={total} Action={Action} format={format} />
           ))}
         </tbody>
       </table>
     </Panel>
   );
-}
+});
+
+const Count = memo(function Count({
+  row,
+  most,
+  total,
+  Action,
+  format,
+}: {
+  row: NamedCount;
+  most: number;
+  total?: number;
+  Action?: (props: { row: NamedCount }) => ReactElement;
+  format: (value: number) => string;
+}) {
+  return (
+    <tr>
+      <td className="bar-name mono" title={row.name.slice(0, 2000)}>
+        <span className="bar-fill" style={{ width: `${(row.value / most) * 100}%` }} aria-hidden />
+        <bdi>{row.name}</bdi>
+      </td>
+      <td className="num">{format(row.value)}</td>
+      <td className="num muted">{total ? `${((row.value / total) * 100).toFixed(1)} %` : ''}</td>
+      <td className="bar-action">{Action && <Action row={row} />}</td>
+    </tr>
+  );
+});
 
 /** One metric: how many values each of its labels has, and which label would save most if it went. */
 function Focus({ metric, total }: { metric: string; total: number }) {

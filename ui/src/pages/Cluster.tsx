@@ -1,7 +1,7 @@
 // The cluster as it is this second: which node holds what, who leads, who is behind. Pushed, not asked for.
 
 import { useNavigate, useSearch } from '@tanstack/react-router';
-import { ArrowRightLeft, Ellipsis, PowerOff, Trash2 } from 'lucide-react';
+import { ArrowRightLeft, CircleDashed, Ellipsis, Grid3x3, PowerOff, Search, Trash2 } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
 import {
   type ClusterNode,
@@ -13,53 +13,19 @@ import {
   removeNode,
   type Shard,
 } from '../api/cluster';
+import { Ring } from '../components/cluster/Ring';
+import { Moves, Spread } from '../components/cluster/Spread';
+import { FilteredOut } from '../components/Filtered';
 import { Dialog } from '../components/floating';
 import { Menu } from '../components/menu';
 import { PageHead } from '../components/Shell';
 import { ErrorBox, Skeleton } from '../components/states';
-import { Button, Field, IconButton, Input, Panel, Select, StatusTag, type Tone } from '../components/ui';
+import { Button, Field, IconButton, Input, Panel, Segmented, Select, StatusTag, type Tone } from '../components/ui';
+import { type CellState, cellName, cellState, findCells, LATE, MARKS, ONLY_WORDS } from '../lib/cells';
 import { formatBytes, formatCount } from '../lib/units';
+import { type ClusterSearch, ONLY, type Only } from '../routes';
 import { useLiveCluster } from '../state/live';
 import '../style/cluster.css';
-
-/** Entries behind the leader from which a replica is shown as late. */
-const LATE = 50;
-
-export type CellState = 'leader' | 'follower' | 'learner' | 'late' | 'stopped' | 'missing' | 'lost' | 'none';
-
-/** What one node is to one shard. */
-export function cellState(node: ClusterNode, shard: Shard): { state: CellState; replica: Replica | undefined } {
-  const replica = shard.replicas.find((r) => r.node === node.id);
-  const wanted = shard.wanted.includes(node.id);
-  if (!replica) return { state: wanted ? (node.reachable ? 'missing' : 'lost') : 'none', replica };
-  if (!node.reachable) return { state: 'lost', replica };
-  if (replica.role === 'stopped') return { state: 'stopped', replica };
-  if (shard.leader === node.id) return { state: 'leader', replica };
-  if (replica.role === 'learner') return { state: 'learner', replica };
-  return { state: replica.lag > LATE ? 'late' : 'follower', replica };
-}
-
-const WORDS: Record<CellState, string> = {
-  leader: 'leads',
-  follower: 'follows',
-  learner: 'learns: copies the data, does not vote yet',
-  late: 'follows, but is behind',
-  stopped: 'has stopped',
-  missing: 'should be here and is not yet',
-  lost: 'its node does not answer',
-  none: 'no replica here, and none wanted',
-};
-
-const MARKS: Record<CellState, string> = {
-  leader: '★',
-  follower: '',
-  learner: '…',
-  late: '▲',
-  stopped: '■',
-  missing: '+',
-  lost: '×',
-  none: '',
-};
 
 type Act =
   | { kind: 'drain'; node: ClusterNode }
@@ -123,7 +89,9 @@ export default function Cluster() {
           <Count name="on disk, all copies" value={formatBytes(h.bytes)} />
         </dl>
       </section>
-      <Matrix status={status} onAct={setAct} />
+      <Moves status={status} />
+      <Shards status={status} onAct={setAct} />
+      <Spread status={status} />
       <Nodes status={status} onAct={setAct} />
       <Details status={status} onAct={setAct} />
       {act && <ActDialog key={JSON.stringify(act)} act={act} status={status} onClose={() => setAct(null)} />}
@@ -140,73 +108,133 @@ function Count({ name, value, tone }: { name: string; value: string; tone?: stri
   );
 }
 
-function Matrix({ status, onAct }: { status: ClusterStatus; onAct: (act: Act) => void }) {
+function Shards({ status, onAct }: { status: ClusterStatus; onAct: (act: Act) => void }) {
   const navigate = useNavigate({ from: '/cluster' });
   const search = useSearch({ from: '/cluster' });
-  const groups = status.meta ? [status.meta, ...status.shards] : status.shards;
-  const nodes = status.nodes.filter((n) => n.state !== 'removed');
+  const change = (part: Partial<ClusterSearch>, replace = false) =>
+    void navigate({ search: (old) => ({ ...old, ...part }), replace });
+  const { nodes, groups } = findCells(status, search.only, search.find ?? '');
+  const all = status.shards.length + (status.meta ? 1 : 0);
+  const isRing = search.view === 'ring';
   return (
-    <Panel title="Nodes × shards" note="each cell is a replica; a click shows it" actions={<MatrixKey />}>
-      <section className="matrix-scroll" tabIndex={0} aria-label="Replicas">
-        <table className="matrix" data-testid="matrix">
-          <thead>
-            <tr>
-              <th scope="col">node</th>
-              {groups.map((shard) => (
-                <th key={shard.id} scope="col" className={search.shard === shard.id ? 'is-picked' : ''}>
-                  {shard.id === 0 ? 'meta' : shard.id}
-                </th>
-              ))}
-              <th scope="col" className="num">
-                leads
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {nodes.map((node) => (
-              <tr key={node.id} className={node.reachable ? '' : 'is-down'}>
-                <th scope="row">
-                  <span
-                    className={`node-dot ${node.reachable ? (node.ready ? 'ok' : 'warn') : 'critical'}`}
-                    aria-hidden
-                  >
-                    {node.reachable ? (node.ready ? '●' : '▲') : '■'}
-                  </span>
-                  node {node.id}
-                  <span className="muted small"> {node.addr}</span>
-                  {node.state !== 'active' && <span className="kind">{node.state}</span>}
-                </th>
-                {groups.map((shard) => {
-                  const { state, replica } = cellState(node, shard);
-                  const name = `${shard.id === 0 ? 'meta group' : `shard ${shard.id}`} on node ${node.id}: ${WORDS[state]}${replica && replica.lag > 0 ? `, ${replica.lag} entries behind` : ''}`;
-                  return (
-                    <td key={shard.id}>
-                      <button
-                        type="button"
-                        className={`cell cell-${state} ${search.shard === shard.id ? 'is-picked' : ''}`}
-                        title={name}
-                        aria-label={name}
-                        onClick={() =>
-                          void navigate({ search: (old) => ({ ...old, shard: shard.id, node: undefined }) })
-                        }
-                        onContextMenu={(event) => {
-                          if (!replica || shard.id === 0) return;
-                          event.preventDefault();
-                          onAct({ kind: 'move', shard, from: node.id });
-                        }}
-                      >
-                        {MARKS[state]}
-                      </button>
-                    </td>
-                  );
-                })}
-                <td className="num tab-num">{groups.filter((s) => s.leader === node.id).length}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </section>
+    <Panel
+      title="Nodes × shards"
+      note={groups.length < all ? `${groups.length} of ${all} groups` : 'each cell is a replica; a click shows it'}
+      actions={<MatrixKey />}
+    >
+      <div className="cluster-bar">
+        <Segmented
+          label="View"
+          value={isRing ? 'ring' : 'matrix'}
+          choices={[
+            { id: 'matrix', label: 'Matrix', icon: Grid3x3 },
+            { id: 'ring', label: 'Ring', icon: CircleDashed },
+          ]}
+          onChange={(id) => change({ view: id === 'ring' ? 'ring' : undefined })}
+        />
+        <Segmented
+          label="Which shards"
+          value={search.only ?? 'all'}
+          choices={[{ id: 'all', label: 'All' }, ...ONLY.map((id) => ({ id, label: ONLY_WORDS[id] }))]}
+          onChange={(id) => change({ only: id === 'all' ? undefined : (id as Only) })}
+        />
+        <span className="search-box">
+          <Search size={14} aria-hidden />
+          <Input
+            aria-label="Find a shard or a node"
+            placeholder="7, node 2, an address"
+            value={search.find ?? ''}
+            onChange={(event) => change({ find: event.target.value || undefined }, true)}
+          />
+        </span>
+      </div>
+      {groups.length === 0 ? (
+        <FilteredOut
+          what="groups"
+          of={all}
+          filters={[
+            {
+              name: 'the state',
+              value: search.only ? ONLY_WORDS[search.only] : '',
+              onClear: () => change({ only: undefined }),
+            },
+            { name: 'the words', value: search.find ?? '', onClear: () => change({ find: undefined }) },
+          ]}
+        >
+          {search.only && 'That is good news.'}
+        </FilteredOut>
+      ) : isRing ? (
+        <Ring
+          status={status}
+          shown={new Set(groups.map((shard) => shard.id))}
+          picked={search.shard}
+          onPick={(shard) => change({ shard })}
+        />
+      ) : (
+        <Matrix nodes={nodes} groups={groups} onAct={onAct} />
+      )}
     </Panel>
+  );
+}
+
+function Matrix({ nodes, groups, onAct }: { nodes: ClusterNode[]; groups: Shard[]; onAct: (act: Act) => void }) {
+  const navigate = useNavigate({ from: '/cluster' });
+  const search = useSearch({ from: '/cluster' });
+  return (
+    <section className="matrix-scroll" tabIndex={0} aria-label="Replicas">
+      <table className="matrix" data-testid="matrix">
+        <thead>
+          <tr>
+            <th scope="col">node</th>
+            {groups.map((shard) => (
+              <th key={shard.id} scope="col" className={search.shard === shard.id ? 'is-picked' : ''}>
+                {shard.id === 0 ? 'meta' : shard.id}
+              </th>
+            ))}
+            <th scope="col" className="num">
+              leads
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {nodes.map((node) => (
+            <tr key={node.id} className={node.reachable ? '' : 'is-down'}>
+              <th scope="row">
+                <span className={`node-dot ${node.reachable ? (node.ready ? 'ok' : 'warn') : 'critical'}`} aria-hidden>
+                  {node.reachable ? (node.ready ? '●' : '▲') : '■'}
+                </span>
+                node {node.id}
+                <span className="muted small"> {node.addr}</span>
+                {node.state !== 'active' && <span className="kind">{node.state}</span>}
+              </th>
+              {groups.map((shard) => {
+                const { state, replica } = cellState(node, shard);
+                const name = cellName(node, shard);
+                return (
+                  <td key={shard.id}>
+                    <button
+                      type="button"
+                      className={`cell cell-${state} ${search.shard === shard.id ? 'is-picked' : ''}`}
+                      title={name}
+                      aria-label={name}
+                      onClick={() => void navigate({ search: (old) => ({ ...old, shard: shard.id, node: undefined }) })}
+                      onContextMenu={(event) => {
+                        if (!replica || shard.id === 0) return;
+                        event.preventDefault();
+                        onAct({ kind: 'move', shard, from: node.id });
+                      }}
+                    >
+                      {MARKS[state]}
+                    </button>
+                  </td>
+                );
+              })}
+              <td className="num tab-num">{groups.filter((s) => s.leader === node.id).length}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
   );
 }
 

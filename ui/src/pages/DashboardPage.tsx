@@ -27,8 +27,10 @@ import {
 } from 'lucide-react';
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import { ApiError } from '../api/client';
-import { deleteDashboard, getDashboard, getVersion, listVersions, saveDashboard } from '../api/dashboards';
+import { deleteDashboard, getDashboard, getVersion, saveDashboard } from '../api/dashboards';
 import { AnnotationBar } from '../components/dashboard/AnnotationBar';
+import { DashboardState } from '../components/dashboard/DashboardState';
+import { DashboardLinks, PanelLinks } from '../components/dashboard/Links';
 import { type ChosenPart, PanelBody, type PanelContext, panelRange } from '../components/dashboard/PanelView';
 import { VariableBar } from '../components/dashboard/VariableBar';
 import { Dialog } from '../components/floating';
@@ -38,32 +40,47 @@ import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { Button, CopyButton, Field, IconButton, Input, StatusTag } from '../components/ui';
 import { BUILTIN } from '../dashboards';
 import { isOn, switched } from '../lib/dashboard/annotations';
+import { askedText, type Rewrite } from '../lib/dashboard/asked';
 import { begin, edit, redo, undo } from '../lib/dashboard/history';
 import { layOut, type Shown } from '../lib/dashboard/layout';
+import type { LinkContext } from '../lib/dashboard/links';
 import {
   checkDashboard,
   type Dashboard,
   emptyDashboard,
   freshId,
   freshPanel,
+  languageOf,
   MAX_REPEATS,
   PANEL_KINDS,
   type Panel,
+  type QueryLanguage,
 } from '../lib/dashboard/model';
 import { freshUid } from '../lib/dashboard/uid';
 import { ALL, builtins, interpolate } from '../lib/dashboard/variables';
 import { middleOf, partText, snapped } from '../lib/part';
-import { formatAgo, formatMoment, niceStep, type Range } from '../lib/time';
+import { niceStep, type Range } from '../lib/time';
 import { useClock, useRange } from '../state/clock';
+import { useRewrite } from '../state/filters';
 import { useKeys } from '../state/keys';
 import type { AnnotationContext } from '../state/marks';
+import { runAgain, useInspected } from '../state/panels';
 import { usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
 import { useVariables } from '../state/variables';
 
 const GridEditor = lazy(() => import('../components/dashboard/GridEditor'));
 const PanelEditor = lazy(() => import('../components/dashboard/PanelEditor'));
+const Versions = lazy(() => import('../components/dashboard/Versions'));
 const DashboardSettings = lazy(() => import('../components/dashboard/DashboardSettings'));
+
+const asIs: Rewrite = (expression) => expression;
+
+/** `FROM-TO`, two versions that are compared. */
+function parsePair(text: string | undefined): [number, number] | null {
+  const found = /^(\d{1,9})-(\d{1,9})$/.exec(text ?? '');
+  return found ? [Number(found[1]), Number(found[2])] : null;
+}
 
 interface Loaded {
   dashboard: Dashboard;
@@ -137,19 +154,21 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
   const [saved, setSaved] = useState({ dashboard: loaded.dashboard, version: loaded.version });
   const [editing, setEditing] = useState(fresh);
   const [dialog, setDialog] = useState<'save' | 'copy' | 'settings' | 'json' | 'versions' | 'delete' | null>(null);
-  const [inspected, setInspected] = useState<string | null>(null);
   const [folded, setFolded] = useState<ReadonlySet<string>>(
     () => new Set(loaded.dashboard.panels.filter((p) => p.kind === 'row' && p.options.collapsed).map((p) => p.id)),
   );
   const dashboard = edits.now;
   const dirty = dashboard !== saved.dashboard || (fresh && dashboard.panels.length > 0);
-  const { range, utc, zoom } = useRange(dashboard.time, dashboard.refresh);
+  const { range, zone, zoom, text: rangeText } = useRange(dashboard.time, dashboard.refresh);
   const variables = useVariables(dashboard.variables, search as Record<string, unknown>, range);
 
   const change = useCallback(
     (next: Dashboard, what: string) => setEdits((old) => edit(old, next, what, Date.now())),
     [],
   );
+  const openings = useRef(0);
+  const changeSettings = (next: Dashboard) =>
+    setEdits((old) => edit(old, next, `settings ${openings.current}`, Date.now(), Number.POSITIVE_INFINITY));
   const changePanel = useCallback(
     (panel: Panel, what: string) =>
       setEdits((old) =>
@@ -211,6 +230,13 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     onChange: (change) => void navigate({ search: (old) => ({ ...old, ...change }), resetScroll: false }),
   };
 
+  const pair = saved.version > 0 ? parsePair(search.diff) : null;
+  const comparePair = (next: [number, number] | null) => {
+    setDialog('versions');
+    void navigate({ search: (old) => ({ ...old, diff: next?.join('-') }), resetScroll: false });
+  };
+  useEffect(() => () => runAgain(), []);
+
   const compareAlone = useRef(() => {});
   useKeys(
     useMemo(
@@ -251,13 +277,36 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     [range.from, range.to, step, choice],
   );
   const tenant = loaded.system ? system.tenant : undefined;
-  const waiting = !variables.ready || (loaded.system && system.tenant === undefined);
+  const filtered = useRewrite(variables.chosen);
+  const rewrite = filtered.rewrite ?? asIs;
+  const waiting = !variables.ready || filtered.rewrite === null || (loaded.system && system.tenant === undefined);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `choice` stands for the variables
+  const linked = useMemo<LinkContext>(
+    () => ({
+      scope,
+      text: { from: rangeText.from, to: rangeText.to },
+      chosen: variables.chosen,
+      tenant: search.tenant,
+    }),
+    [scope, rangeText.from, rangeText.to, choice, search.tenant],
+  );
   const marked: AnnotationContext = {
     annotations: waiting ? [] : dashboard.annotations.filter((a) => isOn(a, search.marks)),
     scope: variables.scope,
     tenant,
+    rewrite,
   };
-  const context: PanelContext = { range, utc, scope: variables.scope, tenant, sync: uid, onZoom: zoom, marked };
+  const context: PanelContext = {
+    range,
+    zone,
+    scope: variables.scope,
+    tenant,
+    sync: uid,
+    onZoom: zoom,
+    marked,
+    rewrite,
+    linked,
+  };
   const laid = useMemo(() => layOut(dashboard.panels, scope, folded), [dashboard.panels, scope, folded]);
   const single = search.panel ?? search.edit;
   const focus = single ? laid.panels.find((s) => s.key === single || s.panel.id === single) : undefined;
@@ -265,7 +314,7 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
   compareAlone.current = () => {
     if (search.part) chosen.onChange({ compare: !search.compare || undefined });
     else if (search.panel && focus?.panel.kind === 'timeseries')
-      choosePart(focus.key, middleOf(panelRange(focus.panel, range, scope)), false, true);
+      choosePart(focus.key, middleOf(panelRange(focus.panel, range, scope, zone)), false, true);
   };
 
   const addPanel = (kind: Panel['kind']) => {
@@ -280,6 +329,32 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     const bottom = dashboard.panels.reduce((y, p) => Math.max(y, p.grid.y + p.grid.h), 0);
     const copy = { ...structuredClone(panel), id: freshId(dashboard), grid: { ...panel.grid, y: bottom } };
     change({ ...dashboard, panels: [...dashboard.panels, copy] }, 'copy');
+  };
+  /** Its queries on the pages of their languages. */
+  const waysOut = (shown: Shown) => {
+    const { panel } = shown;
+    const own = { ...scope, ...shown.own };
+    const at = panelRange(panel, range, own, zone);
+    const asked = panel.queries
+      .filter((q) => !q.hidden)
+      .map((q) => ({ language: languageOf(panel.kind, q), expr: q.expr }))
+      .map(({ language, expr }) => ({ language, text: askedText(language, expr, own, { range: at, step }, rewrite) }));
+    const texts = (language: QueryLanguage) => asked.filter((q) => q.language === language).map((q) => q.text);
+    const promql = texts('promql').filter((q) => q.trim() !== '');
+    const [search] = texts('search');
+    const [traceql] = texts('traceql');
+    const [sql] = texts('sql');
+    const go = (label: string, to: string, params: object) => ({
+      label,
+      icon: Search,
+      onSelect: () => void navigate({ to, search: params as never }),
+    });
+    return [
+      ...(promql.length > 0 ? [go('Explore its queries', '/explore', { q: promql })] : []),
+      ...(search !== undefined ? [go('Open in Logs', '/logs', { q: search.trim() || undefined })] : []),
+      ...(traceql !== undefined ? [go('Open in Traces', '/traces', { q: traceql.trim() || undefined })] : []),
+      ...(sql ? [go('Open in SQL', '/sql', { c: [sql] })] : []),
+    ];
   };
   const menuOf = (shown: Shown) => [
     { label: 'View', icon: Expand, onSelect: () => void navigate({ search: (old) => ({ ...old, panel: shown.key }) }) },
@@ -297,23 +372,12 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
             label: 'Compare a part',
             icon: GitCompare,
             hint: 'Shift drag',
-            onSelect: () => choosePart(shown.key, middleOf(panelRange(shown.panel, range, scope)), true, true),
+            onSelect: () => choosePart(shown.key, middleOf(panelRange(shown.panel, range, scope, zone)), true, true),
           },
         ]
       : []),
-    { label: 'Inspect', icon: Code, onSelect: () => setInspected(shown.key) },
-    {
-      label: 'Explore its queries',
-      icon: Search,
-      disabled: shown.panel.queries.length === 0,
-      onSelect: () =>
-        void navigate({
-          to: '/explore',
-          search: {
-            q: shown.panel.queries.filter((q) => !q.hidden).map((q) => interpolate(q.expr, { ...scope, ...shown.own })),
-          } as never,
-        }),
-    },
+    { label: 'Inspect', icon: Code, onSelect: () => useInspected.setState({ panel: shown.key }) },
+    ...waysOut(shown),
     {
       label: 'Duplicate',
       icon: Copy,
@@ -362,7 +426,6 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
     );
   }
 
-  const inspectedPanel = inspected === null ? undefined : laid.panels.find((s) => s.key === inspected);
   return (
     <div className={`page dashboard ${editing ? 'is-editing' : ''}`}>
       <PageHead
@@ -372,6 +435,7 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         fallback={dashboard.time}
         fallbackRefresh={dashboard.refresh}
       >
+        <DashboardState stoppedVariables={variables.stopped} />
         {search.version !== undefined && <StatusTag tone="info">version {search.version}</StatusTag>}
         {!fresh && (
           <IconButton
@@ -390,8 +454,11 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
             />
             <IconButton
               icon={Settings2}
-              label="Settings, variables, annotations"
-              onClick={() => setDialog('settings')}
+              label="Settings, variables, annotations, links"
+              onClick={() => {
+                openings.current += 1;
+                setDialog('settings');
+              }}
             />
             <Button
               look="primary"
@@ -427,6 +494,7 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
       </PageHead>
       <VariableBar
         state={variables}
+        range={range}
         onChange={(name, values) =>
           void navigate({
             search: (old) => ({ ...old, [`v-${name}`]: values.length === 1 ? values[0] : values }),
@@ -438,7 +506,7 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
         all={dashboard.annotations}
         marked={marked}
         range={range}
-        utc={utc}
+        zone={zone}
         onSwitch={(annotation) =>
           void navigate({
             search: (old) => ({ ...old, marks: switched(annotation, old.marks) }),
@@ -447,15 +515,8 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
           })
         }
       />
-      {dashboard.links && dashboard.links.length > 0 && (
-        <div className="dashboard-links">
-          {dashboard.links.map((link) => (
-            <a key={link.url} href={link.url} target="_blank" rel="noreferrer noopener">
-              {link.title}
-            </a>
-          ))}
-        </div>
-      )}
+      <DashboardLinks links={dashboard.links} context={linked} uid={uid} />
+      {filtered.error && <ErrorBox error={filtered.error} />}
       {laid.leftOut > 0 && (
         <p className="cap-note warn">
           ▲ {laid.leftOut} repetitions are not drawn: {MAX_REPEATS} is the most of one panel or row.
@@ -556,7 +617,7 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
           <DashboardSettings
             dashboard={dashboard}
             state={variables}
-            onChange={change}
+            onChange={changeSettings}
             onClose={() => setDialog(null)}
           />
         </Suspense>
@@ -583,8 +644,33 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
       {dialog === 'json' && (
         <JsonDialog dashboard={dashboard} onClose={() => setDialog(null)} onChange={(next) => change(next, 'json')} />
       )}
-      {dialog === 'versions' && (
-        <Versions uid={uid} current={saved.version} utc={utc} onClose={() => setDialog(null)} />
+      {(dialog === 'versions' || pair !== null) && (
+        <Suspense>
+          <Versions
+            uid={uid}
+            current={saved.version}
+            shown={dashboard}
+            isChanged={dirty}
+            zone={zone}
+            pair={pair}
+            onPair={comparePair}
+            onClose={() => {
+              setDialog(null);
+              if (pair) void navigate({ search: (old) => ({ ...old, diff: undefined }), resetScroll: false });
+            }}
+            onRestored={(version, stored) => {
+              setDialog(null);
+              setEdits(begin(stored));
+              setSaved({ dashboard: stored, version });
+              void client.invalidateQueries({ queryKey: ['dashboards'] });
+              void client.invalidateQueries({ queryKey: ['versions', uid] });
+              void navigate({
+                search: (old) => ({ ...old, version: undefined, diff: undefined }),
+                ignoreBlocker: true,
+              });
+            }}
+          />
+        </Suspense>
       )}
       {dialog === 'delete' && (
         <DeleteDialog
@@ -596,13 +682,6 @@ function Loaded({ uid, loaded }: { uid: string; loaded: Loaded }) {
             void client.invalidateQueries({ queryKey: ['dashboards'] });
             void navigate({ to: '/dashboards', ignoreBlocker: true });
           }}
-        />
-      )}
-      {inspectedPanel && (
-        <Inspect
-          shown={inspectedPanel}
-          scope={{ ...scope, ...inspectedPanel.own }}
-          onClose={() => setInspected(null)}
         />
       )}
     </div>
@@ -679,6 +758,7 @@ function PanelFrame({
             <span className="sr-only">{panel.description}</span>
           </span>
         )}
+        <PanelLinks links={panel.links} context={{ ...context.linked, scope: context.scope }} />
         {panel.timeFrom && <span className="kind">{panel.timeFrom}</span>}
         {panel.timeShift && <span className="kind">shifted {panel.timeShift}</span>}
         <Menu trigger={<IconButton icon={Ellipsis} label={`Panel ${title}`} className="panel-menu" />} entries={menu} />
@@ -689,7 +769,12 @@ function PanelFrame({
           (waiting ? (
             <Skeleton height={inner.height} />
           ) : (
-            <PanelBody panel={panel} context={context} height={inner.height} width={inner.width} />
+            <PanelBody
+              panel={panel}
+              context={{ ...context, reportAs: shown.key }}
+              height={inner.height}
+              width={inner.width}
+            />
           ))}
       </div>
     </div>
@@ -828,38 +913,6 @@ function JsonDialog({
   );
 }
 
-function Versions({ uid, current, utc, onClose }: { uid: string; current: number; utc: boolean; onClose: () => void }) {
-  const list = useQuery({ queryKey: ['versions', uid, current], queryFn: ({ signal }) => listVersions(uid, signal) });
-  return (
-    <Dialog open onClose={onClose} title="Versions" drawer>
-      <p className="muted">Opening one shows it as it was; saving it makes it the newest.</p>
-      {list.error && <ErrorBox error={list.error} />}
-      {!list.data && !list.error && <Skeleton rows={4} />}
-      <ul className="version-list">
-        {list.data?.data.map((row) => (
-          <li key={row.version}>
-            <Link
-              to="/dashboards/$uid"
-              params={{ uid }}
-              search={(old) => ({ ...old, version: row.version })}
-              onClick={onClose}
-            >
-              version {row.version}
-            </Link>
-            {row.version === list.data.data[0]?.version && <span className="kind">newest</span>}
-            <span className="muted" title={formatMoment(row.updated, utc)}>
-              {formatAgo(row.updated, Date.now())}
-            </span>
-            <p>
-              <bdi>{row.message}</bdi>
-            </p>
-          </li>
-        ))}
-      </ul>
-    </Dialog>
-  );
-}
-
 function DeleteDialog({
   uid,
   version,
@@ -893,40 +946,6 @@ function DeleteDialog({
         >
           Delete
         </Button>
-      </div>
-    </Dialog>
-  );
-}
-
-function Inspect({
-  shown,
-  scope,
-  onClose,
-}: {
-  shown: Shown;
-  scope: Parameters<typeof interpolate>[1];
-  onClose: () => void;
-}) {
-  return (
-    <Dialog open onClose={onClose} title={`Inside ${shown.panel.title || 'this panel'}`} width={760}>
-      {shown.panel.queries.map((query) => {
-        const text = interpolate(query.expr, scope);
-        return (
-          <div key={query.ref} className="stack">
-            <h3>Query {query.ref} as it is asked</h3>
-            <div className="snippet">
-              <pre>{text}</pre>
-              <CopyButton text={text} />
-            </div>
-          </div>
-        );
-      })}
-      <h3>The panel</h3>
-      <div className="snippet">
-        <pre className="inspect-json" tabIndex={0}>
-          {JSON.stringify(shown.panel, null, 2)}
-        </pre>
-        <CopyButton text={JSON.stringify(shown.panel, null, 2)} />
       </div>
     </Dialog>
   );

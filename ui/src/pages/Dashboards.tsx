@@ -6,6 +6,7 @@ import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { FileUp, LayoutDashboard, Plus, Search, Star } from 'lucide-react';
 import { useMemo, useRef, useState } from 'react';
 import { type DashboardRow, listDashboards, saveDashboard } from '../api/dashboards';
+import { FilteredOut } from '../components/Filtered';
 import { Dialog } from '../components/floating';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton } from '../components/states';
@@ -79,7 +80,18 @@ export default function Dashboards() {
         </Panel>
       ) : folders.length === 0 ? (
         <Panel title="Yours">
-          <p className="muted">None of {stored.data.data.length} matches.</p>
+          <FilteredOut
+            small
+            what="dashboards"
+            of={stored.data.data.length}
+            filters={[
+              {
+                name: 'the words',
+                value: search.find ?? '',
+                onClear: () => void navigate({ search: (old) => ({ ...old, find: undefined }), replace: true }),
+              },
+            ]}
+          />
         </Panel>
       ) : (
         folders.map(([folder, list]) => (

@@ -1,4 +1,4 @@
-// Ask in PromQL: several queries, as chart, table, heatmap or plan. All of it is in the address.
+// Ask in PromQL: several queries, as chart, figures, table, heatmap or plan. All of it is in the address.
 
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useNavigate, useSearch } from '@tanstack/react-router';
@@ -10,6 +10,8 @@ import {
   ListTree,
   Play,
   Plus,
+  ScanSearch,
+  Sigma,
   Table2,
   Trash2,
   WandSparkles,
@@ -19,14 +21,15 @@ import { formatQuery, type MatrixSeries, queryExemplars } from '../api/prometheu
 import { Chart, type ExemplarDot } from '../components/Chart';
 import { Popover } from '../components/floating';
 import { Legend } from '../components/Legend';
-import { StatsLine } from '../components/QueryInfo';
+import { PartialTag, StatsLine } from '../components/QueryInfo';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, RemarkList, Skeleton, SlowNote } from '../components/states';
 import { Button, CopyButton, IconButton, Panel, Segmented, Select, Tabs } from '../components/ui';
 import { frameOf, parseValue } from '../lib/frame';
-import { middleOf, parsePart, partText, snapped } from '../lib/part';
+import { type HeatBox, heatBoxText, middleOf, parseHeatBox, parsePart, partText, snapped } from '../lib/part';
 import { formatDuration, niceStep, parseDuration, type Range } from '../lib/time';
-import type { ExploreSearch } from '../routes';
+import { formatCount } from '../lib/units';
+import { type ExploreSearch, FIGURES } from '../routes';
 import { type GlobalSearch, useClock, useRange } from '../state/clock';
 import { useDrawn } from '../state/drawn';
 import { usePageKeys } from '../state/keys';
@@ -42,10 +45,30 @@ const PartEdges = lazy(async () => ({ default: (await import('../components/Part
 const CompareSeries = lazy(async () => ({ default: (await import('../components/CompareSeries')).CompareSeries }));
 const ExplainTree = lazy(async () => ({ default: (await import('../components/ExplainTree')).ExplainTree }));
 const ExemplarDrawer = lazy(() => import('../components/Exemplar'));
+const Inspect = lazy(() => import('../components/Inspect'));
+const StatView = lazy(() => import('../components/StatView'));
 const TableView = lazy(() => import('../components/TableView'));
 
 /** More series than this are drawn only when asked for. */
 const DRAWN = 100;
+
+/** Series that are asked for, so that no answer is more than a browser can hold; the address may say another number. */
+const ASKED = 10_000;
+const LIMITS = [100, 1000, ASKED, 0];
+
+const FIGURE_NAMES: Record<(typeof FIGURES)[number], string> = {
+  last: 'last value',
+  mean: 'mean',
+  max: 'largest',
+  min: 'smallest',
+  sum: 'sum of all steps',
+};
+
+/** What a step of a view is wide at least. */
+const PIXELS = { chart: 2, stat: 8, heatmap: 6, plan: 2 };
+
+/** What queries are called. */
+const letter = (at: number): string => String.fromCharCode(65 + at);
 
 const STEPS = ['auto', '1s', '5s', '10s', '15s', '30s', '1m', '5m', '15m', '1h'];
 
@@ -141,6 +164,7 @@ export default function Explore() {
             value={view}
             choices={[
               { id: 'chart', label: 'Chart', icon: ChartLine },
+              { id: 'stat', label: 'Figures', icon: Sigma },
               { id: 'table', label: 'Table', icon: Table2 },
               { id: 'heatmap', label: 'Heatmap', icon: Grid3x3 },
               { id: 'plan', label: 'Plan', icon: ListTree },
@@ -160,7 +184,7 @@ export default function Explore() {
         </Suspense>
       ) : view === 'table' ? (
         <Suspense fallback={<Skeleton height={200} />}>
-          <TableView queries={asked} time={range.range.to} utc={range.utc} />
+          <TableView queries={asked} time={range.range.to} zone={range.zone} limit={search.limit ?? ASKED} />
         </Suspense>
       ) : (
         <RangeView queries={asked} view={view} search={search} change={change} />
@@ -196,7 +220,7 @@ function QueryRow({
   return (
     <div className="query-row">
       <span className="query-letter" aria-hidden>
-        {String.fromCharCode(65 + index)}
+        {letter(index)}
       </span>
       <div className="query-box">
         <Suspense fallback={<div className="code-editor is-loading" />}>
@@ -204,7 +228,7 @@ function QueryRow({
             value={value}
             onChange={onChange}
             onRun={onRun}
-            label={`Query ${String.fromCharCode(65 + index)}`}
+            label={`Query ${letter(index)}`}
             autoFocus={index === 0}
           />
         </Suspense>
@@ -224,40 +248,54 @@ function RangeView({
   change,
 }: {
   queries: string[];
-  view: 'chart' | 'heatmap' | 'plan';
+  view: 'chart' | 'stat' | 'heatmap' | 'plan';
   search: ExploreSearch;
   change: (part: Partial<ExploreSearch & GlobalSearch>, replace?: boolean) => void;
 }) {
-  const { range, utc, zoom } = useRange();
+  const { range, zone, zoom } = useRange();
   const navigate = useNavigate();
   const part = useMemo(() => (view === 'chart' ? parsePart(search.part, range) : null), [view, search.part, range]);
+  const box = useMemo(() => (view === 'heatmap' ? parseHeatBox(search.box, range) : null), [view, search.box, range]);
+  const chosen = part ?? box;
   const [byKey, setByKey] = useState(false);
+  const chooseBox = (next: HeatBox, isMoved: boolean) => change({ box: heatBoxText(next) }, isMoved);
   const choose = (next: Range | null | true, isMoved = false) => {
     setByKey(next === true);
-    if (next) change({ part: partText(snapped(next === true ? middleOf(range) : next, step)) }, isMoved);
-    else if (search.part) change({ part: undefined, compare: undefined, of: undefined });
+    if (!next) {
+      if (search.part || search.box) change({ part: undefined, box: undefined, compare: undefined, of: undefined });
+      return;
+    }
+    const time = snapped(next === true ? middleOf(range) : next, step);
+    if (view === 'chart') change({ part: partText(time) }, isMoved);
+    else chooseBox({ ...time, lower: Number.NEGATIVE_INFINITY, upper: Number.POSITIVE_INFINITY }, isMoved);
   };
   /** To the time that was dragged over, or to the part: then it is no part any more. */
   const zoomIn = (next: Range) => {
     useClock.getState().tick();
     const [from, to] = [next.from, next.to].map((ms) => String(Math.round(ms)));
-    change({ from, to, part: undefined, compare: undefined, of: undefined });
+    change({ from, to, part: undefined, box: undefined, compare: undefined, of: undefined });
   };
   usePageKeys([
     {
       keys: 'c',
       label: 'Choose a part of the chart; compare it with the rest',
-      run: () =>
-        view !== 'chart' ? undefined : part ? change({ compare: !search.compare || undefined }) : choose(true),
+      run: () => {
+        if (view !== 'chart' && view !== 'heatmap') return;
+        if (chosen) change({ compare: !search.compare || undefined });
+        else choose(true);
+      },
     },
+    { keys: 'i', label: 'Inspect: data, statistics, the query as it was sent', run: () => setInside(true) },
     { keys: 'esc', label: 'Nothing chosen', run: () => choose(null) },
   ]);
   const client = useQueryClient();
   const typed = search.step ? parseDuration(search.step) : null;
-  const wide = Math.max(200, Math.min(1200, Math.floor((window.innerWidth - 120) / (view === 'heatmap' ? 6 : 2))));
+  const wide = Math.max(200, Math.min(1200, Math.floor((window.innerWidth - 120) / PIXELS[view])));
   const step = typed && typed >= 1 ? typed : niceStep(range, wide);
   const span = aligned(range, step);
-  const results = useRangeQueries(queries, range, step, view === 'plan');
+  const limit = search.limit ?? ASKED;
+  const results = useRangeQueries(queries, range, step, view === 'plan', limit);
+  const [inside, setInside] = useState(false);
   const [emphasised, setEmphasised] = useState<string | null>(null);
   const [all, setAll] = useState(false);
   const [dot, setDot] = useState<ExemplarDot | null>(null);
@@ -316,47 +354,88 @@ function RangeView({
         <Panel
           className="result"
           title={
-            view === 'chart' ? (
-              <div className="result-tools">
-                <Segmented
-                  label="Stack"
-                  value={search.stack ? 'stack' : 'lines'}
-                  choices={[
-                    { id: 'lines', label: 'Lines' },
-                    { id: 'stack', label: 'Stacked' },
-                  ]}
-                  onChange={(id) => change({ stack: id === 'stack' || undefined })}
-                />
-                <label className="check">
-                  <input
-                    type="checkbox"
-                    checked={search.exemplars ?? false}
-                    onChange={(e) => change({ exemplars: e.target.checked || undefined })}
+            <div className="result-tools">
+              {view === 'chart' && (
+                <>
+                  <Segmented
+                    label="Stack"
+                    value={search.stack ? 'stack' : 'lines'}
+                    choices={[
+                      { id: 'lines', label: 'Lines' },
+                      { id: 'stack', label: 'Stacked' },
+                    ]}
+                    onChange={(id) => change({ stack: id === 'stack' || undefined })}
                   />
-                  Exemplars{search.exemplars && exemplars.data ? ` (${exemplars.data.length})` : ''}
+                  <label className="check">
+                    <input
+                      type="checkbox"
+                      checked={search.exemplars ?? false}
+                      onChange={(e) => change({ exemplars: e.target.checked || undefined })}
+                    />
+                    Exemplars{search.exemplars && exemplars.data ? ` (${exemplars.data.length})` : ''}
+                  </label>
+                </>
+              )}
+              {view === 'stat' && (
+                <label className="check">
+                  Figure
+                  <Select
+                    value={search.figure ?? 'last'}
+                    onChange={(e) =>
+                      change({ figure: FIGURES.find((figure) => figure === e.target.value && figure !== 'last') })
+                    }
+                  >
+                    {FIGURES.map((figure) => (
+                      <option key={figure} value={figure}>
+                        {FIGURE_NAMES[figure]}
+                      </option>
+                    ))}
+                  </Select>
                 </label>
-                <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
+              )}
+              <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
+              <label className="check">
+                Series
+                <Select
+                  value={limit}
+                  onChange={({ target: { value } }) =>
+                    change({ limit: Number(value) === ASKED ? undefined : Number(value) })
+                  }
+                >
+                  {[...new Set([...LIMITS, limit])].map((most) => (
+                    <option key={most} value={most}>
+                      {most === 0 ? 'all' : `at most ${formatCount(most)}`}
+                    </option>
+                  ))}
+                </Select>
+              </label>
+              {(view === 'chart' || view === 'heatmap') && (
                 <Suspense>
                   <PartTools
-                    part={part}
+                    part={chosen}
                     comparing={search.compare === true}
                     onZoom={zoomIn}
                     onCompare={() => change({ compare: true })}
                     onChoose={(next) => choose(next)}
                   />
                 </Suspense>
-              </div>
-            ) : (
-              <div className="result-tools">
-                <StepPicker step={step} value={search.step} onChange={(value) => change({ step: value })} />
-              </div>
-            )
+              )}
+            </div>
           }
           actions={
             <>
               {fetching && (
                 <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
               )}
+              <PartialTag answers={answers} failed={errors.length} />
+              <Button
+                look="ghost"
+                icon={ScanSearch}
+                title="Data as a table, statistics, the query as it was sent (i)"
+                onClick={() => setInside(true)}
+              >
+                Inspect
+              </Button>
               <Button
                 look="ghost"
                 icon={LayoutDashboard}
@@ -388,10 +467,18 @@ function RangeView({
                 span={span}
                 step={step}
                 range={range}
-                utc={utc}
+                zone={zone}
                 query={queries.join(', ')}
                 dimmed={dimmed}
-                onZoom={zoom}
+                onZoom={zoomIn}
+                box={box}
+                byKey={byKey}
+                comparing={search.compare === true}
+                onBox={(next, isMoved) => {
+                  setByKey(false);
+                  chooseBox(next, isMoved);
+                }}
+                onCompare={(on) => change({ compare: on || undefined })}
               />
             ) : null
           ) : nativeOnly ? (
@@ -405,12 +492,14 @@ function RangeView({
             </Empty>
           ) : frame.series.length === 0 ? (
             errors.length === 0 && <NoData queries={queries} />
+          ) : view === 'stat' ? (
+            <StatView frame={frame} figure={search.figure ?? 'last'} dimmed={dimmed} />
           ) : (
             <>
               <Chart
                 frame={shown}
                 range={range}
-                utc={utc}
+                zone={zone}
                 height={Math.max(280, Math.min(440, window.innerHeight - 430))}
                 stack={search.stack ? 'normal' : 'none'}
                 hidden={hidden}
@@ -429,7 +518,7 @@ function RangeView({
                       range={range}
                       times={frame.times}
                       part={part}
-                      utc={utc}
+                      zone={zone}
                       focus={byKey}
                       onPart={(next) => choose(next, true)}
                     />
@@ -444,8 +533,8 @@ function RangeView({
                     frame={frame}
                     part={part}
                     query={(search.of ?? 1) - 1}
-                    names={queries.map((_, i) => String.fromCharCode(65 + i))}
-                    utc={utc}
+                    names={queries.map((_, i) => letter(i))}
+                    zone={zone}
                     onQuery={(query) => change({ of: query + 1 })}
                     only={only}
                     onOnly={setOnly}
@@ -482,7 +571,23 @@ function RangeView({
           </StatsLine>
         ) : null,
       )}
-      <Suspense>{dot && <ExemplarDrawer dot={dot} utc={utc} onClose={() => setDot(null)} />}</Suspense>
+      <Suspense>
+        {dot && <ExemplarDrawer dot={dot} zone={zone} onClose={() => setDot(null)} />}
+        {inside && (
+          <Inspect
+            title={queries.length === 1 ? 'the query' : `${queries.length} queries`}
+            parts={queries.map((query, i) => ({
+              name: letter(i),
+              text: query,
+              asked: { range: { query, ...span, step, limit } },
+              answer: answers[i],
+              error: results[i]?.error,
+            }))}
+            zone={zone}
+            onClose={() => setInside(false)}
+          />
+        )}
+      </Suspense>
     </>
   );
 }

@@ -13,7 +13,7 @@ import {
   Star,
   Waypoints,
 } from 'lucide-react';
-import { useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import { address } from '../api/client';
 import { type ClusterStatus, health } from '../api/cluster';
 import { listDashboards } from '../api/dashboards';
@@ -29,6 +29,8 @@ import { useLiveCluster } from '../state/live';
 import { currentTenant, usePrefs } from '../state/prefs';
 import { useSystemMetrics } from '../state/system';
 import '../style/home.css';
+
+const HomeServices = lazy(() => import('../components/HomeServices'));
 
 /** What the cluster does now, as it measures itself. */
 const CHARTS = [
@@ -70,6 +72,9 @@ export default function Home() {
           </Panel>
         ))}
       </div>
+      <Suspense>
+        <HomeServices />
+      </Suspense>
       <div className="home-low">
         <FirstSteps />
         <div className="home-side">

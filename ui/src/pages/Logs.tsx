@@ -6,8 +6,11 @@ import { useNavigate, useSearch } from '@tanstack/react-router';
 import {
   ArrowUpToLine,
   BookOpen,
+  Download,
   List,
+  Palette,
   Pause,
+  Pin,
   Play,
   Radio,
   ScrollText,
@@ -17,16 +20,20 @@ import {
   X,
 } from 'lucide-react';
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from 'react';
-import { type LogQuestion, type LogRow, logHistogram, searchLogs } from '../api/logs';
+import { type LogQuestion, type LogRow, logHistogram, logsAt, searchLogs } from '../api/logs';
 import { Facets, type Narrow } from '../components/logs/Facets';
 import { Histogram } from '../components/logs/Histogram';
 import { LogList } from '../components/logs/LogList';
+import { Pins, usePinned } from '../components/logs/Pins';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton, SlowNote } from '../components/states';
 import { Button, CopyButton, IconButton, StatusTag, Tabs } from '../components/ui';
+import { hasAnsi } from '../lib/ansi';
 import { between, edgesOf } from '../lib/edges';
+import { millisOf } from '../lib/logrow';
 import { filterText, wantedWords, withFilter } from '../lib/logsearch';
 import { middleOf, parsePart, partText } from '../lib/part';
+import { byTime, MOST_PINS, pinOf, togglePin } from '../lib/pins';
 import { niceStep, type Range } from '../lib/time';
 import { formatCount, formatValue } from '../lib/units';
 import type { LogsSearch } from '../routes';
@@ -41,20 +48,27 @@ const RecordDrawer = lazy(async () => ({ default: (await import('../components/l
 const Patterns = lazy(async () => ({ default: (await import('../components/logs/Patterns')).Patterns }));
 const Compare = lazy(async () => ({ default: (await import('../components/logs/Compare')).Compare }));
 const LanguageHelp = lazy(() => import('../components/logs/LanguageHelp'));
+const Export = lazy(() => import('../components/logs/Export'));
 
 const PAGE = 200;
 /** Beyond this a narrower search finds faster than scrolling. */
 const MOST_ROWS = 50_000;
 const BARS = 100;
+/** Rows that are looked at for colours. */
+const LOOKED_AT = 1000;
+
+const NOTHING: ReadonlyMap<string, LogRow> = new Map();
+const NO_ROWS: LogRow[] = [];
 
 export default function Logs() {
   const search = useSearch({ from: '/logs' });
   const navigate = useNavigate({ from: '/logs' });
   const state = useRange();
-  const { utc } = state;
+  const { zone } = state;
   const asked = search.q ?? '';
   const [draft, setDraft] = useState(asked);
   const [help, setHelp] = useState(false);
+  const [saving, setSaving] = useState(false);
   const [paused, setPaused] = useState(false);
   const [isTop, setIsTop] = useState(true);
   const client = useQueryClient();
@@ -111,6 +125,44 @@ export default function Logs() {
   const tail = useTail(asked, live && !found.error, paused || !isTop);
   const shown = live ? tail.rows : rows;
 
+  const pins = useMemo(() => search.pins ?? [], [search.pins]);
+  const pinSet = useMemo(() => new Set(pins), [pins]);
+  const pinned = usePinned(pins, shown);
+  const [isFull, setFull] = useState(false);
+  const setPins = (next: string[]) => change({ pins: next.length > 0 ? next : undefined }, true);
+  const pin = (row: LogRow) => {
+    const next = togglePin(pins, pinOf(row));
+    setFull(next === null);
+    if (next) setPins(next);
+  };
+
+  // What is selected holds for one list of records.
+  const listKey = `${tenant} ${asked} ${search.from} ${search.to} ${live}`;
+  const [selection, setSelection] = useState({ key: listKey, rows: NOTHING });
+  const selected = selection.key === listKey ? selection.rows : NOTHING;
+  const selectedIds = useMemo(() => new Set(selected.keys()), [selected]);
+  const anchor = useRef<string>(undefined);
+  const select = (row: LogRow, through: boolean) => {
+    if (row.id === undefined) return;
+    const next = new Map(selected);
+    const [a, b] = [anchor.current, row.id].map((id) => shown.findIndex((one) => one.id === id));
+    if (through && a! >= 0) {
+      for (const one of shown.slice(Math.min(a!, b!), Math.max(a!, b!) + 1)) if (one.id) next.set(one.id, one);
+    } else if (!next.delete(row.id)) next.set(row.id, row);
+    anchor.current = row.id;
+    setSelection({ key: listKey, rows: next });
+  };
+  const pinSelected = () => {
+    const fresh = [...selected.values()].map(pinOf).filter((one) => !pinSet.has(one));
+    setFull(pins.length + fresh.length > MOST_PINS);
+    setPins([...pins, ...fresh].slice(0, MOST_PINS));
+    setSelection({ key: listKey, rows: NOTHING });
+  };
+  const coloured = useMemo(
+    () => shown.slice(0, LOOKED_AT).some((row) => typeof row.body === 'string' && hasAnsi(row.body)),
+    [shown],
+  );
+
   // A part is of whole bars, so that what is counted is what is compared.
   const part = useMemo(() => {
     const asked = live ? null : parsePart(search.part, { from, to });
@@ -143,7 +195,27 @@ export default function Logs() {
     if (hasNextPage && !isFetchingNextPage && rows.length < MOST_ROWS) void fetchNextPage();
   }, [hasNextPage, isFetchingNextPage, fetchNextPage, rows.length]);
 
-  const choose = (row: LogRow) => row.id && change({ row: row.id }, true);
+  const choose = (row: LogRow) => {
+    anchor.current = row.id;
+    if (row.id) change({ row: row.id }, true);
+  };
+  /** To the time of a record that the search may not find. */
+  const goTo = (row: LogRow) => {
+    const here = shown.find((one) => pinOf(one) === pinOf(row));
+    if (here) return choose(here);
+    void logsAt(row.timeUnixNano).then(({ data }) => {
+      const id = data.rows.find((one) => pinOf(one) === pinOf(row))?.id;
+      const ms = millisOf(row);
+      change({
+        q: undefined,
+        live: undefined,
+        from: String(ms - 60_000),
+        to: String(ms + 60_000),
+        row: id,
+        part: undefined,
+      });
+    });
+  };
   const setLive = (on: boolean) => {
     setPaused(false);
     setIsTop(true);
@@ -176,8 +248,20 @@ export default function Logs() {
     {
       keys: 'esc',
       label: 'Close the record; nothing chosen',
-      run: () => (search.row ? change({ row: undefined }, true) : search.part && choosePart(null)),
+      run: () =>
+        search.row
+          ? change({ row: undefined }, true)
+          : selected.size > 0
+            ? setSelection({ key: listKey, rows: NOTHING })
+            : search.part && choosePart(null),
     },
+    {
+      keys: 'b',
+      label: 'Pin the open record, or what is selected; take the pin away',
+      run: () => (selected.size > 0 ? pinSelected() : known && pin(known)),
+    },
+    { keys: 'x', label: 'Select the open record', run: () => known && select(known, false) },
+    { keys: 'e', label: 'Save records as a file', run: () => setSaving(true) },
     { keys: 'w', label: 'Wrap lines', run: () => change({ wrap: !search.wrap || undefined }, true) },
     { keys: 'l', label: 'Live tail', run: () => setLive(!live) },
     { keys: 'p', label: 'Pause the live tail', run: () => live && setPaused(!paused) },
@@ -218,7 +302,7 @@ export default function Logs() {
               groups={groups}
               range={{ from, to }}
               step={step}
-              utc={utc}
+              zone={zone}
               dimmed={histogram.isPlaceholderData}
               onZoom={zoomIn}
               onLevel={(level) => narrow('level', level === 'none' ? null : level)}
@@ -239,7 +323,7 @@ export default function Logs() {
           <Compare
             question={compared.question}
             part={compared.part}
-            utc={utc}
+            zone={zone}
             onNarrow={narrow}
             onClose={() => change({ compare: undefined }, true)}
           />
@@ -266,6 +350,22 @@ export default function Logs() {
           </>
         )}
         <span className="spring" />
+        {selected.size > 0 && (
+          <span className="log-selected" role="status" data-testid="log-selected">
+            <b className="tab-num">{formatCount(selected.size)} selected</b>
+            <Button look="ghost" icon={Pin} onClick={pinSelected}>
+              Pin
+            </Button>
+            <Button look="ghost" icon={Download} onClick={() => setSaving(true)}>
+              Save
+            </Button>
+            <IconButton
+              icon={X}
+              label="Select nothing (Esc)"
+              onClick={() => setSelection({ key: listKey, rows: NOTHING })}
+            />
+          </span>
+        )}
         {found.isFetching && !isFetchingNextPage && (
           <SlowNote since={began.current} onCancel={() => void client.cancelQueries({ queryKey: ['timed'] })} />
         )}
@@ -277,6 +377,15 @@ export default function Logs() {
               active={search.wrap === true}
               onClick={() => change({ wrap: !search.wrap || undefined }, true)}
             />
+            {(coloured || search.raw) && (
+              <IconButton
+                icon={Palette}
+                label={search.raw ? 'Show colours' : 'Show the codes of colours as they are'}
+                active={!search.raw}
+                onClick={() => change({ raw: !search.raw || undefined }, true)}
+              />
+            )}
+            <IconButton icon={Download} label="Save records as a file (e)" onClick={() => setSaving(true)} />
             <CopyButton
               text={shown
                 .slice(0, 5000)
@@ -290,6 +399,24 @@ export default function Logs() {
           </>
         )}
       </div>
+      {pins.length > 0 && !patterns && (
+        <Pins
+          pinned={pinned}
+          columns={columns}
+          words={words}
+          wrap={search.wrap === true}
+          raw={search.raw === true}
+          zone={zone}
+          dated={dated}
+          isFull={isFull}
+          onOpen={goTo}
+          onPin={pin}
+          onUnpin={(some) => {
+            setFull(false);
+            setPins(some ? pins.filter((one) => !some.includes(one)) : []);
+          }}
+        />
+      )}
       <div className="log-main">
         <Facets question={question} columns={columns} onNarrow={narrow} onColumn={column} />
         {patterns ? (
@@ -297,7 +424,7 @@ export default function Logs() {
             <Patterns
               question={question}
               step={step}
-              utc={utc}
+              zone={zone}
               total={total}
               onFilter={(filter, negate) => change({ q: withFilter(asked, filter, negate), view: undefined })}
             />
@@ -310,10 +437,15 @@ export default function Logs() {
             columns={columns}
             words={words}
             wrap={search.wrap === true}
-            utc={utc}
+            raw={search.raw === true}
+            zone={zone}
             dated={dated}
             chosen={chosen}
             onChoose={choose}
+            selected={selectedIds}
+            onSelect={select}
+            pins={pinSet}
+            onPin={pin}
             onNearEnd={live ? undefined : nearEnd}
             onTop={live ? setIsTop : undefined}
             dimmed={!live && found.isPlaceholderData}
@@ -361,14 +493,28 @@ export default function Logs() {
             id={chosen}
             known={known}
             question={question}
-            utc={utc}
+            zone={zone}
             columns={columns}
+            raw={search.raw === true}
+            isPinned={(row) => pinSet.has(pinOf(row))}
+            onPin={pin}
             onNarrow={narrow}
             onColumn={column}
             onClose={() => change({ row: undefined }, true)}
           />
         )}
         {help && <LanguageHelp onClose={() => setHelp(false)} />}
+        {saving && (
+          <Export
+            question={live ? null : question}
+            total={live ? null : total}
+            here={live ? tail.rows : NO_ROWS}
+            selected={[...selected.values()].sort(byTime)}
+            pinned={pinned.rows}
+            columns={columns}
+            onClose={() => setSaving(false)}
+          />
+        )}
       </Suspense>
     </div>
   );

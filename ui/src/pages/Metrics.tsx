@@ -4,14 +4,15 @@
 import { useQuery } from '@tanstack/react-query';
 import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { ArrowUpRight, FilterX, Search } from 'lucide-react';
+import { ArrowUpRight, Search } from 'lucide-react';
 import { useEffect, useMemo, useRef, useState } from 'react';
 import { labelNames, labelValues, metadata } from '../api/prometheus';
 import { Chart } from '../components/Chart';
+import { FilteredOut } from '../components/Filtered';
 import { Legend } from '../components/Legend';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, RemarkList, Skeleton } from '../components/states';
-import { Button, CopyButton, Input, Panel, Select } from '../components/ui';
+import { CopyButton, Input, Panel, Select } from '../components/ui';
 import { frameOf } from '../lib/frame';
 import { escapeRegex, quote } from '../lib/labels';
 import { defaultQuery, type Family, families, type MetricKind, unitOf } from '../lib/metric';
@@ -49,7 +50,7 @@ function rateWindow(range: Range, step: number): string {
 function Browser() {
   const search = useSearch({ from: '/browse' });
   const navigate = useNavigate({ from: '/browse' });
-  const { range, utc } = useRange();
+  const { range, zone } = useRange();
   const [text, setText] = useState(search.search ?? '');
   useEffect(() => {
     const timer = setTimeout(() => {
@@ -141,27 +142,34 @@ function Browser() {
         <Skeleton rows={8} />
       ) : shown.length === 0 ? (
         words.length > 0 || search.type ? (
-          <Empty
-            icon={FilterX}
-            title="Nothing is called so in this time range"
-            actions={
-              <Button
-                onClick={() => {
+          <FilteredOut
+            what={words.length > 0 ? 'metrics' : 'metrics of this time range'}
+            of={search.type && all.length > 0 ? all.length : undefined}
+            filters={[
+              {
+                name: 'the words',
+                value: words.join(' '),
+                onClear: () => {
                   setText('');
-                  void navigate({ search: (old) => ({ ...old, search: undefined, type: undefined }) });
-                }}
-              >
-                Clear the filter
-              </Button>
-            }
-          />
+                  void navigate({ search: (old) => ({ ...old, search: undefined }) });
+                },
+              },
+              {
+                name: 'the type',
+                value: search.type ?? '',
+                onClear: () => void navigate({ search: (old) => ({ ...old, type: undefined }) }),
+              },
+            ]}
+          >
+            Metrics without a sample in the time range are not looked through.
+          </FilteredOut>
         ) : (
           <Empty title="No metric has samples in this time range">
             Choose a longer range, or <Link to="/">send the first ones</Link>.
           </Empty>
         )
       ) : (
-        <CardGrid list={shown} range={range} utc={utc} />
+        <CardGrid list={shown} range={range} zone={zone} />
       )}
     </div>
   );
@@ -171,7 +179,7 @@ const CARD_HEIGHT = 176;
 const CARD_WIDTH = 300;
 
 /** Cards in rows; only the rows in sight ask for data. */
-function CardGrid({ list, range, utc }: { list: Family[]; range: Range; utc: boolean }) {
+function CardGrid({ list, range, zone }: { list: Family[]; range: Range; zone: string }) {
   const scroller = useRef<HTMLDivElement>(null);
   const [columns, setColumns] = useState(4);
   useEffect(() => {
@@ -202,7 +210,7 @@ function CardGrid({ list, range, utc }: { list: Family[]; range: Range; utc: boo
             }}
           >
             {list.slice(item.index * columns, (item.index + 1) * columns).map((family) => (
-              <MetricCard key={family.name} family={family} range={range} utc={utc} />
+              <MetricCard key={family.name} family={family} range={range} zone={zone} />
             ))}
           </div>
         ))}
@@ -211,7 +219,7 @@ function CardGrid({ list, range, utc }: { list: Family[]; range: Range; utc: boo
   );
 }
 
-function MetricCard({ family, range, utc }: { family: Family; range: Range; utc: boolean }) {
+function MetricCard({ family, range, zone }: { family: Family; range: Range; zone: string }) {
   const step = niceStep(range, 80, 5000);
   const query = defaultQuery(family, rateWindow(range, step));
   const span = aligned(range, step);
@@ -242,7 +250,7 @@ function MetricCard({ family, range, utc }: { family: Family; range: Range; utc:
         <Chart
           frame={frame}
           range={span}
-          utc={utc}
+          zone={zone}
           height={100}
           unit={unit}
           compact
@@ -263,7 +271,7 @@ function MetricCard({ family, range, utc }: { family: Family; range: Range; utc:
 
 function OneMetric({ name, by }: { name: string; by: string | undefined }) {
   const navigate = useNavigate({ from: '/browse' });
-  const { range, utc, zoom } = useRange();
+  const { range, zone, zoom } = useRange();
   const [emphasised, setEmphasised] = useState<string | null>(null);
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const meta = useMetadata();
@@ -350,7 +358,7 @@ function OneMetric({ name, by }: { name: string; by: string | undefined }) {
                 <Chart
                   frame={frame}
                   range={range}
-                  utc={utc}
+                  zone={zone}
                   height={260}
                   unit={unit}
                   hidden={hidden}
@@ -377,7 +385,7 @@ function OneMetric({ name, by }: { name: string; by: string | undefined }) {
           <h2 className="section-title">By each label</h2>
           {keys.length === 0 && labels.data && <p className="muted">Its series differ in no label.</p>}
           <div className="label-grid">
-            {family && keys.map((key) => <LabelCard key={key} family={family} label={key} range={range} utc={utc} />)}
+            {family && keys.map((key) => <LabelCard key={key} family={family} label={key} range={range} zone={zone} />)}
           </div>
         </>
       )}
@@ -385,7 +393,7 @@ function OneMetric({ name, by }: { name: string; by: string | undefined }) {
   );
 }
 
-function LabelCard({ family, label, range, utc }: { family: Family; label: string; range: Range; utc: boolean }) {
+function LabelCard({ family, label, range, zone }: { family: Family; label: string; range: Range; zone: string }) {
   const step = niceStep(range, 120, 5000);
   const span = aligned(range, step);
   const query = `topk(8, ${defaultQuery(family, rateWindow(range, step), [label])})`;
@@ -432,7 +440,7 @@ function LabelCard({ family, label, range, utc }: { family: Family; label: strin
         <Chart
           frame={frame}
           range={span}
-          utc={utc}
+          zone={zone}
           height={130}
           unit={unitOf(family)}
           label={`${family.name} by ${label}`}

@@ -8,6 +8,7 @@ import { useCallback, useMemo } from 'react';
 import { listDependencies, traceMetrics } from '../api/traces';
 import { Chart } from '../components/Chart';
 import { type ColumnDef, DataTable } from '../components/DataTable';
+import { FilteredOut } from '../components/Filtered';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { useServices } from '../components/traces/SearchForm';
@@ -82,6 +83,7 @@ function AllServices() {
   const search = useSearch({ from: '/services' });
   const change = useChange();
   const isMap = search.view === 'map';
+  const clear = () => change({ find: undefined }, true);
   return (
     <div className="page services">
       <PageHead title="Services" time />
@@ -106,12 +108,16 @@ function AllServices() {
           />
         </div>
       </div>
-      {isMap ? <MapView find={search.find ?? ''} /> : <TableView find={search.find ?? ''} />}
+      {isMap ? (
+        <MapView find={search.find ?? ''} onClear={clear} />
+      ) : (
+        <TableView find={search.find ?? ''} onClear={clear} />
+      )}
     </div>
   );
 }
 
-function TableView({ find }: { find: string }) {
+function TableView({ find, onClear }: { find: string; onClear: () => void }) {
   const navigate = useNavigate();
   const red = useRed(undefined, [SERVICE, 'kind'], TREND, true);
   const { seconds, step, data } = red;
@@ -133,7 +139,8 @@ function TableView({ find }: { find: string }) {
   if (red.error) return <ErrorBox error={red.error} onRetry={() => void red.refetch()} />;
   if (!data) return <Skeleton height={300} rows={10} />;
   if (rows.length === 0) return <NoServices />;
-  if (shown.length === 0) return <Empty icon={Search} title="No service is called so" />;
+  if (shown.length === 0)
+    return <FilteredOut what="services" of={rows.length} filters={[{ name: 'the words', value: find, onClear }]} />;
   return (
     <div className={`trace-list ${red.isPlaceholderData ? 'is-dimmed' : ''}`}>
       <DataTable
@@ -255,7 +262,7 @@ function meant(find: string): (name: string) => boolean {
   return (name) => words.every((word) => name.toLowerCase().includes(word));
 }
 
-function MapView({ find }: { find: string }) {
+function MapView({ find, onClear }: { find: string; onClear: () => void }) {
   const { from, to, seconds } = useSteps(TREND);
   const found = useQuery({
     queryKey: ['timed', 'dependencies', currentTenant(), from, to],
@@ -271,9 +278,20 @@ function MapView({ find }: { find: string }) {
   const alone = (services.data?.data.services ?? [])
     .map((one) => one.name)
     .filter((name) => !linked.has(name) && isMeant(name));
-  if (dependencies.length === 0 && all.length > 0)
-    return <Empty icon={Search} title="No service that calls or is called has this name" />;
-  if (dependencies.length === 0)
+  if (
+    dependencies.length === 0 &&
+    alone.length === 0 &&
+    find.trim() !== '' &&
+    (services.data?.data.services ?? []).length > 0
+  )
+    return (
+      <FilteredOut
+        what="services"
+        of={services.data?.data.services.length}
+        filters={[{ name: 'the words', value: find, onClear }]}
+      />
+    );
+  if (all.length === 0)
     return alone.length === 0 ? (
       <NoServices />
     ) : (
@@ -289,7 +307,7 @@ function OneService({ service }: { service: string }) {
   const search = useSearch({ from: '/services' });
   const navigate = useNavigate();
   const change = useChange();
-  const { utc, zoom, range, text } = useRange();
+  const { zone, zoom, range, text } = useRange();
   const red = useRed(service, ['kind'], STEPS, false);
   const operations = useRed(service, ['name', 'kind'], TREND, true);
   const calls = useQuery({
@@ -418,7 +436,7 @@ function OneService({ service }: { service: string }) {
                 <Chart
                   frame={frame}
                   range={range}
-                  utc={utc}
+                  zone={zone}
                   height={168}
                   unit={unit}
                   min={0}

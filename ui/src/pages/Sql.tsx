@@ -1,27 +1,25 @@
-// A notebook of SQL: statements, each with what it gave. It is in the address, so a link shares it; saved ones stay in this
-// browser.
+// A notebook: cells of SQL, PromQL and text, each with what it gave. It is in the address, so a link shares it; saved ones
+// stay in this browser, files go anywhere.
 
 import { useNavigate, useSearch } from '@tanstack/react-router';
-import { ArrowDown, ArrowUp, BookMarked, ListTree, Play, Plus, Save, Square, Trash2 } from 'lucide-react';
-import { lazy, Suspense, useCallback, useEffect, useRef, useState } from 'react';
-import type { Answer } from '../api/client';
-import { runSql, type SqlTable } from '../api/sql';
-import { Popover } from '../components/floating';
+import { Play, Plus, Square } from 'lucide-react';
+import { useCallback, useEffect, useRef, useState } from 'react';
+import { queryInstant, queryRange } from '../api/prometheus';
+import { runSql } from '../api/sql';
 import { PageHead } from '../components/Shell';
-import { Result } from '../components/sql/Result';
+import { type Cell, CellView } from '../components/sql/CellView';
+import { NotebookTools } from '../components/sql/NotebookTools';
 import { Schema } from '../components/sql/Schema';
-import { ErrorBox, errorPosition, SlowNote } from '../components/states';
-import { Button, CopyButton, IconButton, Input } from '../components/ui';
-import { formatMoment } from '../lib/time';
-import { MOST_CELLS } from '../routes';
+import { Button } from '../components/ui';
+import { type CellKind, type CellSpec, MOST_CELLS, parseCells, type StoredCell, storedCells } from '../lib/notebook';
+import { niceStep, resolveRange } from '../lib/time';
 import { useRange } from '../state/clock';
 import { usePageKeys } from '../state/keys';
 import { useNotebooks } from '../state/notebooks';
+import { aligned } from '../state/queries';
 import '../style/sql.css';
 
-const SqlEditor = lazy(() => import('../components/SqlEditor'));
-
-const STARTERS = [
+const STARTERS: { kind?: CellKind; what: string; text: string }[] = [
   {
     what: 'Metrics with the most samples',
     text: "SELECT name, count(*) AS samples\nFROM metrics\nWHERE time > now() - INTERVAL '15 minutes'\nGROUP BY name\nORDER BY samples DESC\nLIMIT 20",
@@ -35,22 +33,23 @@ const STARTERS = [
     text: "SELECT p.instance, p.value AS cores, m.value AS bytes\nFROM promql('sum by (instance) (rate(process_cpu_seconds_total[1m]))') p\nJOIN promql('process_resident_memory_bytes') m ON p.instance = m.instance",
   },
   { what: 'Where the shards are', text: 'SELECT * FROM system.replicas' },
+  {
+    kind: 'promql',
+    what: 'PromQL: processor time of each node',
+    text: 'sum by (instance) (rate(process_cpu_seconds_total[1m]))',
+  },
 ];
 
-interface Cell {
-  key: number;
-  text: string;
-  /** As it was run last. */
-  ran?: string;
-  answer?: Answer<SqlTable>;
-  error?: Error;
-  /** When the run that is under way began. */
-  began?: number;
-}
-
 let keys = 0;
-const cellOf = (text: string): Cell => ({ key: keys++, text });
+const cellOf = (spec: CellSpec): Cell => ({ ...spec, key: keys++ });
+const blank = (kind: CellKind = 'sql', text = ''): Cell => cellOf({ kind, text });
+const cellsOf = (stored: StoredCell[]): Cell[] => (stored.length > 0 ? parseCells(stored).map(cellOf) : [blank()]);
+/** As links have them: what is the same is written the same. */
+const kept = (cells: CellSpec[]): StoredCell[] => storedCells(parseCells(storedCells(cells)));
+
 const EXPLAIN = 'EXPLAIN ANALYZE\n';
+/** Series of a cell of PromQL at most. */
+const MOST_ASKED = 10_000;
 
 /** An error of an explained statement, with the line as its author counts. */
 function shifted(error: Error): Error {
@@ -61,57 +60,74 @@ function shifted(error: Error): Error {
 export default function Sql() {
   const search = useSearch({ from: '/sql' });
   const navigate = useNavigate({ from: '/sql' });
-  const { utc } = useRange();
-  const notebooks = useNotebooks();
-  const [cells, setCells] = useState<Cell[]>(() =>
-    (search.c ?? (notebooks.draft.length > 0 ? notebooks.draft : [''])).map(cellOf),
-  );
+  const time = useRange();
+  const [cells, setCells] = useState<Cell[]>(() => cellsOf(search.c ?? useNotebooks.getState().draft));
   const latest = useRef(cells);
   latest.current = cells;
   const running = useRef(new Map<number, AbortController>());
+  const [all, setAll] = useState<AbortController | null>(null);
   const insert = useRef<((text: string) => void) | null>(null);
-  const [opened, setOpened] = useState(false);
-  const [saving, setSaving] = useState(false);
 
+  /** Answers may arrive meanwhile: a change is made to what is there then. */
+  const alter = (how: (old: Cell[]) => Cell[]) => {
+    latest.current = how(latest.current);
+    setCells(how);
+  };
   const put = useCallback(
     (key: number, part: Partial<Cell>) => setCells((old) => old.map((c) => (c.key === key ? { ...c, ...part } : c))),
     [],
   );
-  /** The address says what was run; what is only written is kept as a draft. */
-  const show = useCallback(
-    (list: Cell[], name = search.name) => {
-      const texts = list.map((cell) => cell.text).filter((text) => text.trim() !== '');
-      known.current = JSON.stringify(texts);
-      useNotebooks.getState().keep(texts);
-      void navigate({
-        search: (old) => ({ ...old, c: texts.length > 0 ? texts : undefined, name }),
-        resetScroll: false,
-      });
-    },
-    [navigate, search.name],
-  );
   const known = useRef(JSON.stringify(search.c ?? []));
+  /** The address says what was run; what is only written is kept as a draft. */
+  const show = (list: Cell[], name = search.name, replace = false) => {
+    const stored = kept(list);
+    known.current = JSON.stringify(stored);
+    useNotebooks.getState().keep(stored);
+    void navigate({
+      search: (old) => ({ ...old, c: stored.length > 0 ? stored : undefined, name }),
+      replace,
+      resetScroll: false,
+    });
+  };
 
+  const when = useRef(time);
+  when.current = time;
   const run = useCallback(
     async (key: number, explain = false) => {
       const cell = latest.current.find((c) => c.key === key);
-      if (!cell || cell.text.trim() === '') return;
-      const explains = explain && !/^\s*explain\b/i.test(cell.text);
+      if (!cell || cell.kind === 'text' || cell.text.trim() === '') return;
+      const { kind, text } = cell;
       running.current.get(key)?.abort();
       const asked = new AbortController();
       running.current.set(key, asked);
       put(key, { began: performance.now() });
+      const explains = explain && !/^\s*explain\b/i.test(text);
+      const sent = explains ? EXPLAIN + text : text;
       try {
-        const answer = await runSql(explains ? EXPLAIN + cell.text : cell.text, asked.signal);
-        put(key, { answer, error: undefined, ran: cell.text, began: undefined });
+        const done = { error: undefined, ran: text, sent, began: undefined };
+        if (kind === 'sql') {
+          const answer = await runSql(sent, asked.signal);
+          put(key, { ...done, answer });
+          return;
+        }
+        const range = resolveRange(when.current.text, Date.now(), when.current.zone);
+        if (cell.instant) {
+          const instant = { query: text, time: range.to, limit: MOST_ASKED };
+          const answer = await queryInstant(instant, asked.signal);
+          put(key, { ...done, prom: { asked: { instant }, answer } });
+        } else {
+          const step = niceStep(range, Math.max(200, Math.min(1000, Math.floor((window.innerWidth - 400) / 2))));
+          const asking = { query: text, ...aligned(range, step), step, limit: MOST_ASKED };
+          const answer = await queryRange(asking, asked.signal);
+          put(key, { ...done, prom: { asked: { range: asking }, answer } });
+        }
       } catch (error) {
         if (running.current.get(key) !== asked) return;
-        const stopped = asked.signal.aborted;
         const failure = explains ? shifted(error as Error) : (error as Error);
-        put(
-          key,
-          stopped ? { began: undefined } : { answer: undefined, error: failure, ran: cell.text, began: undefined },
-        );
+        put(key, {
+          began: undefined,
+          ...(asked.signal.aborted ? {} : { answer: undefined, prom: undefined, error: failure, ran: text }),
+        });
       } finally {
         if (running.current.get(key) === asked) running.current.delete(key);
       }
@@ -119,10 +135,24 @@ export default function Sql() {
     [put],
   );
   const runAll = useCallback(async () => {
-    for (const cell of latest.current) await run(cell.key);
+    const going = new AbortController();
+    setAll((old) => {
+      old?.abort();
+      return going;
+    });
+    for (const cell of latest.current) {
+      if (going.signal.aborted) break;
+      await run(cell.key);
+    }
+    setAll((old) => (old === going ? null : old));
   }, [run]);
+  const stopAll = () => {
+    all?.abort();
+    setAll(null);
+    for (const one of running.current.values()) one.abort();
+  };
 
-  // A link shows what it shares: its statements are run, one after the other.
+  // A link shows what it shares: its cells are run, one after the other.
   const asked = JSON.stringify(search.c ?? []);
   const first = useRef(true);
   useEffect(() => {
@@ -133,8 +163,7 @@ export default function Sql() {
     }
     if (known.current === asked) return;
     known.current = asked;
-    const list = JSON.parse(asked) as string[];
-    const next = (list.length > 0 ? list : ['']).map(cellOf);
+    const next = cellsOf(JSON.parse(asked) as StoredCell[]);
     latest.current = next;
     setCells(next);
     void runAll();
@@ -148,129 +177,123 @@ export default function Sql() {
       first.current = true;
     };
   }, []);
-  const texts = JSON.stringify(cells.map((c) => c.text));
+  const draft = JSON.stringify(kept(cells));
   useEffect(() => {
     // A link that is only looked at does not take the place of what somebody was writing.
-    if (texts !== known.current) useNotebooks.getState().keep(JSON.parse(texts) as string[]);
-  }, [texts]);
+    if (draft !== known.current) useNotebooks.getState().keep(JSON.parse(draft) as StoredCell[]);
+  }, [draft]);
 
-  const add = (text = '', after = cells.length - 1) =>
-    setCells((old) => (old.length >= MOST_CELLS ? old : old.toSpliced(after + 1, 0, cellOf(text))));
-  const move = (at: number, by: number) =>
-    setCells((old) => {
-      const to = at + by;
-      return to < 0 || to >= old.length ? old : old.toSpliced(at, 1).toSpliced(to, 0, old[at]!);
-    });
+  // PromQL is asked over the range of the page: when that moves, it is asked again.
+  const moved = `${time.range.from}-${time.range.to}`;
+  const stood = useRef(moved);
+  useEffect(() => {
+    if (stood.current === moved) return;
+    stood.current = moved;
+    for (const cell of latest.current) if (cell.kind === 'promql' && cell.ran !== undefined) void run(cell.key);
+  }, [moved, run]);
+
+  const isFull = cells.length >= MOST_CELLS;
+  const add = (cell: Cell, after = cells.length - 1) => {
+    if (!isFull) alter((old) => old.toSpliced(after + 1, 0, cell));
+  };
+  /** Where the address has the notebook, it has it in its new form, too. */
+  const arrange = (how: (old: Cell[]) => Cell[]) => {
+    alter(how);
+    if (search.c) show(latest.current, search.name, true);
+  };
+  const change = (cell: Cell, part: Partial<Cell>, isView: boolean) => {
+    alter((old) => old.map((c) => (c.key === cell.key ? { ...c, ...part } : c)));
+    // A text that is done is what running is to a query.
+    if (isView && (search.c || part.isEdited === false)) show(latest.current, search.name, true);
+    if (part.instant !== undefined && cell.ran !== undefined) void run(cell.key);
+  };
   const runCell = (key: number, explain = false) => {
     show(cells);
     void run(key, explain);
   };
-  usePageKeys([{ keys: 'n', label: 'New cell', run: () => add() }]);
+  usePageKeys([{ keys: 'n', label: 'New cell of SQL', run: () => add({ ...blank(), isEdited: true }) }]);
 
   const isEmpty = cells.every((cell) => cell.text.trim() === '');
+  const isAsking = cells.some((cell) => cell.kind !== 'text' && cell.text.trim() !== '');
   return (
     <div className="page sql">
-      <PageHead title={search.name ? `SQL: ${search.name}` : 'SQL'} />
+      <PageHead
+        title={search.name ? `SQL: ${search.name}` : 'SQL'}
+        time={cells.some((cell) => cell.kind === 'promql')}
+      />
       <div className="sql-main">
         <Schema
           onInsert={(text, isTable) => {
-            const only = cells.length === 1 && isEmpty ? cells[0] : undefined;
+            const only = cells.length === 1 && isEmpty && cells[0]?.kind === 'sql' ? cells[0] : undefined;
             if (isTable && only) put(only.key, { text: `SELECT *\nFROM ${text}\nLIMIT 100` });
             else if (insert.current) insert.current(text);
-            else add(isTable ? `SELECT *\nFROM ${text}\nLIMIT 100` : text);
+            else add(blank('sql', isTable ? `SELECT *\nFROM ${text}\nLIMIT 100` : text));
           }}
         />
         <div className="sql-cells">
           <div className="filter-bar">
-            <Button
-              look="primary"
-              icon={Play}
-              disabled={isEmpty}
-              onClick={() => {
-                show(cells);
-                void runAll();
-              }}
-            >
-              Run all
-            </Button>
-            <Button icon={Plus} onClick={() => add()} disabled={cells.length >= MOST_CELLS}>
-              Add a cell
-            </Button>
-            <span className="spring" />
-            <Popover
-              label="Notebooks of this browser"
-              open={opened}
-              onOpenChange={setOpened}
-              trigger={
-                <Button icon={BookMarked} disabled={notebooks.saved.length === 0}>
-                  Notebooks{notebooks.saved.length > 0 ? ` (${notebooks.saved.length})` : ''}
-                </Button>
-              }
-            >
-              <ul className="history-list">
-                {notebooks.saved.map((notebook) => (
-                  <li key={notebook.name} className="sql-saved">
-                    <button
-                      type="button"
-                      onClick={() => {
-                        setOpened(false);
-                        void navigate({ search: (old) => ({ ...old, c: notebook.cells, name: notebook.name }) });
-                      }}
-                    >
-                      <b>{notebook.name}</b>{' '}
-                      <span className="muted small">
-                        {notebook.cells.length} cells, {formatMoment(notebook.at, utc)}
-                      </span>
-                    </button>
-                    <IconButton
-                      icon={Trash2}
-                      label={`Delete ${notebook.name}`}
-                      onClick={() => notebooks.remove(notebook.name)}
-                    />
-                  </li>
-                ))}
-              </ul>
-            </Popover>
-            <Popover
-              label="Save in this browser"
-              open={saving}
-              onOpenChange={setSaving}
-              trigger={
-                <Button icon={Save} disabled={isEmpty}>
-                  Save
-                </Button>
-              }
-            >
-              <SaveForm
-                name={search.name ?? ''}
-                onSave={(name) => {
-                  setSaving(false);
-                  notebooks.save(
-                    name,
-                    cells.map((cell) => cell.text).filter((text) => text.trim() !== ''),
-                  );
-                  show(cells, name);
+            {all ? (
+              <Button icon={Square} onClick={stopAll}>
+                Stop all
+              </Button>
+            ) : (
+              <Button
+                look="primary"
+                icon={Play}
+                disabled={!isAsking}
+                onClick={() => {
+                  show(cells);
+                  void runAll();
                 }}
-              />
-            </Popover>
+              >
+                Run all
+              </Button>
+            )}
+            <span className="sql-add" role="group" aria-label="Add a cell">
+              {ADDED.map(({ kind, label }) => (
+                <Button
+                  key={kind}
+                  icon={Plus}
+                  title={`Add a cell of ${label}`}
+                  disabled={isFull}
+                  onClick={() => add({ ...blank(kind), isEdited: true })}
+                >
+                  {label}
+                </Button>
+              ))}
+            </span>
+            <span className="spring" />
+            <NotebookTools
+              name={search.name}
+              zone={time.zone}
+              cells={() => kept(cells)}
+              onOpen={({ name, cells: c }) => void navigate({ search: (old) => ({ ...old, c, name }) })}
+              onSaved={(name) => show(cells, name)}
+            />
           </div>
           {cells.map((cell, i) => (
             <CellView
               key={cell.key}
               cell={cell}
               index={i}
-              utc={utc}
+              zone={time.zone}
               isLast={i === cells.length - 1}
               isOnly={cells.length === 1}
-              onText={(text) => put(cell.key, { text })}
+              isFull={isFull}
+              onChange={(part, isView = false) => change(cell, part, isView)}
               onRun={() => runCell(cell.key)}
               onExplain={() => runCell(cell.key, true)}
               onStop={() => running.current.get(cell.key)?.abort()}
-              onMove={(by) => move(i, by)}
+              onMove={(by) => arrange((old) => old.toSpliced(i, 1).toSpliced(i + by, 0, old[i]!))}
+              onDuplicate={() => {
+                const { kind, text, view, chart, instant } = cell;
+                const copy = cellOf({ kind, text, view, chart, instant });
+                arrange((old) => old.toSpliced(i + 1, 0, copy));
+              }}
               onRemove={() => {
                 running.current.get(cell.key)?.abort();
-                const left = cells.filter((c) => c.key !== cell.key);
-                setCells(left.length > 0 ? left : [cellOf('')]);
+                const empty = blank();
+                arrange((old) => (old.length > 1 ? old.filter((c) => c.key !== cell.key) : [empty]));
                 insert.current = null;
               }}
               onFocus={(write) => {
@@ -282,18 +305,18 @@ export default function Sql() {
             <div className="sql-starters">
               <p className="muted">
                 Write a statement, choose a table, or begin with one of these. PostgreSQL’s language; it only reads.
+                Cells of PromQL and of text stand beside those of SQL.
               </p>
               <ul className="starters">
-                {STARTERS.map(({ what, text }) => (
+                {STARTERS.map(({ kind, what, text }) => (
                   <li key={what}>
                     <button
                       type="button"
                       onClick={() => {
-                        const next = [{ ...cells[0]!, text }];
-                        latest.current = next;
-                        setCells(next);
-                        show(next);
-                        void run(next[0]!.key);
+                        const begun = blank(kind, text);
+                        alter(() => [begun]);
+                        show([begun]);
+                        void run(begun.key);
                       }}
                     >
                       <span>{what}</span>
@@ -310,115 +333,8 @@ export default function Sql() {
   );
 }
 
-function SaveForm({ name, onSave }: { name: string; onSave: (name: string) => void }) {
-  const [text, setText] = useState(name);
-  const valid = text.trim() !== '' && text.length <= 100;
-  return (
-    <form
-      className="popover-form"
-      onSubmit={(event) => {
-        event.preventDefault();
-        if (valid) onSave(text.trim());
-      }}
-    >
-      <label className="field">
-        <span className="field-label">Name of the notebook</span>
-        <Input value={text} onChange={(e) => setText(e.target.value)} autoFocus />
-        <span className="field-hint">
-          Kept in this browser; one of this name is replaced. To share it, share the link.
-        </span>
-      </label>
-      <Button look="primary" type="submit" disabled={!valid}>
-        Save
-      </Button>
-    </form>
-  );
-}
-
-function CellView({
-  cell,
-  index,
-  utc,
-  isLast,
-  isOnly,
-  onText,
-  onRun,
-  onExplain,
-  onStop,
-  onMove,
-  onRemove,
-  onFocus,
-}: {
-  cell: Cell;
-  index: number;
-  utc: boolean;
-  isLast: boolean;
-  isOnly: boolean;
-  onText: (text: string) => void;
-  onRun: () => void;
-  onExplain: () => void;
-  onStop: () => void;
-  onMove: (by: number) => void;
-  onRemove: () => void;
-  onFocus: (insert: (text: string) => void) => void;
-}) {
-  const { error, answer } = cell;
-  const [problem, setProblem] = useState<{ line: number; column: number; message: string } | null>(null);
-  useEffect(() => {
-    const place = error && errorPosition(error.message);
-    setProblem(place ? { ...place, message: error.message } : null);
-  }, [error]);
-  const isRunning = cell.began !== undefined;
-  const isStale = cell.ran !== undefined && cell.ran !== cell.text;
-  return (
-    <section className="panel sql-cell" aria-label={`Cell ${index + 1}`} data-testid="sql-cell">
-      <div className="sql-write">
-        <span className="query-letter" aria-hidden>
-          {index + 1}
-        </span>
-        <Suspense fallback={<div className="code-editor is-loading" />}>
-          <SqlEditor
-            value={cell.text}
-            onChange={(text) => {
-              // A mark is of the text that was run.
-              setProblem(null);
-              onText(text);
-            }}
-            onRun={onRun}
-            label={`Statement ${index + 1}`}
-            autoFocus={index === 0 && cell.text === ''}
-            problem={problem}
-            onFocus={onFocus}
-          />
-        </Suspense>
-      </div>
-      <div className="sql-bar">
-        {isRunning ? (
-          <Button icon={Square} onClick={onStop}>
-            Stop
-          </Button>
-        ) : (
-          <Button icon={Play} onClick={onRun} disabled={cell.text.trim() === ''} title="Ctrl Enter">
-            Run
-          </Button>
-        )}
-        <Button look="ghost" icon={ListTree} onClick={onExplain} disabled={cell.text.trim() === '' || isRunning}>
-          Explain
-        </Button>
-        {cell.began !== undefined && <SlowNote since={cell.began} />}
-        {isStale && !isRunning && <span className="muted small">changed since it was run</span>}
-        <span className="spring" />
-        <CopyButton text={cell.text} label="Copy the statement" />
-        <IconButton icon={ArrowUp} label="Move up" onClick={() => onMove(-1)} disabled={index === 0} />
-        <IconButton icon={ArrowDown} label="Move down" onClick={() => onMove(1)} disabled={isLast} />
-        <IconButton icon={Trash2} label="Remove this cell" onClick={onRemove} disabled={isOnly && cell.text === ''} />
-      </div>
-      {error && <ErrorBox error={error} query={cell.ran} />}
-      {answer && (
-        <div className={isRunning ? 'is-dimmed' : ''}>
-          <Result answer={answer} utc={utc} name={`statement ${index + 1}`} />
-        </div>
-      )}
-    </section>
-  );
-}
+const ADDED: { kind: CellKind; label: string }[] = [
+  { kind: 'sql', label: 'SQL' },
+  { kind: 'promql', label: 'PromQL' },
+  { kind: 'text', label: 'Text' },
+];

@@ -153,7 +153,7 @@ function Loaded({
 }) {
   const search = useSearch({ from: '/trace/$id' });
   const navigate = useNavigate({ from: '/trace/$id' });
-  const { utc } = useRange();
+  const { zone } = useRange();
   const { trace } = view;
   const hasSpans = search.view !== 'graph' && search.view !== 'compare';
   const change = useCallback(
@@ -322,8 +322,8 @@ function Loaded({
             </dd>
           </div>
           <div>
-            <dt>begins, {zoneName(utc, startMs)}</dt>
-            <dd className="tab-num">{formatMoment(startMs, utc, true)}</dd>
+            <dt>begins, {zoneName(zone, startMs)}</dt>
+            <dd className="tab-num">{formatMoment(startMs, zone, true)}</dd>
           </div>
           <div>
             <dt>duration</dt>
@@ -506,7 +506,7 @@ function Loaded({
           <CompareTraces
             view={view}
             other={search.with}
-            utc={utc}
+            zone={zone}
             onOther={(id) => change({ with: id })}
             onFind={findNow}
           />
@@ -580,7 +580,7 @@ function Loaded({
           // Tabs and open texts belong to one span, the choice of a tab to all.
           view={view}
           at={chosen}
-          utc={utc}
+          zone={zone}
           logs={{ data: logs.data, error: logs.error, refetch: logs.refetch }}
           onChoose={choose}
           onFind={findNow}

@@ -11,11 +11,12 @@ import type { HeatBox } from '../components/Heatmap';
 import { Chosen } from '../components/Part';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, errorPosition, Skeleton, SlowNote } from '../components/states';
+import { columnsOf, openTrace } from '../components/traces/columns';
 import { SearchForm, useServices } from '../components/traces/SearchForm';
 import { Button, CopyButton, IconButton, Segmented } from '../components/ui';
 import { visible } from '../lib/logrow';
 import { formatMoment, niceStep } from '../lib/time';
-import { serviceColours, serviceName } from '../lib/trace';
+import { serviceColours } from '../lib/trace';
 import type { TraceForm } from '../lib/traceform';
 import { boxText, heatTotal, parseBox, traceHeat } from '../lib/traceheat';
 import { traceIdOf } from '../lib/traceid';
@@ -44,7 +45,7 @@ export default function Traces() {
   const search = useSearch({ from: '/traces' });
   const navigate = useNavigate({ from: '/traces' });
   const state = useRange();
-  const { utc } = state;
+  const { zone } = state;
   const client = useQueryClient();
   const [draft, setDraft] = useState(search.q ?? '');
   const [help, setHelp] = useState(false);
@@ -201,8 +202,8 @@ export default function Traces() {
     [first, navigate],
   );
   const columns = useMemo(
-    () => [...columnsOf(utc, dated, longest, colours), compareColumn(first?.traceId, pick)],
-    [utc, dated, longest, colours, first, pick],
+    () => [...columnsOf(zone, dated, longest, colours), compareColumn(first?.traceId, pick)],
+    [zone, dated, longest, colours, first, pick],
   );
   const asked = conditions(search).length > 0;
   const narrowed = asked || written !== '';
@@ -262,7 +263,7 @@ export default function Traces() {
       {error && <ErrorBox error={error} query={query} onRetry={() => void found.refetch()} />}
       {numbers ? (
         <Suspense fallback={<Skeleton height={360} rows={8} />}>
-          <Numbers question={question} step={step} utc={utc} onZoom={state.zoom} />
+          <Numbers question={question} step={step} zone={zone} onZoom={state.zoom} />
         </Suspense>
       ) : (
         <>
@@ -295,7 +296,7 @@ export default function Traces() {
                 <Heatmap
                   heat={heat}
                   range={{ from, to }}
-                  utc={utc}
+                  zone={zone}
                   height={HEAT}
                   unit="s"
                   dimmed={counted.isPlaceholderData}
@@ -320,7 +321,7 @@ export default function Traces() {
               <Compare
                 query={query}
                 box={box}
-                utc={utc}
+                zone={zone}
                 onNarrow={narrowTo}
                 onClose={() => change({ compare: undefined }, true)}
               />
@@ -349,7 +350,7 @@ export default function Traces() {
               <span className="trace-first" role="status">
                 <span>
                   comparing <bdi>{visible(first.rootName.slice(0, 80)) || '(no name)'}</bdi> of{' '}
-                  {formatMoment(Number(BigInt(first.startTimeUnixNano) / 1_000_000n), utc).slice(dated ? 5 : 11)}:
+                  {formatMoment(Number(BigInt(first.startTimeUnixNano) / 1_000_000n), zone).slice(dated ? 5 : 11)}:
                   choose the other one, or
                 </span>
                 <Link to="/trace/$id" params={{ id: first.traceId }} search={{ view: 'compare' }}>
@@ -438,120 +439,4 @@ function compareColumn(first: string | undefined, pick: (row: FoundTrace) => voi
       />
     ),
   };
-}
-
-/** To a trace; where one span was looked for, to that span. */
-function openTrace(row: FoundTrace, go: (id: string, span: string | undefined) => void): void {
-  go(row.traceId, row.matched === 1 ? row.sets[0]?.spans[0]?.spanId : undefined);
-}
-
-function columnsOf(
-  utc: boolean,
-  dated: boolean,
-  longest: number,
-  colours: Map<string, number>,
-): ColumnDef<FoundTrace>[] {
-  const key = (name: string) => (
-    <span className="wf-key" style={{ background: `var(--series-${(colours.get(name) ?? 0) + 1})` }} />
-  );
-  return [
-    {
-      id: 'time',
-      title: 'begins',
-      width: dated ? '158px' : '112px',
-      cell: (row) => (
-        <span className="tab-num muted">
-          {formatMoment(Number(BigInt(row.startTimeUnixNano) / 1_000_000n), utc, true).slice(dated ? 5 : 11)}
-        </span>
-      ),
-    },
-    {
-      id: 'root',
-      title: 'root',
-      width: 'minmax(240px, 2fr)',
-      cell: (row) => (
-        <Link
-          className="trace-root-link"
-          to="/trace/$id"
-          params={{ id: row.traceId }}
-          search={{ span: row.matched === 1 ? row.sets[0]?.spans[0]?.spanId : undefined }}
-          onClick={(event) => event.stopPropagation()}
-        >
-          {key(row.rootService)}
-          <bdi className="clip muted">{visible(serviceName(row.rootService).slice(0, 120))}</bdi>
-          <bdi className="clip">{visible(row.rootName.slice(0, 300)) || '(no name)'}</bdi>
-        </Link>
-      ),
-    },
-    {
-      id: 'match',
-      title: 'matching',
-      width: 'minmax(120px, 1fr)',
-      cell: (row) => {
-        const first = row.sets[0]?.spans[0];
-        if (row.matched === row.spanCount) return <span className="muted">all spans</span>;
-        return (
-          <span title={first ? `${first.service}: ${first.name}`.slice(0, 300) : undefined}>
-            <b className="tab-num">{formatCount(row.matched)}</b>{' '}
-            {first && <bdi className="muted">{visible(first.name.slice(0, 120))}</bdi>}
-          </span>
-        );
-      },
-    },
-    {
-      id: 'services',
-      title: 'services',
-      width: '120px',
-      cell: (row) => (
-        <span
-          className="trace-dots"
-          title={row.services
-            .map((one) => `${serviceName(one.name)}: ${one.spans} spans, ${one.errors} failed`)
-            .join('\n')}
-        >
-          {row.services.slice(0, 7).map((one) => (
-            <span key={one.name}>{key(one.name)}</span>
-          ))}
-          <span className="muted tab-num">{row.services.length}</span>
-        </span>
-      ),
-    },
-    {
-      id: 'spans',
-      title: 'spans',
-      width: '70px',
-      numeric: true,
-      cell: (row) => formatCount(row.spanCount),
-    },
-    {
-      id: 'errors',
-      title: 'errors',
-      width: '70px',
-      numeric: true,
-      cell: (row) =>
-        row.errorCount > 0 ? (
-          <span className="critical">
-            <span className="wf-mark" aria-hidden>
-              ■
-            </span>{' '}
-            {formatCount(row.errorCount)}
-          </span>
-        ) : (
-          <span className="muted">0</span>
-        ),
-    },
-    {
-      id: 'duration',
-      title: 'duration',
-      width: '190px',
-      cell: (row) => (
-        <span className="trace-duration">
-          <span className="trace-duration-bar" aria-hidden>
-            <span style={{ width: `${(Number(row.durationNs) / longest) * 100}%` }} />
-          </span>
-          <span className="tab-num">{formatValue(Number(row.durationNs), 'ns')}</span>
-        </span>
-      ),
-    },
-  ];
 }

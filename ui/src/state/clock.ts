@@ -4,7 +4,15 @@
 import { useNavigate, useSearch } from '@tanstack/react-router';
 import { useCallback, useEffect, useMemo } from 'react';
 import { create } from 'zustand';
-import { DEFAULT_RANGE, isRelative, parseDuration, type Range, type RangeText, resolveRange } from '../lib/time';
+import {
+  DEFAULT_RANGE,
+  isRelative,
+  parseDuration,
+  type Range,
+  type RangeText,
+  resolveRange,
+  type Zone,
+} from '../lib/time';
 import { usePrefs } from './prefs';
 
 export const useClock = create<{ now: number; tick: () => void }>((set) => ({
@@ -17,7 +25,7 @@ export interface GlobalSearch {
   from?: string;
   to?: string;
   refresh?: string;
-  tz?: 'utc' | 'local';
+  tz?: Zone;
   tenant?: string;
   kiosk?: boolean;
 }
@@ -27,10 +35,12 @@ export const REFRESH_CHOICES = ['off', '5s', '10s', '30s', '1m', '5m'];
 export interface RangeState {
   text: RangeText;
   range: Range;
-  utc: boolean;
+  zone: Zone;
   refresh: string;
   setRange: (text: RangeText) => void;
   setRefresh: (refresh: string) => void;
+  /** For this browser, and for the address that said another one. */
+  setZone: (zone: Zone) => void;
   zoom: (range: Range) => void;
 }
 
@@ -39,12 +49,12 @@ export function useRange(fallback: RangeText = DEFAULT_RANGE, fallbackRefresh = 
   const search = useSearch({ strict: false }) as GlobalSearch;
   const navigate = useNavigate();
   const now = useClock((s) => s.now);
-  const preferUtc = usePrefs((s) => s.utc);
-  const utc = search.tz ? search.tz === 'utc' : preferUtc;
+  const preferred = usePrefs((s) => s.zone);
+  const zone = search.tz ?? preferred;
   const from = search.from ?? fallback.from;
   const to = search.to ?? fallback.to;
   const refresh = search.refresh ?? fallbackRefresh;
-  const range = useMemo(() => resolveRange({ from, to }, now, utc), [from, to, now, utc]);
+  const range = useMemo(() => resolveRange({ from, to }, now, zone), [from, to, now, zone]);
   const change = useCallback(
     (part: GlobalSearch) =>
       void navigate({ to: '.', search: ((old: GlobalSearch) => ({ ...old, ...part })) as never, resetScroll: false }),
@@ -60,10 +70,17 @@ export function useRange(fallback: RangeText = DEFAULT_RANGE, fallbackRefresh = 
   return {
     text: { from, to },
     range,
-    utc,
+    zone,
     refresh,
     setRange,
     setRefresh: useCallback((value: string) => change({ refresh: value === 'off' ? undefined : value }), [change]),
+    setZone: useCallback(
+      (wanted: Zone) => {
+        usePrefs.getState().set({ zone: wanted });
+        change({ tz: undefined });
+      },
+      [change],
+    ),
     zoom: useCallback(
       (wanted: Range) => setRange({ from: String(Math.round(wanted.from)), to: String(Math.round(wanted.to)) }),
       [setRange],

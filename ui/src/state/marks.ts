@@ -1,13 +1,15 @@
 // The marks of annotations in a range. Panels of the same range ask the same, and it is asked once.
 
-import { useQueries } from '@tanstack/react-query';
+import { hashKey, useQueries } from '@tanstack/react-query';
 import { searchLogs } from '../api/logs';
 import { lokiRange } from '../api/loki';
 import { queryRange } from '../api/prometheus';
 import { MAX_MARKS, type Marks, marksOfRecords, marksOfSeries, marksOfStreams } from '../lib/dashboard/annotations';
+import { askedText, type Rewrite } from '../lib/dashboard/asked';
 import type { Annotation } from '../lib/dashboard/model';
 import { builtins, interpolate, type Scope } from '../lib/dashboard/variables';
 import { niceStep, parseDuration, type Range } from '../lib/time';
+import { useStopped } from './panels';
 import { currentTenant } from './prefs';
 import { aligned } from './queries';
 
@@ -15,6 +17,8 @@ export interface AnnotationContext {
   annotations: Annotation[];
   scope: Scope;
   tenant: string | undefined;
+  /** Puts the filters of the dashboard into an expression. */
+  rewrite: Rewrite;
 }
 
 /** Steps that a range is looked at in. */
@@ -51,17 +55,20 @@ async function load(
   }
 }
 
-export function useMarks({ annotations, scope, tenant }: AnnotationContext, range: Range, enabled = true) {
+export function useMarks({ annotations, scope, tenant, rewrite }: AnnotationContext, range: Range, enabled = true) {
+  const stopped = useStopped((s) => s.hashes);
   return useQueries({
     queries: annotations.map((annotation) => {
       const least = parseDuration(interpolate(annotation.step ?? '', scope)) ?? 1000;
       const step = niceStep(range, STEPS, least);
       const full = { ...builtins(range, step), ...scope };
-      const query = interpolate(annotation.query, full, annotation.source === 'logs' ? 'search' : undefined);
+      const language = annotation.source === 'logs' ? 'search' : annotation.source;
+      const query = askedText(language, annotation.query, full, { range, step }, rewrite);
       const { name: _, colour: __, off: ___, hidden: ____, ...asked } = annotation;
+      const queryKey = ['timed', 'marks', tenant ?? currentTenant(), asked, query, range.from, range.to, step] as const;
       return {
-        queryKey: ['timed', 'marks', tenant ?? currentTenant(), asked, query, range.from, range.to, step] as const,
-        enabled: enabled && query.trim() !== '',
+        queryKey,
+        enabled: enabled && query.trim() !== '' && !stopped.has(hashKey(queryKey)),
         placeholderData: (old: Marks | undefined) => old,
         staleTime: 5000,
         gcTime: 120_000,

@@ -1,20 +1,21 @@
-// SQL notebooks of this browser: those that were saved by name, and the one that is written now.
+// Notebooks of this browser: those that were saved by name, and the one that is written now.
 
 import { create } from 'zustand';
 import { persist } from 'zustand/middleware';
+import type { StoredCell } from '../lib/notebook';
 
 export interface Notebook {
   name: string;
-  cells: string[];
+  cells: StoredCell[];
   /** When it was saved, in milliseconds. */
   at: number;
 }
 
 interface Notebooks {
   saved: Notebook[];
-  draft: string[];
-  keep: (cells: string[]) => void;
-  save: (name: string, cells: string[]) => void;
+  draft: StoredCell[];
+  keep: (cells: StoredCell[]) => void;
+  save: (name: string, cells: StoredCell[]) => void;
   remove: (name: string) => void;
 }
 

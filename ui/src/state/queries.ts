@@ -14,29 +14,29 @@ export function aligned(range: Range, step: number): Range {
   return { from, to: Math.max(from + step, Math.floor(range.to / step) * step) };
 }
 
-export function useRangeQueries(queries: string[], range: Range, step: number, explain: boolean) {
+export function useRangeQueries(queries: string[], range: Range, step: number, explain: boolean, limit?: number) {
   const span = aligned(range, step);
   return useQueries({
     queries: queries.map((query) => ({
-      queryKey: ['timed', 'range', currentTenant(), query, span.from, span.to, step, explain] as const,
+      queryKey: ['timed', 'range', currentTenant(), query, span.from, span.to, step, explain, limit] as const,
       enabled: query.trim() !== '',
       placeholderData: (old: Answer<RangeData> | undefined) => old,
       queryFn: ({ signal }: { signal: AbortSignal }): Promise<Answer<RangeData>> =>
-        queryRange({ query, ...span, step, explain } satisfies RangeQuery, signal),
+        queryRange({ query, ...span, step, explain, limit } satisfies RangeQuery, signal),
       staleTime: 5 * SECOND,
       gcTime: 60 * SECOND,
     })),
   });
 }
 
-export function useInstantQueries(queries: string[], time: number, enabled = true) {
+export function useInstantQueries(queries: string[], time: number, limit?: number) {
   return useQueries({
     queries: queries.map((query) => ({
-      queryKey: ['timed', 'instant', currentTenant(), query, Math.round(time / SECOND)] as const,
-      enabled: enabled && query.trim() !== '',
+      queryKey: ['timed', 'instant', currentTenant(), query, Math.round(time / SECOND), limit] as const,
+      enabled: query.trim() !== '',
       placeholderData: (old: Answer<InstantData> | undefined) => old,
       queryFn: ({ signal }: { signal: AbortSignal }): Promise<Answer<InstantData>> =>
-        queryInstant({ query, time }, signal),
+        queryInstant({ query, time, limit }, signal),
       staleTime: 5 * SECOND,
       gcTime: 60 * SECOND,
     })),

@@ -4,7 +4,10 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { ASK_SCREENS, askFlows, seedAsk } from './ask.mjs';
+import { DASHBOARD_SCREENS, dashboardFlows, seedDashboards } from './dashboards.mjs';
 import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
+import { PAGE_SCREENS, pageFlows, seedPages } from './pages.mjs';
 import { BROKEN, HOSTILE_TRACE, LARGE, SLOW, SPAN, seedSpans, TRACE } from './spans.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -117,6 +120,10 @@ const SYNCS = 'sum by (le) (increase(pharos_log_sync_duration_seconds_bucket[1m]
 const explore = (query, more = '') =>
   `/explore?q=${encodeURIComponent(JSON.stringify([query]))}&from=now-15m&to=now${more}`;
 
+/** Series of `seed`, however long ago that was. */
+const exploreSeeded = (query, more = '') =>
+  explore(query, more).replace('from=now-15m&to=now', `from=${seededAt - 12 * 60_000}&to=${seededAt + 3 * 60_000}`);
+
 /** The half hour of an incident, and a link to its middle minutes. */
 const incident = (path, more = {}) => {
   const { tenant, from, to } = INCIDENT;
@@ -188,7 +195,7 @@ const SCREENS = [
     notebook(MEMORY, MOST),
     '[data-testid=sql-cell]:nth-of-type(2) [role=row]',
     async (page) => {
-      await page.getByRole('button', { name: 'Chart' }).click();
+      await page.getByRole('button', { name: 'Chart' }).first().click();
       await page.waitForSelector('[data-testid=sql-cell] canvas');
     },
   ],
@@ -208,6 +215,9 @@ const SCREENS = [
   ['admin-node', '/admin?tab=node', '.feature-list'],
   ['admin-config', '/admin?tab=config', 'pre.block'],
   ['admin-flags', '/admin?tab=flags', '.facts-table'],
+  ...PAGE_SCREENS,
+  ...ASK_SCREENS,
+  ...DASHBOARD_SCREENS,
   ['not-found', '/nothing/here', '.empty'],
 ];
 
@@ -225,6 +235,10 @@ const PICTURES = [
   'sql',
   'trace-span',
   'traces-compare',
+  'services-map',
+  'service',
+  'dashboards',
+  'admin',
 ];
 
 /** What a label value may hold that a page must not believe. */
@@ -239,8 +253,12 @@ const HOSTILE = {
   long: 'x'.repeat(4000),
 };
 
+/** When `seed` wrote, in milliseconds since the epoch. */
+let seededAt = 0;
+
 async function seed() {
   const now = Date.now();
+  seededAt = now;
   const samples = (value) => Array.from({ length: 120 }, (_, i) => [now - (119 - i) * 5000, value + Math.sin(i / 8)]);
   await cluster.write(
     Object.entries(HOSTILE).map(([kind, text], i) => ({
@@ -360,9 +378,13 @@ async function main() {
   await seedLogs();
   await seedSpans(cluster, HOSTILE);
   await seedIncident();
+  await seedAsk(cluster);
+  await seedPages(cluster);
+  await seedDashboards(cluster);
   await until(
     'the cluster monitors itself',
-    async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m]))')).length === 1,
+    // Pages look at whole steps, the last of which may lie a little back.
+    async () => (await cluster.query('count(rate(process_cpu_seconds_total[1m] offset 5s))')).length === 1,
   );
 
   for (const theme of ['dark', 'light']) {
@@ -438,7 +460,7 @@ async function main() {
 
   await test('exemplars are dots, and a click shows them', () =>
     onPage({}, async (page) => {
-      await go(page, explore('rate(seeded_requests_total[1m])', '&exemplars=true'));
+      await go(page, exploreSeeded('rate(seeded_requests_total[1m])', '&exemplars=true'));
       await page.getByText(/Exemplars \(6\)/).waitFor();
       await settled(page);
       await sleep(300);
@@ -483,8 +505,8 @@ async function main() {
       // A query at one moment looks back five minutes.
       await seed();
       const places = [
-        explore('hostile_values'),
-        explore('hostile_values', '&view=table'),
+        exploreSeeded('hostile_values'),
+        exploreSeeded('hostile_values', '&view=table'),
         '/browse?metric=hostile_values&by=text',
         '/cardinality?limit=500',
         '/cardinality?focus=hostile_values',
@@ -501,7 +523,7 @@ async function main() {
         );
         assert(made === 0, `${path} made elements of what a label says`);
       }
-      await go(page, explore('hostile_values{kind="markup"}', '&view=table'));
+      await go(page, exploreSeeded('hostile_values{kind="markup"}', '&view=table'));
       await page.getByText('<script>window.hacked=1</script>', { exact: false }).first().waitFor();
     }));
 
@@ -1207,7 +1229,7 @@ async function main() {
         .getByTestId('sql-plan')
         .getByText(/shards: .* samples read/)
         .waitFor();
-      await page.getByRole('button', { name: 'Add a cell' }).click();
+      await page.getByRole('group', { name: 'Add a cell' }).getByRole('button', { name: 'SQL', exact: true }).click();
       await write(page, 'SELECT 9007199254740993 AS big, NULL AS nothing', 1);
       await page.getByRole('button', { name: 'Run all' }).click();
       const second = page.getByTestId('sql-cell').nth(1);
@@ -1307,7 +1329,7 @@ async function main() {
       await page.getByLabel('Title').fill('Processor by $by');
       await page.getByRole('button', { name: 'Run' }).click();
       await page.getByRole('button', { name: 'Done' }).click();
-      await page.getByRole('button', { name: 'Settings, variables, annotations' }).click();
+      await page.getByRole('button', { name: /^Settings/ }).click();
       await page.getByRole('button', { name: 'Add a variable' }).click();
       await page.getByRole('dialog').getByLabel('Name', { exact: true }).fill('by');
       await page.getByRole('dialog').getByLabel('Kind').selectOption('custom');
@@ -1346,7 +1368,7 @@ async function main() {
       for (const one of [page, other]) {
         await one.waitForSelector('[data-testid=panel]');
         await one.getByRole('button', { name: 'Edit', exact: true }).click();
-        await one.getByRole('button', { name: 'Settings, variables, annotations' }).click();
+        await one.getByRole('button', { name: /^Settings/ }).click();
         await one
           .getByRole('dialog')
           .getByLabel('Tags')
@@ -1370,7 +1392,7 @@ async function main() {
 
   await test('annotations mark what happened, are told, switched, edited, undone, saved', () =>
     onPage({}, async (page) => {
-      const { tenant, from, to } = INCIDENT;
+      const { tenant, to } = INCIDENT;
       const range = `from=${to - 25 * 60_000}&to=${to + 11 * 60_000}&tenant=${tenant}`;
       const target = { refId: 'A', expr: 'sum by (region) (shop_queue_length)' };
       const panel = (id, x) => ({ id, type: 'timeseries', title: `Queue ${id}`, gridPos: { x, y: 0, w: 12, h: 8 } });
@@ -1431,7 +1453,7 @@ async function main() {
       // Another one, of the search of logs, with a text of fields; undone and done again.
       await go(page, `${path}?${range}`);
       await page.getByRole('button', { name: 'Edit', exact: true }).click();
-      await page.getByRole('button', { name: 'Settings, variables, annotations' }).click();
+      await page.getByRole('button', { name: /^Settings/ }).click();
       const dialog = page.getByRole('dialog');
       await dialog.getByRole('button', { name: 'Add an annotation' }).click();
       await dialog.getByLabel('Name', { exact: true }).fill('Bank');
@@ -1503,6 +1525,10 @@ async function main() {
       await until('it is back', async () => Math.abs(((await head.boundingBox())?.x ?? 0) - before.x) < 3);
     }));
 
+  await askFlows({ test, onPage, go, settled, clean, assert, parameter, cluster });
+
+  await dashboardFlows({ test, onPage, go, settled, clean, assert, parameter, cluster, shots });
+
   await test('a running query is listed and killed', () =>
     onPage({}, async (page) => {
       await go(page, '/admin');
@@ -1520,6 +1546,8 @@ async function main() {
       const answer = await asked;
       assert(answer.errorType === 'canceled', JSON.stringify(answer).slice(0, 300));
     }));
+
+  await pageFlows({ test, onPage, go, settled, assert, parameter, cluster });
 
   await test('first data on an empty tenant moves the counter', () =>
     onPage({}, async (page) => {

@@ -80,6 +80,31 @@ export function visit(out, n, start, trace, checkout = hex(0x1000 + n * 16 + 5, 
   put('mail', { id: id(10), parent: id(9), name: 'take order', kind: 'consumer', start: at(0.9), end: at(1.2) });
 }
 
+/** Of so many spans, at most fifty deep. */
+export async function seedTrace(cluster, trace, count) {
+  const start = Date.now() - 120_000;
+  const services = ['gateway', 'search', 'index', 'ranking', 'store'];
+  const way = [];
+  for (let from = 0; from < count; from += 1000) {
+    const out = Object.fromEntries(services.map((service) => [service, []]));
+    for (let i = from; i < Math.min(count, from + 1000); i++) {
+      const depth = i === 0 ? 0 : Math.min(way.length, 1 + ((i * 31) % 50));
+      const id = hex(0xb00000 + i, 16);
+      out[services[i % services.length]].push({
+        trace,
+        id,
+        ...(depth > 0 ? { parent: way[depth - 1] } : {}),
+        name: `step ${i % 40}`,
+        start: start + i * 0.2,
+        end: i === 0 ? start + count * 0.2 + 50 : start + i * 0.2 + 1 + ((i * 13) % 60),
+      });
+      way[depth] = id;
+      way.length = depth + 1;
+    }
+    await cluster.writeSpans(out);
+  }
+}
+
 function large(start) {
   const services = ['gateway', 'search', 'index', 'ranking', 'store'];
   const out = Object.fromEntries(services.map((service) => [service, []]));

@@ -34,6 +34,7 @@ fn pulse() -> Pulse {
             bytes: 5,
         }],
         short_of_memory: true,
+        disk_full: true,
         evict_before_ms: Some(-5),
     }
 }
@@ -81,7 +82,12 @@ fn requests() -> Vec<Request> {
         },
         Request::More { id: 4, offset: 5 },
         Request::Ping(Box::new(pulse())),
-        Request::Join(Join { addr: "b:2".into(), incarnation: u64::MAX }),
+        Request::Join(Join {
+            addr: "b:2".into(),
+            incarnation: u64::MAX,
+            epoch: 7,
+            secret: Some("00ff".into()),
+        }),
         Request::Meta(MetaCommand::ShardBorn { shard: group }),
         Request::Delete { shard: ShardId(3), command: Bytes::from_static(b"delete") },
         Request::Clean { shard: ShardId(4) },

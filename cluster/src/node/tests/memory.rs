@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
+use protocol::batch::SubBatchBuilder;
 use protocol::command::{CommandHeader, encode_write};
-use protocol::ids::LogIndex;
+use protocol::ids::{LogIndex, SeriesId, TenantId};
+use protocol::labels::Labels;
 use protocol::memory::{Charge, MemoryLedger, MemoryUse};
 use storage::engine::{LogPosition, ShardOptions, ShardStore};
 
@@ -77,6 +79,36 @@ async fn writes_are_refused_while_memory_is_short() {
     wait("the leader hears that it is over", || node.context.pulses.short_of_memory().is_empty()).await;
     written.extend(cluster.write(leader).await);
     assert_eq!(cluster.read(followers[0], Consistency::Linearizable).await, sorted(written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_series_are_refused_where_they_crowd_memory_and_known_ones_go_on() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    let (leader, followers) = roles(&cluster);
+    let node = cluster.node(leader).clone();
+    let memory = &node.context.config.memory;
+    let mut held = memory.charge(MemoryUse::Series);
+    held.set(memory.budget() / 100 * 26);
+    let propose = |node: &Arc<Node<TestEnv>>, name: &str| {
+        let labels = Labels::from_pairs([("__name__", "m"), ("n", name)]).unwrap();
+        let mut builder = SubBatchBuilder::new(TenantId::default(), 0);
+        let series = builder.push_new_series(SeriesId(labels.len() as u128), &labels);
+        builder.push_float(series, 1_000, 1.0, 0);
+        let (node, bytes) = (node.clone(), builder.finish());
+        async move { node.propose_write(SHARD, bytes, Duration::from_secs(5)).await }
+    };
+    for at in [leader, followers[0]] {
+        let refused = propose(cluster.node(at), "new").await;
+        assert!(
+            matches!(&refused, Err(WriteError::Overloaded { reason, .. }) if reason.contains("new series"))
+        );
+    }
+    // What is registered is taken, also from a router that does not know its number.
+    written.extend(cluster.write(leader).await);
+    assert_eq!(cluster.read(followers[1], Consistency::Linearizable).await, sorted(written));
+    drop(held);
+    propose(&node, "new").await.expect("there is room again");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn the_oldest_days_go_everywhere_when_one_node_is_short() {
         let mut config = cluster.config(index);
         // Two have all the room they want, and one of them may lead.
         if index == 2 {
-            config.data_limits = DataLimits { max_bytes: Some(1), max_disk_share: None };
+            config.data_limits = DataLimits { max_bytes: Some(1), ..DataLimits::default() };
         }
         cluster.start_with(index, config).await.unwrap();
     }
@@ -39,4 +39,24 @@ async fn the_oldest_days_go_everywhere_when_one_node_is_short() {
         assert_eq!(cluster.read(index, Consistency::Local).await, written[..1]);
     }
     same_digests(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_leaves_its_shard_to_who_has_room() {
+    let mut cluster = Cluster::of(3, 1).await;
+    let mut written = cluster.write(0).await;
+    let leads = |cluster: &Cluster, index: usize| cluster.node(index).leads(SHARD);
+    let full = (0..3).find(|index| leads(&cluster, *index)).expect("somebody leads");
+    let fs = cluster.machines[full].fs.clone();
+    fs.set_quota(Some(fs.used_bytes() + 1024));
+    wait("somebody else leads", || (0..3).any(|index| index != full && leads(&cluster, index))).await;
+    written.extend(cluster.write((full + 1) % 3).await);
+    assert_eq!(cluster.read((full + 2) % 3, Consistency::Linearizable).await, written);
+    assert!(cluster.is_alive(full));
+    fs.set_quota(None);
+    wait("the full one has caught up", || {
+        let applied = |index: usize| cluster.node(index).group(SHARD).unwrap().applied().0;
+        applied(full) == applied((full + 1) % 3)
+    })
+    .await;
 }

@@ -76,7 +76,7 @@ async fn a_request_that_comes_again_meets_the_same_keys() {
     assert_eq!(again.token.positions().count(), receipt.token.positions().count());
     assert_eq!(stored(&t).len(), 40);
     // A log request under the same key is another one.
-    let mut logs = t.router.log_batch().expect("cluster time is known");
+    let mut logs = t.router.log_batch(&TenantId::default()).expect("cluster time is known");
     logs.record(&LogRecord { time_ns: NOW * 1_000_000, ..LogRecord::default() });
     assert!(!t.router.write_logs(&t.tenant, logs, key).await.expect("written").repeated);
     // Without a key each request is new.

@@ -95,8 +95,24 @@ fn extrapolation(window: &Window<'_>, first: i64, last: i64, intervals: usize, b
     (sampled + to_start + to_end) / sampled
 }
 
+/// What is known of samples of a window that are not in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unseen {
+    /// How many floats.
+    pub floats: usize,
+    /// How many histograms.
+    pub histograms: usize,
+    /// How far a counter grew between them, beyond what those in the window tell.
+    pub increase: f64,
+}
+
 /// The float case of [`rate`]: `resets` are the indices inside the window before which the counter was reset.
 pub fn float_rate(kind: RateKind, window: &Window<'_>, resets: &[usize]) -> Answer {
+    float_rate_with(kind, window, resets, Unseen::default())
+}
+
+/// The same, with samples that are not in the window.
+pub fn float_rate_with(kind: RateKind, window: &Window<'_>, resets: &[usize], unseen: Unseen) -> Answer {
     let (times, values) = (window.times, window.values);
     let zero = if kind.counter { known_zero(window) } else { None };
     if values.len() < 2 && zero.is_none() {
@@ -108,6 +124,7 @@ pub fn float_rate(kind: RateKind, window: &Window<'_>, resets: &[usize]) -> Answ
         for i in resets {
             increase += values[i - 1];
         }
+        increase += unseen.increase;
         if let Some(zero) = zero {
             increase += values[0];
             before = Before::ZeroAt(zero);
@@ -116,7 +133,8 @@ pub fn float_rate(kind: RateKind, window: &Window<'_>, resets: &[usize]) -> Answ
         }
     }
     let intervals = values.len() - 1;
-    let mut factor = extrapolation(window, times[0], times[intervals], intervals, before);
+    let (first, last) = (times[0], times[intervals]);
+    let mut factor = extrapolation(window, first, last, intervals + unseen.floats, before);
     if kind.per_second {
         factor /= window.seconds();
     }
@@ -125,6 +143,11 @@ pub fn float_rate(kind: RateKind, window: &Window<'_>, resets: &[usize]) -> Answ
 
 /// rate, increase or delta over a range of any samples.
 pub fn rate(kind: RateKind, window: &Window<'_>, call: &Call<'_>) -> Answer {
+    rate_with(kind, window, call, Unseen::default())
+}
+
+/// The same, with histograms that are not in the window.
+pub fn rate_with(kind: RateKind, window: &Window<'_>, call: &Call<'_>, unseen: Unseen) -> Answer {
     if call.edges != Edges::Plain {
         return rate_with_edges(kind, window, call);
     }
@@ -152,7 +175,7 @@ pub fn rate(kind: RateKind, window: &Window<'_>, call: &Call<'_>) -> Answer {
         Before::Unknown
     };
     let (first, last) = (window.histogram_times[0], window.histogram_times[intervals]);
-    let mut factor = extrapolation(window, first, last, intervals, before);
+    let mut factor = extrapolation(window, first, last, intervals + unseen.histograms, before);
     if kind.per_second {
         factor /= window.seconds();
     }

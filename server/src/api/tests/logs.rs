@@ -197,11 +197,31 @@ async fn bad_questions_are_told_what_is_wrong() {
     assert_eq!((status, body.starts_with("shard 2 does not answer")), (503, true), "{body}");
 }
 
+#[tokio::test]
+async fn a_tail_is_of_the_tenant_that_the_address_names() {
+    let now = now_ms() * 1_000_000;
+    let (surface, cluster) = with_logs(&[record("web", now - 2 * SECOND, 9, "before")]).await;
+    let path = format!("/api/v1/logs/tail?start={}&tenant=", now - 100 * SECOND);
+    let first = Reader::connect(&surface, &format!("{path}team-a")).await.next().await;
+    assert_eq!(first["rows"][0]["body"], "before");
+    assert_eq!(cluster.tenant.lock().unwrap().as_str(), "team-a");
+    let (head, _) = Reader::ask(&surface, &format!("{path}a%2Fb")).await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+}
+
 /// A reader of a WebSocket, as simple as can be: a server's frames are neither masked nor cut here.
 struct Reader(TcpStream);
 
 impl Reader {
     async fn connect(surface: &Surface, path: &str) -> Self {
+        let (head, stream) = Self::ask(surface, path).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        Self(stream)
+    }
+
+    /// Asks for a socket; the head of the answer, and what comes after it.
+    async fn ask(surface: &Surface, path: &str) -> (String, TcpStream) {
         let mut stream = TcpStream::connect(surface.server.addr).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -212,10 +232,7 @@ impl Reader {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        Self(stream)
+        (String::from_utf8(head).unwrap(), stream)
     }
 
     /// The next text, as JSON.

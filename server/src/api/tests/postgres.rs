@@ -9,7 +9,7 @@ use crate::postgres::{PostgresOptions, PostgresServer};
 
 async fn listener(surface: &Surface, max_connections: usize) -> PostgresServer {
     let wait = Duration::from_secs(60);
-    let options = PostgresOptions { max_connections, idle_timeout: wait, write_timeout: wait };
+    let options = PostgresOptions { tls: None, max_connections, idle_timeout: wait, write_timeout: wait };
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     PostgresServer::start(addr, Arc::clone(&surface.app), options).await.unwrap()
 }

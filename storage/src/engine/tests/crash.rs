@@ -71,12 +71,13 @@ fn a_crash_at_any_operation_loses_nothing() {
         stats.merged_bytes > 0 && stats.segment_records > 0 && stats.segment_spans > 0,
         "all kinds of data are there"
     );
-    let calm = MemFs::new(2);
+    let calm = MemFs::new(2).with_dir("/data");
+    let before = calm.op_count();
     live(&calm, &reference.log).expect("no fault is planned");
-    let operations = calm.op_count();
+    let operations = calm.op_count() - before;
     assert!(operations > 100, "only {operations} operations");
     for n in 1..=operations {
-        let fs = MemFs::new(n);
+        let fs = MemFs::new(n).with_dir("/data");
         fs.power_off_after(n);
         assert!(live(&fs, &reference.log).is_err(), "the power fails at operation {n}");
         for mode in modes(n) {
@@ -90,7 +91,7 @@ fn a_crash_at_any_operation_loses_nothing() {
 fn a_second_crash_during_recovery_loses_nothing_either() {
     let reference = eventful();
     for n in (5..120).step_by(23) {
-        let first = MemFs::new(n);
+        let first = MemFs::new(n).with_dir("/data");
         first.power_off_after(n);
         live(&first, &reference.log).expect_err("the power fails");
         let second = first.crash(CrashMode::Torn);
@@ -132,10 +133,11 @@ fn a_crash_while_a_snapshot_is_received_leaves_the_old_state_or_the_new() {
         }
         store.install_snapshot(&snapshot)
     };
-    let calm = MemFs::new(3);
+    let calm = MemFs::new(3).with_dir("/data");
+    let before = calm.op_count();
     receive(&calm).expect("no fault is planned");
-    for n in 1..=calm.op_count() {
-        let fs = MemFs::new(n);
+    for n in 1..=calm.op_count() - before {
+        let fs = MemFs::new(n).with_dir("/data");
         fs.power_off_after(n);
         receive(&fs).expect_err("the power fails");
         for mode in modes(n) {
@@ -153,7 +155,7 @@ fn a_job_that_the_disk_refuses_is_due_again() {
         (FaultOp::Sync, "manifest"),
         (FaultOp::Write, "manifest"),
     ] {
-        let fs = MemFs::new(4);
+        let fs = MemFs::new(4).with_dir("/data");
         let store = open(&fs).expect("an empty directory opens");
         let mut failures = 0;
         for (i, command) in reference.log.iter().enumerate() {

@@ -83,7 +83,7 @@ impl Replica {
     }
 
     pub fn with_options(options: ShardOptions) -> Self {
-        let fs = MemFs::new(1);
+        let fs = MemFs::new(1).with_dir("/data");
         let store = open_with(&fs, options).expect("an empty directory opens");
         Self { fs, store, log: Vec::new(), time_ms: 0 }
     }

@@ -21,7 +21,7 @@ fn cuts_without_installs() -> Replica {
 fn follower(leader: &Replica, ledger: &MemoryLedger) -> ShardStore<MemFs> {
     let options = ShardOptions::default();
     let store = ShardStore::open_within(
-        MemFs::new(2),
+        MemFs::new(2).with_dir("/data"),
         Path::new(DIR),
         ShardId(1),
         options,

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use protocol::batch::{SeriesRef, SubBatchBuilder, SubBatchOutcome};
@@ -14,11 +15,15 @@ use protocol::histogram::{self, Histogram};
 use protocol::ids::{Ordinal, TenantId};
 use protocol::labels::Labels;
 use protocol::matcher::{MatchOp, Matcher};
+use protocol::retention::{Ages, Retention};
+use protocol::sample::STALE_NAN_BITS;
 
 use super::super::*;
 use super::harness::*;
 use crate::fs::mem::{CrashMode, MemFs};
 use crate::manifest::PARTITION_MS;
+use crate::scan::TallyBy;
+use crate::tally::Tally;
 
 const TENANTS: [&str; 2] = ["default", "other"];
 const SERIES: usize = 7;
@@ -51,6 +56,11 @@ enum Step {
     Drop {
         before: i64,
     },
+    /// From now on the leader leaves out what a tenant has before.
+    Expire {
+        tenant: usize,
+        before: i64,
+    },
     /// A begin or install that was in the log before is there again: two leaders proposed it.
     Repeat(usize),
     /// The leader runs so many jobs.
@@ -76,6 +86,8 @@ struct Model {
     samples: BTreeMap<(usize, Labels), BTreeMap<i64, Value>>,
     /// Nothing is said of samples before.
     dropped_before: i64,
+    /// Nor of those of a tenant before.
+    expired_before: [i64; TENANTS.len()],
 }
 
 fn labels_of(series: usize) -> Labels {
@@ -121,9 +133,8 @@ impl Model {
         let snapshot = store.snapshot();
         for (number, name) in TENANTS.iter().enumerate() {
             let tenant = tenant(number);
-            let full = (self.dropped_before, i64::MAX);
-            for range in [full, (self.dropped_before + PARTITION_MS / 2, self.dropped_before + PARTITION_MS)]
-            {
+            let first = self.dropped_before.max(self.expired_before[number]);
+            for range in [(first, i64::MAX), (first + PARTITION_MS / 2, first + PARTITION_MS)] {
                 let mut found = Vec::new();
                 let visit = &mut |c: crate::scan::SeriesColumns<'_>| {
                     let floats = c.times.iter().zip(c.values).map(|(&t, v)| (t, Value::Float(v.to_bits())));
@@ -148,9 +159,52 @@ impl Model {
                     .filter(|(_, s): &(Labels, BTreeMap<i64, Value>)| !s.is_empty())
                     .collect();
                 assert_eq!(found, expected, "{what}, tenant {name}, range {range:?}");
+                check_tallies(&snapshot, &tenant, range, &expected, what);
             }
         }
     }
+}
+
+/// Counts without reading, and compares with the samples that were read.
+fn check_tallies(
+    snapshot: &StoreSnapshot,
+    tenant: &TenantId,
+    range: (i64, i64),
+    read: &[(Labels, BTreeMap<i64, Value>)],
+    what: &str,
+) {
+    let mut expected = BTreeMap::<Labels, (u64, i64, i64)>::new();
+    for (labels, samples) in read {
+        let is_counted = |value: &Value| matches!(value, Value::Float(bits) if *bits != STALE_NAN_BITS);
+        for (&time, _) in samples.iter().filter(|(_, value)| is_counted(value)) {
+            let counted = expected.entry(labels.clone()).or_insert((0, time, time));
+            *counted = (counted.0 + 1, counted.1, time);
+        }
+    }
+    let mut by_series = BTreeMap::<Labels, Tally>::new();
+    let visit = &mut |labels: &Labels, tally: &Tally| {
+        if tally.samples > 0 {
+            by_series.entry(labels.clone()).or_default().add(tally);
+        }
+        ControlFlow::Continue(())
+    };
+    snapshot.tally(tenant, &[], range.0, range.1, TallyBy::Series, visit).expect("readable");
+    let found: BTreeMap<Labels, (u64, i64, i64)> = by_series
+        .into_iter()
+        .map(|(labels, tally)| (labels, (tally.samples, tally.first_ms, tally.last_ms)))
+        .collect();
+    assert_eq!(found, expected, "{what}, tenant {tenant}, range {range:?}");
+
+    let mut all = Tally::default();
+    let visit = &mut |_: &Labels, tally: &Tally| {
+        all.add(tally);
+        ControlFlow::Continue(())
+    };
+    snapshot.tally(tenant, &[], range.0, range.1, TallyBy::Nothing, visit).expect("readable");
+    let samples: u64 = expected.values().map(|(samples, ..)| samples).sum();
+    let first = expected.values().map(|(_, first, _)| *first).min().unwrap_or(i64::MAX);
+    let last = expected.values().map(|(.., last)| *last).max().unwrap_or(i64::MIN);
+    assert_eq!((all.samples, all.first_ms, all.last_ms), (samples, first, last), "{what}, range {range:?}");
 }
 
 /// A batch per tenant.
@@ -189,7 +243,7 @@ struct Follower {
 
 impl Follower {
     fn new(seed: u64) -> Self {
-        let fs = MemFs::new(seed);
+        let fs = MemFs::new(seed).with_dir("/data");
         let store = open_with(&fs, OPTIONS).expect("an empty directory opens");
         Self { fs, store, applied: 0, held: Vec::new() }
     }
@@ -260,8 +314,15 @@ struct World {
 }
 
 impl World {
-    fn policy() -> FlushPolicy {
+    fn policy(&self) -> FlushPolicy {
+        let mut retention = Retention::default();
+        for (number, before) in self.model.expired_before.into_iter().enumerate().filter(|(_, b)| *b > 0) {
+            let metrics = Some(self.leader.time_ms - before);
+            retention.own.insert(tenant(number), Ages { metrics, ..Ages::default() });
+        }
         FlushPolicy {
+            encoder_epoch: protocol::epoch::NEWEST,
+            retention: Arc::new(retention),
             memtable_bytes: 20_000,
             merge_factor: 2,
             max_merges: 2,
@@ -290,6 +351,10 @@ impl World {
                 let cut = RetentionCut { signal: 0, class: 0, before_ms: *before };
                 self.leader.apply(CommandBody::DropPartitions(vec![cut]));
             }
+            Step::Expire { tenant, before } => {
+                let expired = &mut self.model.expired_before[*tenant];
+                *expired = (*before).max(*expired);
+            }
             Step::Repeat(which) => {
                 let of_leader = |bytes: &&Bytes| {
                     let command = Command::decode(bytes).expect("a command");
@@ -313,8 +378,7 @@ impl World {
             }
             Step::Propose(count) => {
                 for _ in 0..*count {
-                    let Some(command) = self.leader.store.propose(&Self::policy(), self.leader.time_ms)
-                    else {
+                    let Some(command) = self.leader.store.propose(&self.policy(), self.leader.time_ms) else {
                         break;
                     };
                     self.leader.apply_bytes(&command.encode());
@@ -420,9 +484,22 @@ impl World {
         }
     }
 
+    /// Nothing is left of days that are over for a tenant, and nothing of it was flushed since.
+    fn check_expired(&self) {
+        let snapshot = self.leader.store.snapshot();
+        for (number, before) in self.model.expired_before.into_iter().enumerate() {
+            let last_ms = before.div_euclid(PARTITION_MS) * PARTITION_MS - 1;
+            let visit = &mut |c: crate::scan::SeriesColumns<'_>| -> ControlFlow<()> {
+                panic!("{} of {} is there at {:?}", c.labels, TENANTS[number], c.times)
+            };
+            snapshot.select(&tenant(number), &[], 0, last_ms, visit).expect("readable");
+        }
+    }
+
     fn finish(mut self) {
-        self.leader.settle_with(&FlushPolicy { force_flush: true, ..Self::policy() });
+        self.leader.settle_with(&FlushPolicy { force_flush: true, ..self.policy() });
         self.model.check(&self.leader.store, "leader");
+        self.check_expired();
         self.check_head(&self.leader.store, "leader");
 
         let log = std::mem::take(&mut self.leader.log);
@@ -456,10 +533,10 @@ impl World {
         self.check_head(&fresh.store, "fresh replica after a crash");
 
         self.leader.log = log;
-        self.leader.settle_with(&FlushPolicy { force_flush: true, clean_tombstones: true, ..Self::policy() });
+        self.leader.settle_with(&FlushPolicy { force_flush: true, clean_tombstones: true, ..self.policy() });
         assert_eq!(self.leader.store.stats().tombstones, 0);
         self.model.check(&self.leader.store, "leader, cleaned");
-        self.leader.settle_with(&FlushPolicy { force_flush: true, merge_all: true, ..Self::policy() });
+        self.leader.settle_with(&FlushPolicy { force_flush: true, merge_all: true, ..self.policy() });
         self.model.check(&self.leader.store, "leader, all merged");
     }
 }
@@ -473,7 +550,8 @@ fn samples() -> impl Strategy<Value = Vec<Sample>> {
     ];
     let value = prop_oneof![
         8 => (0u64..1000).prop_map(|v| Value::Float((v as f64 / 8.0).to_bits())),
-        1 => Just(Value::Float(protocol::sample::STALE_NAN_BITS)),
+        2 => (1u64..1000).prop_map(|v| Value::Float((v as f64).sqrt().to_bits())),
+        1 => Just(Value::Float(STALE_NAN_BITS)),
         1 => any::<u8>().prop_map(Value::Histogram),
     ];
     let tenant = prop_oneof![4 => Just(0usize), 1 => Just(1usize)];
@@ -497,6 +575,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             tenant, pattern, start: start * PARTITION_MS / 2, len: len * PARTITION_MS / 2 + 20_000,
         }),
         1 => (0i64..6).prop_map(|days| Step::Drop { before: days * PARTITION_MS / 2 }),
+        1 => (0usize..2, 1i64..8).prop_map(|(tenant, days)| Step::Expire {
+            tenant, before: days * PARTITION_MS / 2,
+        }),
         2 => any::<usize>().prop_map(Step::Repeat),
         6 => (1usize..4).prop_map(Step::Jobs),
         6 => (1usize..4).prop_map(Step::Propose),

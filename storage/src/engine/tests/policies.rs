@@ -1,13 +1,22 @@
 //! What a leader proposes, and what comes of it in the long run.
 
+use std::sync::Arc;
+
 use protocol::batch::SubBatchOutcome;
+use protocol::command::TenantsOver;
+use protocol::retention::{Ages, Retention, Rollups};
 
 use super::super::*;
 use super::harness::*;
-use crate::manifest::PARTITION_MS;
+use crate::fs::mem::MemFs;
+use crate::manifest::{PARTITION_MS, Partition};
 
 fn quiet() -> FlushPolicy {
     FlushPolicy { memtable_bytes: usize::MAX, max_age_ms: i64::MAX, ..FlushPolicy::default() }
+}
+
+fn metrics_kept(metrics: Option<i64>) -> Arc<Retention> {
+    Arc::new(Retention::of_all(Ages { metrics, ..Ages::default() }))
 }
 
 #[test]
@@ -66,11 +75,11 @@ fn a_damaged_input_holds_up_its_own_merge_only() {
     }
     let merge_all = FlushPolicy { merge_all: true, ..quiet() };
     let merge = |replica: &Replica| match replica.store.propose(&merge_all, 0).map(|command| command.body) {
-        Some(CommandBody::BeginMerge { inputs }) => inputs,
+        Some(CommandBody::BeginMerge { inputs, .. }) => inputs,
         other => panic!("{other:?} instead of a merge"),
     };
     let first = merge(&replica);
-    replica.apply(CommandBody::BeginMerge { inputs: first.clone() });
+    replica.apply(CommandBody::BeginMerge { inputs: first.clone(), over: TenantsOver::default() });
     assert_eq!(replica.store.propose(&merge_all, 0), None, "one merge at a time");
     let name = |hash: &ContentHash| format!("{}.seg", crate::manifest::hex(hash));
     replica.store.shared.lock().damage.add(name(&first[0]));
@@ -116,7 +125,7 @@ fn old_partitions_go_by_the_clusters_clock() {
     replica.write(&[("a", 1, 1.0), ("a", 3 * PARTITION_MS, 2.0)]);
     replica.begin_flush(false);
     replica.settle();
-    let policy = FlushPolicy { retention_ms: Some(2 * PARTITION_MS), ..quiet() };
+    let policy = FlushPolicy { retention: metrics_kept(Some(2 * PARTITION_MS)), ..quiet() };
     replica.time_ms = 3 * PARTITION_MS - 1;
     replica.settle_with(&policy);
     assert_eq!(replica.store.stats().segments, 2, "the last millisecond of the day is not old enough");
@@ -133,8 +142,9 @@ fn what_has_no_room_goes_before_its_time() {
     replica.settle();
     let on_disk = replica.store.file_bytes();
     assert!(on_disk >= replica.store.segment_bytes());
-    for retention_ms in [None, Some(100 * PARTITION_MS)] {
-        let policy = FlushPolicy { evict_before_ms: Some(PARTITION_MS + 1), retention_ms, ..quiet() };
+    for age in [None, Some(100 * PARTITION_MS)] {
+        let evict_before_ms = Some(PARTITION_MS + 1);
+        let policy = FlushPolicy { evict_before_ms, retention: metrics_kept(age), ..quiet() };
         replica.settle_with(&policy);
         assert_eq!(replica.store.stats().segments, 2, "what ends behind the moment stays");
     }
@@ -215,7 +225,7 @@ fn cleaning_takes_out_what_is_deleted_and_merges_nothing_else() {
 
 #[test]
 fn a_shard_holds_as_many_series_as_it_may() {
-    let fs = crate::fs::mem::MemFs::new(1);
+    let fs = crate::fs::mem::MemFs::new(1).with_dir("/data");
     let store = ShardStore::open(fs, Path::new(DIR), ShardId(1), ShardOptions { max_series: 2 }, LogIndex(0))
         .expect("opens");
     let header = CommandHeader::default();
@@ -244,4 +254,65 @@ fn a_shard_holds_as_many_series_as_it_may() {
     assert_eq!(write(3, &[("b", 4, 1.0), ("a", 4, 1.0)]), applied(vec![ordinal(1), ordinal(0)], 0, 2));
     let a: &[(i64, f64)] = &[(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)];
     assert_eq!(read(&store.snapshot()), series(&[("a", a), ("b", &[(2, 1.0), (4, 1.0)])]));
+}
+
+#[test]
+fn a_day_is_rolled_up_once_all_of_it_is_in_segments() {
+    let mut replica = Replica::new();
+    let minutes = |day: i64, every: i64| {
+        let at = move |i: i64| day * PARTITION_MS + i * 60_000;
+        (0..1440).filter(move |i| i % 2 == every).map(move |i| ("a", at(i), (i % 60) as f64))
+    };
+    for every in 0..2 {
+        for day in 0..2 {
+            replica.write(&minutes(day, every).collect::<Vec<_>>());
+        }
+        replica.begin_flush(false);
+        replica.settle_with(&quiet());
+    }
+    let before = replica.read();
+    let ages = |metrics, rollups| Ages { metrics: Some(metrics), rollups, ..Ages::default() };
+    let policy = |ages| {
+        let retention = Arc::new(Retention::of_all(ages));
+        FlushPolicy { encoder_epoch: protocol::epoch::NEWEST, retention, ..quiet() }
+    };
+    let kept = policy(ages(PARTITION_MS, Rollups::Until(Some(5 * PARTITION_MS))));
+    replica.time_ms = 2 * PARTITION_MS + 1000;
+    replica.settle_with(&kept);
+    assert_eq!(replica.read(), before, "the day has an hour more");
+    replica.write(&[("b", PARTITION_MS - 1, 1.0)]);
+    replica.time_ms += 2 * 3_600_000;
+    replica.settle_with(&kept);
+    assert_eq!(replica.read()[&labels("a").to_string()], before[&labels("a").to_string()], "a late sample");
+    replica.begin_flush(false);
+    replica.settle_with(&FlushPolicy { encoder_epoch: 2, ..kept.clone() });
+    assert_eq!(replica.read()[&labels("a").to_string()].len(), 2880, "an older build is in the cluster");
+    replica.settle_with(&kept);
+    let left = &replica.read()[&labels("a").to_string()];
+    let of_first_day = left.iter().filter(|(time, _)| *time < PARTITION_MS).count();
+    // The hour that ends at midnight has one sample at its end, the others begin with 1 and end with 0.
+    assert_eq!((of_first_day, left.len()), (1 + 23 * 3 + 2, 1 + 23 * 3 + 2 + 1440));
+    let rolled = |replica: &Replica| {
+        let state = replica.store.shared.lock();
+        let rolled = state.manifest.segments.iter().filter(|s| s.partition.class == Partition::ROLLED_UP);
+        rolled.map(|s| s.partition.bucket).collect::<Vec<_>>()
+    };
+    assert_eq!(rolled(&replica), [0]);
+    let digest = replica.store.digest();
+    let replayed = open_with(&MemFs::new(9).with_dir("/data"), ShardOptions::default())
+        .expect("an empty directory opens");
+    for (at, command) in (1..).zip(&replica.log) {
+        apply_entry(&replayed, at, command);
+    }
+    run_jobs(&replayed);
+    assert_eq!((replayed.digest(), read(&replayed.snapshot())), (digest, replica.read()), "replicas agree");
+    replica.time_ms = 6 * PARTITION_MS;
+    replica.settle_with(&kept);
+    assert_eq!(rolled(&replica), [1], "roll-ups go when their own time is over");
+    replica.settle_with(&policy(ages(PARTITION_MS, Rollups::None)));
+    assert_eq!(
+        (rolled(&replica), replica.store.stats().segments),
+        (vec![], 0),
+        "or when nobody wants them any more"
+    );
 }

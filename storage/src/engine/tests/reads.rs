@@ -11,7 +11,9 @@ use protocol::matcher::{MatchOp, Matcher};
 
 use super::super::*;
 use super::harness::*;
+use crate::scan::TallyBy;
 use crate::segment::Exemplar;
+use crate::tally::Tally;
 
 fn tenant() -> TenantId {
     TenantId::default()
@@ -52,6 +54,61 @@ fn everywhere(mut write: impl FnMut(&mut Replica), check: impl Fn(&StoreSnapshot
     check(&replica.store.snapshot(), "merged");
     let reopened = open(&replica.fs).expect("opens");
     check(&reopened.snapshot(), "opened again");
+}
+
+#[test]
+fn values_are_read_for_counting_only_where_something_may_hide_them() {
+    let counted = |replica: &Replica, range: (i64, i64), by| {
+        let mut all = Tally::default();
+        let visit = &mut |_: &Labels, tally: &Tally| {
+            all.add(tally);
+            ControlFlow::Continue(())
+        };
+        replica.store.snapshot().tally(&tenant(), &[], range.0, range.1, by, visit).expect("readable");
+        (all.samples, all.first_ms, all.last_ms, all.read_samples)
+    };
+    let both = |replica: &Replica, range| {
+        let of_series = counted(replica, range, TallyBy::Series);
+        assert_eq!(counted(replica, range, TallyBy::Nothing), of_series);
+        of_series
+    };
+    let flush = |replica: &mut Replica| {
+        replica.begin_flush(false);
+        replica.settle();
+    };
+    let mut replica = Replica::new();
+    let all = (i64::MIN, i64::MAX);
+    let stale = protocol::sample::stale_nan();
+    replica.write(&[("a", 10, 1.0), ("a", 20, 2.0), ("a", 30, stale), ("b", 20, 1.0)]);
+    assert_eq!(both(&replica, all), (3, 10, 20, 4), "what is in memory is read");
+    flush(&mut replica);
+    assert_eq!(both(&replica, all), (3, 10, 20, 0), "a segment tells by itself");
+    assert_eq!(both(&replica, (11, 19)), (0, i64::MAX, i64::MIN, 0));
+    assert_eq!(both(&replica, (20, 30)), (2, 20, 20, 0), "and so do its edges");
+    // Another of later times.
+    replica.write(&[("a", 40, 1.0), ("b", 50, 2.0)]);
+    flush(&mut replica);
+    assert_eq!(both(&replica, all), (5, 10, 50, 0), "and another");
+    // One that overlaps both, none of whose series do: `a` lies in the gap between the other two.
+    replica.write(&[("a", 35, 1.0), ("c", 10, 1.0), ("c", 50, 1.0)]);
+    flush(&mut replica);
+    assert_eq!(both(&replica, all), (8, 10, 50, 0), "series that do not overlap are counted apart");
+    // The same sample again, and a marker too late: the first written counts.
+    replica.write(&[("a", 20, 2.0), ("a", 40, stale)]);
+    flush(&mut replica);
+    assert_eq!(replica.store.stats().segments, 4);
+    let (samples, first, last, read) = both(&replica, all);
+    assert_eq!((samples, first, last), (8, 10, 50));
+    assert!(read > 0 && read < 8, "the series that overlaps itself is read, not the others: {read}");
+    // A delete hides what it names until a merge.
+    replica.apply(CommandBody::DeleteSeries {
+        tenant: tenant(),
+        matchers: vec![Matcher::equal("s", "c")],
+        start_ms: 0,
+        end_ms: 10,
+    });
+    replica.settle();
+    assert_eq!(both(&replica, all).0, 7);
 }
 
 #[test]

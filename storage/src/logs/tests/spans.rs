@@ -124,16 +124,53 @@ fn a_trace_is_found_whole_wherever_its_spans_lie() {
     assert_eq!((stats.segment_spans, stats.segment_records, stats.memtable_spans), (598, 1, 0));
     // Deletes of logs and their retention leave spans alone.
     replica.delete(&of, LogFilter::All, (i64::MIN, i64::MAX));
-    replica.settle(&FlushPolicy { clean_tombstones: true, log_retention_ms: Some(0), ..idle() });
+    replica.settle(&FlushPolicy { clean_tombstones: true, retention: rows_kept(Some(0), None), ..idle() });
     assert_eq!((replica.store.stats().tombstones, replica.store.stats().segment_records), (0, 0));
     replica.time_ms = 4 * PARTITION_MS;
     assert_eq!(read_trace(&replica.store.snapshot(), &of, &[7; 16]).len(), 3);
-    replica.settle(&FlushPolicy { span_retention_ms: Some(2 * PARTITION_MS - 1), ..idle() });
+    replica.settle(&FlushPolicy { retention: rows_kept(None, Some(2 * PARTITION_MS - 1)), ..idle() });
     assert_eq!(
         read_trace(&replica.store.snapshot(), &of, &[7; 16]).len(),
         1,
         "what is old goes whole days at a time"
     );
+}
+
+#[test]
+fn a_tenants_own_days_go_when_its_own_time_is_over() {
+    let mut replica = Replica::new();
+    for day in 0..6i64 {
+        for number in 0..2 {
+            let (of, at) = (tenant(number), day * DAY_NS + 5);
+            let key = (day * 10) as u64 + number as u64;
+            replica.write_bytes(batch_of(&of, key, &[(stream("a"), line(at, "a line"))]));
+            replica.write_bytes(span_batch_of(&of, key + 5, &[(stream("a"), span(1, key, at, 5))]));
+        }
+        replica.flush();
+    }
+    replica.settle(&idle());
+    let left = |replica: &Replica, number: usize| {
+        let (snapshot, scan) = (replica.store.snapshot(), scan_of(LogFilter::All, false));
+        let count = |signal| read_rows(&snapshot, signal, &tenant(number), &scan).len();
+        (count(RowSignal::Logs), count(RowSignal::Spans))
+    };
+    let mut retention = Retention::of_all(Ages { logs: Some(5 * PARTITION_MS), ..Ages::default() });
+    let own = Ages { logs: Some(2 * PARTITION_MS), spans: Some(3 * PARTITION_MS), ..Ages::default() };
+    retention.own.insert(tenant(1), own);
+    replica.time_ms = 6 * PARTITION_MS;
+    let policy = FlushPolicy { retention: Arc::new(retention), ..idle() };
+    replica.settle(&policy);
+    assert_eq!(left(&replica, 1), (5, 6), "a cluster with an older build in it can not leave anybody out");
+    let policy = FlushPolicy { encoder_epoch: protocol::epoch::NEWEST, ..policy };
+    replica.settle(&policy);
+    assert_eq!((left(&replica, 0), left(&replica, 1)), ((5, 6), (2, 3)));
+    replica.restart(true);
+    assert_eq!((left(&replica, 0), left(&replica, 1)), ((5, 6), (2, 3)), "after a crash");
+    // A tenant that keeps its logs longer than others is what is left of their days.
+    let mut longer = Retention::clone(&policy.retention);
+    longer.general.logs = Some(PARTITION_MS);
+    replica.settle(&FlushPolicy { retention: Arc::new(longer), ..policy });
+    assert_eq!((left(&replica, 0), left(&replica, 1)), ((1, 6), (2, 3)));
 }
 
 #[test]
@@ -372,7 +409,7 @@ proptest! {
         }
         // A replica that replays all of the log comes to the same state.
         replica.settle(&FlushPolicy { force_flush: true, ..idle() });
-        let fresh_fs = MemFs::new(3);
+        let fresh_fs = MemFs::new(3).with_dir("/data");
         let fresh = open(&fresh_fs);
         for (at, command) in replica.log.iter().enumerate() {
             Replica::apply_at(&fresh, at as u64 + 1, command);

@@ -16,13 +16,13 @@ export function AnnotationBar({
   all,
   marked,
   range,
-  utc,
+  zone,
   onSwitch,
 }: {
   all: Annotation[];
   marked: AnnotationContext;
   range: Range;
-  utc: boolean;
+  zone: string;
   onSwitch: (annotation: Annotation) => void;
 }) {
   const results = useMarks(marked, range);
@@ -54,7 +54,7 @@ export function AnnotationBar({
                   align="start"
                   trigger={<IconButton icon={ChevronDown} label={`Marks of ${annotation.name}`} />}
                 >
-                  <MarkList marks={result.data} utc={utc} />
+                  <MarkList marks={result.data} zone={zone} />
                 </Popover>
               </>
             )}
@@ -65,7 +65,7 @@ export function AnnotationBar({
   );
 }
 
-function MarkList({ marks, utc }: { marks: Marks; utc: boolean }) {
+function MarkList({ marks, zone }: { marks: Marks; zone: string }) {
   const newest = marks.marks.slice(-LISTED).reverse();
   return (
     <div className="variable-list mark-list">
@@ -73,7 +73,7 @@ function MarkList({ marks, utc }: { marks: Marks; utc: boolean }) {
       <ul tabIndex={0} aria-label="Marks, the newest first">
         {newest.map((mark, i) => (
           <li key={i}>
-            <span className="muted small tab-num">{markTime(mark, utc)}</span>
+            <span className="muted small tab-num">{markTime(mark, zone)}</span>
             {mark.text !== '' && (
               <div className="mark-text" dir="auto">
                 {mark.text}

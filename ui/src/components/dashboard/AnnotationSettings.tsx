@@ -21,16 +21,13 @@ export function AnnotationSettings({
   onChange,
 }: {
   dashboard: Dashboard;
-  onChange: (dashboard: Dashboard, what: string) => void;
+  onChange: (dashboard: Dashboard) => void;
 }) {
   const { annotations } = dashboard;
   const [open, setOpen] = useState<number | null>(null);
-  const set = (next: Annotation[], what: string) => onChange({ ...dashboard, annotations: next }, what);
+  const set = (next: Annotation[]) => onChange({ ...dashboard, annotations: next });
   const change = (i: number, part: Partial<Annotation>) =>
-    set(
-      annotations.map((a, j) => (j === i ? { ...a, ...part } : a)),
-      `annotation:${i}:${Object.keys(part)[0]}`,
-    );
+    set(annotations.map((a, j) => (j === i ? { ...a, ...part } : a)));
   return (
     <>
       <h3>Annotations</h3>
@@ -51,12 +48,7 @@ export function AnnotationSettings({
             <IconButton
               icon={Trash2}
               label={`Remove ${annotation.name}`}
-              onClick={() =>
-                set(
-                  annotations.filter((_, j) => j !== i),
-                  'remove',
-                )
-              }
+              onClick={() => set(annotations.filter((_, j) => j !== i))}
             />
           </EntryHead>
           {open === i && (
@@ -157,7 +149,7 @@ export function AnnotationSettings({
           onClick={() => {
             const name = freeName('Annotation', annotations);
             const colour = COLOURS[annotations.length % COLOURS.length]!;
-            set([...annotations, { name, source: 'promql', query: '', colour }], 'annotation');
+            set([...annotations, { name, source: 'promql', query: '', colour }]);
             setOpen(annotations.length);
           }}
         >

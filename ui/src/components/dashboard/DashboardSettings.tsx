@@ -10,6 +10,7 @@ import { Dialog } from '../floating';
 import { Button, Field, IconButton, Input, Select } from '../ui';
 import { AnnotationSettings } from './AnnotationSettings';
 import { EntryHead } from './EntryHead';
+import { LinkEditor } from './LinkEditor';
 
 export default function DashboardSettings({
   dashboard,
@@ -19,52 +20,43 @@ export default function DashboardSettings({
 }: {
   dashboard: Dashboard;
   state: VariableState;
-  onChange: (dashboard: Dashboard, what: string) => void;
+  onChange: (dashboard: Dashboard) => void;
   onClose: () => void;
 }) {
   const [open, setOpen] = useState<number | null>(null);
-  const set = (part: Partial<Dashboard>, what: string) => onChange({ ...dashboard, ...part }, what);
+  const set = (part: Partial<Dashboard>) => onChange({ ...dashboard, ...part });
   const variables = dashboard.variables;
   const change = (i: number, part: Partial<Variable>) =>
-    set(
-      { variables: variables.map((v, j) => (j === i ? { ...v, ...part } : v)) },
-      `variable:${i}:${Object.keys(part)[0]}`,
-    );
+    set({ variables: variables.map((v, j) => (j === i ? { ...v, ...part } : v)) });
   const move = (i: number, by: number) => {
     const next = [...variables];
     const [taken] = next.splice(i, 1);
     next.splice(i + by, 0, taken!);
-    set({ variables: next }, 'order');
+    set({ variables: next });
     setOpen(i + by);
   };
   return (
-    <Dialog open onClose={onClose} title="Settings, variables, annotations" width={720}>
+    <Dialog open onClose={onClose} title="Settings, variables, annotations, links" width={720}>
       <div className="two-fields">
         <Field label="Title">
-          <Input value={dashboard.title} onChange={(e) => set({ title: e.target.value }, 'title')} />
+          <Input value={dashboard.title} onChange={(e) => set({ title: e.target.value })} />
         </Field>
         <Field label="Tags">
           <Input
             value={dashboard.tags.join(', ')}
             placeholder="with commas between"
             onChange={(e) =>
-              set(
-                {
-                  tags: e.target.value
-                    .split(',')
-                    .map((t) => t.trim())
-                    .filter(Boolean),
-                },
-                'tags',
-              )
+              set({
+                tags: e.target.value
+                  .split(',')
+                  .map((t) => t.trim())
+                  .filter(Boolean),
+              })
             }
           />
         </Field>
         <Field label="Range when it is opened">
-          <Select
-            value={dashboard.time.from}
-            onChange={(e) => set({ time: { from: e.target.value, to: 'now' } }, 'time')}
-          >
+          <Select value={dashboard.time.from} onChange={(e) => set({ time: { from: e.target.value, to: 'now' } })}>
             {[...new Set([...QUICK_RANGES.filter((q) => q.to === 'now').map((q) => q.from), dashboard.time.from])].map(
               (from) => (
                 <option key={from} value={from}>
@@ -75,7 +67,7 @@ export default function DashboardSettings({
           </Select>
         </Field>
         <Field label="Refreshes by itself">
-          <Select value={dashboard.refresh} onChange={(e) => set({ refresh: e.target.value }, 'refresh')}>
+          <Select value={dashboard.refresh} onChange={(e) => set({ refresh: e.target.value })}>
             {[...new Set([...REFRESH_CHOICES, dashboard.refresh])].map((r) => (
               <option key={r} value={r}>
                 {r === 'off' ? 'never' : r}
@@ -111,7 +103,7 @@ export default function DashboardSettings({
             <IconButton
               icon={Trash2}
               label={`Remove ${variable.name}`}
-              onClick={() => set({ variables: variables.filter((_, j) => j !== i) }, 'remove')}
+              onClick={() => set({ variables: variables.filter((_, j) => j !== i) })}
             />
           </EntryHead>
           {open === i && (
@@ -134,14 +126,25 @@ export default function DashboardSettings({
                 <Field label="Kind">
                   <Select
                     value={variable.kind}
-                    onChange={(e) => change(i, { kind: e.target.value as Variable['kind'] })}
+                    onChange={(e) => {
+                      const kind = e.target.value as Variable['kind'];
+                      // What fills other kinds is no matcher.
+                      const plain = {
+                        query: '',
+                        multi: undefined,
+                        all: undefined,
+                        regex: undefined,
+                        initial: undefined,
+                      };
+                      change(i, { kind, ...(kind === 'filters' ? plain : {}) });
+                    }}
                   >
                     <option value="query">asked from the metrics</option>
                     <option value="custom">a list of values</option>
                     <option value="interval">a list of intervals</option>
                     <option value="text">a text</option>
                     <option value="constant">a constant</option>
-                    <option value="filters">matchers</option>
+                    <option value="filters">filters of all PromQL queries</option>
                   </Select>
                 </Field>
                 {variable.kind === 'query' && (
@@ -165,12 +168,16 @@ export default function DashboardSettings({
                     ? 'Asked'
                     : variable.kind === 'custom' || variable.kind === 'interval'
                       ? 'Values, with commas between'
-                      : 'Value'
+                      : variable.kind === 'filters'
+                        ? 'Filters when it is opened'
+                        : 'Value'
                 }
                 hint={
                   variable.kind === 'query'
                     ? 'label_values(metric, label), label_names(), metrics(pattern), query_result(expression)'
-                    : undefined
+                    : variable.kind === 'filters'
+                      ? 'matchers with commas between, such as job="api", instance!~"test.*"; no query has to name them'
+                      : undefined
                 }
               >
                 <Input
@@ -220,7 +227,9 @@ export default function DashboardSettings({
               {state.errors.get(variable.name) && (
                 <p className="critical small">■ {state.errors.get(variable.name)?.message}</p>
               )}
-              <Preview values={state.chosen.find((c) => c.variable.name === variable.name)?.options ?? []} />
+              {variable.kind !== 'filters' && (
+                <Preview values={state.chosen.find((c) => c.variable.name === variable.name)?.options ?? []} />
+              )}
             </div>
           )}
         </div>
@@ -232,15 +241,12 @@ export default function DashboardSettings({
             const taken = new Set(variables.map((v) => v.name));
             let n = variables.length + 1;
             while (taken.has(`var${n}`)) n++;
-            set(
-              {
-                variables: [
-                  ...variables,
-                  { name: `var${n}`, kind: 'query', query: '', multi: true, all: true, sort: 'asc' },
-                ],
-              },
-              'variable',
-            );
+            set({
+              variables: [
+                ...variables,
+                { name: `var${n}`, kind: 'query', query: '', multi: true, all: true, sort: 'asc' },
+              ],
+            });
             setOpen(variables.length);
           }}
         >
@@ -248,6 +254,14 @@ export default function DashboardSettings({
         </Button>
       </div>
       <AnnotationSettings dashboard={dashboard} onChange={onChange} />
+      <h3>Links</h3>
+      <LinkEditor
+        links={dashboard.links}
+        onChange={(links) => set({ links })}
+        hint="of this server, or of the web; $name, $__from, $__url_time_range, $__all_variables"
+        add="Add a link"
+        tagged
+      />
       <div className="dialog-actions">
         <Button look="primary" onClick={onClose}>
           Done

@@ -14,8 +14,8 @@ const LINE = 20;
 
 export const markColour = (annotation: Annotation): string => safeColour(annotation.colour) ?? 'var(--info)';
 
-export function markTime(mark: Mark, utc: boolean): string {
-  const [from, to] = [formatMoment(mark.from, utc), formatMoment(mark.to, utc)];
+export function markTime(mark: Mark, zone: string): string {
+  const [from, to] = [formatMoment(mark.from, zone), formatMoment(mark.to, zone)];
   // Of the end, the day is told where it is another.
   const end = from.slice(0, 10) === to.slice(0, 10) ? to.slice(11) : to;
   return `${mark.openStart ? '… ' : ''}${from}${mark.to > mark.from ? ` – ${end}` : ''}${mark.openEnd ? ' …' : ''}`;
@@ -28,14 +28,14 @@ interface Placed extends Group {
 export function MarksOver({
   area,
   range,
-  utc,
+  zone,
   annotations,
   marks,
 }: {
   /** Left, top, width and height of the plot within what holds it, as styles say it. */
   area: string;
   range: Range;
-  utc: boolean;
+  zone: string;
   annotations: Annotation[];
   /** Of each annotation, as far as they are known. */
   marks: (Mark[] | undefined)[];
@@ -71,7 +71,7 @@ export function MarksOver({
               tabIndex={-1}
               className={`mark-handle ${region ? 'is-region' : ''}`}
               style={place}
-              aria-label={`${annotation.name}: ${only ? markTime(group.marks[0]!, utc) : `${group.marks.length} marks`}`}
+              aria-label={`${annotation.name}: ${only ? markTime(group.marks[0]!, zone) : `${group.marks.length} marks`}`}
               onPointerEnter={() => setTold(group)}
               onPointerLeave={() => setTold(null)}
               onFocus={() => setTold(group)}
@@ -83,7 +83,7 @@ export function MarksOver({
       {told && there.length > 0 && (
         <MarkTip
           groups={there}
-          utc={utc}
+          zone={zone}
           lines={Math.max(3, Math.floor((Number.parseFloat(height ?? '') || 0) / LINE))}
           right={share(told.from) > 50}
           at={share(told.from)}
@@ -95,13 +95,13 @@ export function MarksOver({
 
 function MarkTip({
   groups,
-  utc,
+  zone,
   lines,
   right,
   at,
 }: {
   groups: Placed[];
-  utc: boolean;
+  zone: string;
   /** How many there is room for. */
   lines: number;
   right: boolean;
@@ -129,7 +129,7 @@ function MarkTip({
             {said.slice(0, each).map(({ mark, count }, j) => (
               <div key={j}>
                 <div className="chart-tip-time">
-                  {markTime(mark, utc)}
+                  {markTime(mark, zone)}
                   {count > 1 && ` × ${count}`}
                 </div>
                 {mark.text !== '' && (

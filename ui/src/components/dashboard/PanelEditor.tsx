@@ -3,20 +3,31 @@
 import { Eye, EyeOff, Plus, Trash2 } from 'lucide-react';
 import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from 'react';
 import {
+  asKind,
   type FieldLook,
+  isOfNumbers,
+  LANGUAGE_NAMES,
+  LANGUAGES,
+  languageOf,
   PANEL_KINDS,
   type Panel,
   type PanelOptions,
   type PanelQuery,
+  type QueryLanguage,
   type Reducer,
   refName,
   type Variable,
 } from '../../lib/dashboard/model';
 import { UNITS } from '../../lib/units';
 import { Button, Field, IconButton, Input, Segmented, Select } from '../ui';
-import { PanelBody, type PanelContext } from './PanelView';
+import { LinkEditor } from './LinkEditor';
+import { PanelBody, type PanelContext, panelRange } from './PanelView';
+import { QueryEditor } from './QueryEditor';
 
-const PromqlEditor = lazy(() => import('../PromqlEditor'));
+const TraceSearch = lazy(() => import('./TraceSearch'));
+
+const OF_LINKS = 'of this server, or of the web; $name, $__from, $__url_time_range, $__all_variables';
+const OF_VALUES = '${__value.raw}, ${__value.time}, ${__field.labels.job}, ${__series.name}, ${__data.fields.host}';
 
 export default function PanelEditor({
   panel,
@@ -47,6 +58,7 @@ export default function PanelEditor({
       setDrafts(panel.queries);
     }
   }, [panel.queries]);
+  const [form, setForm] = useState(false);
   const set = (part: Partial<Panel>, what: string) => onChange({ ...panel, ...part }, what);
   const option = (part: Partial<PanelOptions>, what = Object.keys(part)[0] ?? 'option') =>
     set({ options: clean({ ...panel.options, ...part }) }, what);
@@ -59,6 +71,8 @@ export default function PanelEditor({
     setDrafts(next);
     if (now) run(next);
   };
+  const hasValues = isOfNumbers(panel.kind) || panel.kind === 'sql';
+  const isDrawn = panel.kind === 'timeseries' || (panel.kind === 'sql' && panel.options.chart === true);
   return (
     <div className="panel-editor">
       <div className="panel-editor-main">
@@ -75,82 +89,131 @@ export default function PanelEditor({
           />
         ) : (
           <div className="queries">
-            {drafts.map((query, i) => (
-              <div key={query.ref} className="panel-query">
-                <div className="query-row">
-                  <span className="query-letter">{query.ref}</span>
-                  <div className="query-box">
-                    <Suspense fallback={<div className="code-editor is-loading" />}>
-                      <PromqlEditor
+            {drafts.map((query, i) => {
+              const languages = LANGUAGES[panel.kind];
+              const language = languageOf(panel.kind, query);
+              return (
+                <div key={query.ref} className="panel-query">
+                  <div className="query-row">
+                    <span className="query-letter">{query.ref}</span>
+                    <div className="query-box">
+                      <QueryEditor
+                        key={language}
+                        language={language}
+                        range={panelRange(panel, context.range, context.scope, context.zone)}
                         value={query.expr}
                         onChange={(expr) => change(i, { expr })}
                         onRun={() => run()}
                         label={`Query ${query.ref}`}
                       />
-                    </Suspense>
+                    </div>
+                    <IconButton
+                      icon={query.hidden ? EyeOff : Eye}
+                      label={query.hidden ? 'Not asked; ask it' : 'Asked; leave it out'}
+                      onClick={() => change(i, { hidden: query.hidden ? undefined : true }, true)}
+                    />
+                    <IconButton
+                      icon={Trash2}
+                      label="Remove the query"
+                      disabled={drafts.length === 1}
+                      onClick={() => {
+                        const next = drafts.filter((_, j) => j !== i);
+                        setDrafts(next);
+                        run(next);
+                      }}
+                    />
                   </div>
-                  <IconButton
-                    icon={query.hidden ? EyeOff : Eye}
-                    label={query.hidden ? 'Not asked; ask it' : 'Asked; leave it out'}
-                    onClick={() => change(i, { hidden: query.hidden ? undefined : true }, true)}
-                  />
-                  <IconButton
-                    icon={Trash2}
-                    label="Remove the query"
-                    disabled={drafts.length === 1}
-                    onClick={() => {
-                      const next = drafts.filter((_, j) => j !== i);
-                      setDrafts(next);
-                      run(next);
-                    }}
-                  />
+                  <div className="panel-query-more">
+                    {languages.length > 1 && (
+                      <label className="check">
+                        In
+                        <Select
+                          aria-label={`Language of query ${query.ref}`}
+                          value={language}
+                          onChange={(e) => {
+                            const next = e.target.value as QueryLanguage;
+                            change(i, { language: next === languages[0] ? undefined : next });
+                          }}
+                        >
+                          {languages.map((one) => (
+                            <option key={one} value={one}>
+                              {LANGUAGE_NAMES[one]}
+                            </option>
+                          ))}
+                        </Select>
+                      </label>
+                    )}
+                    {isOfNumbers(panel.kind) && (
+                      <>
+                        <label className="check">
+                          Legend
+                          <Input
+                            value={query.legend ?? ''}
+                            placeholder="by itself, or {{label}}"
+                            onChange={(e) => change(i, { legend: e.target.value || undefined })}
+                            onBlur={() => run()}
+                          />
+                        </label>
+                        <label className="check">
+                          Least step
+                          <Input
+                            className="short"
+                            value={query.step ?? ''}
+                            placeholder="auto"
+                            onChange={(e) => change(i, { step: e.target.value || undefined })}
+                            onBlur={() => run()}
+                          />
+                        </label>
+                        {language !== 'traceql' && (
+                          <label className="check">
+                            <input
+                              type="checkbox"
+                              checked={query.instant ?? false}
+                              onChange={(e) => change(i, { instant: e.target.checked || undefined }, true)}
+                            />
+                            only at the end of the range
+                          </label>
+                        )}
+                      </>
+                    )}
+                    {panel.kind === 'traces' && (
+                      <div className="trace-search">
+                        <Button look="ghost" aria-expanded={form} onClick={() => setForm(!form)}>
+                          Search by a form
+                        </Button>
+                        {form && (
+                          <Suspense>
+                            <TraceSearch
+                              query={query.expr}
+                              range={panelRange(panel, context.range, context.scope, context.zone)}
+                              onQuery={(expr) => change(i, { expr }, true)}
+                            />
+                          </Suspense>
+                        )}
+                      </div>
+                    )}
+                    {HINTS[language] && <span className="muted small">{HINTS[language]}</span>}
+                  </div>
                 </div>
-                <div className="panel-query-more">
-                  <label className="check">
-                    Legend
-                    <Input
-                      value={query.legend ?? ''}
-                      placeholder="by itself, or {{label}}"
-                      onChange={(e) => change(i, { legend: e.target.value || undefined })}
-                      onBlur={() => run()}
-                    />
-                  </label>
-                  <label className="check">
-                    Least step
-                    <Input
-                      className="short"
-                      value={query.step ?? ''}
-                      placeholder="auto"
-                      onChange={(e) => change(i, { step: e.target.value || undefined })}
-                      onBlur={() => run()}
-                    />
-                  </label>
-                  <label className="check">
-                    <input
-                      type="checkbox"
-                      checked={query.instant ?? false}
-                      onChange={(e) => change(i, { instant: e.target.checked || undefined }, true)}
-                    />
-                    only at the end of the range
-                  </label>
-                </div>
-              </div>
-            ))}
+              );
+            })}
             <div className="query-bar">
               <Button look="primary" onClick={() => run()}>
                 Run
               </Button>
-              <Button
-                icon={Plus}
-                onClick={() => {
-                  const taken = new Set(drafts.map((q) => q.ref));
-                  let at = drafts.length;
-                  while (taken.has(refName(at))) at++;
-                  setDrafts([...drafts, { ref: refName(at), expr: '' }]);
-                }}
-              >
-                Add a query
-              </Button>
+              {panel.kind !== 'traces' && panel.kind !== 'sql' && (
+                <Button
+                  icon={Plus}
+                  onClick={() => {
+                    const taken = new Set(drafts.map((q) => q.ref));
+                    let at = drafts.length;
+                    while (taken.has(refName(at))) at++;
+                    setDrafts([...drafts, { ref: refName(at), expr: '' }]);
+                  }}
+                >
+                  Add a query
+                </Button>
+              )}
             </div>
           </div>
         )}
@@ -158,7 +221,10 @@ export default function PanelEditor({
       <aside className="panel-editor-side" aria-label="Options">
         <Group title="Panel">
           <Field label="Kind">
-            <Select value={panel.kind} onChange={(e) => set({ kind: e.target.value as Panel['kind'] }, 'kind')}>
+            <Select
+              value={panel.kind}
+              onChange={(e) => onChange(asKind(panel, e.target.value as Panel['kind']), 'kind')}
+            >
               {PANEL_KINDS.filter((k) => k.id !== 'row').map((k) => (
                 <option key={k.id} value={k.id}>
                   {k.label}
@@ -191,18 +257,54 @@ export default function PanelEditor({
             </Select>
           </Field>
         </Group>
-        {panel.kind !== 'text' && <LookGroup options={panel.options} option={option} />}
-        {panel.kind === 'timeseries' && <LineGroup options={panel.options} option={option} />}
+        {panel.kind === 'logs' && <LinesGroup options={panel.options} option={option} />}
+        {panel.kind === 'traces' && <TracesGroup options={panel.options} option={option} />}
+        {panel.kind === 'sql' && (
+          <Group title="Rows">
+            <OneOf
+              label="Shown as"
+              value={panel.options.chart ? 'chart' : 'table'}
+              names={{ table: 'Table', chart: 'Time series' }}
+              onChange={(id) => option({ chart: id === 'chart' || undefined })}
+            />
+          </Group>
+        )}
+        {hasValues && <LookGroup options={panel.options} option={option} />}
+        {isDrawn && <LineGroup options={panel.options} option={option} />}
         {(panel.kind === 'stat' || panel.kind === 'gauge' || panel.kind === 'bar') && (
           <FigureGroup panel={panel} option={option} />
         )}
-        {panel.kind !== 'text' && panel.kind !== 'heatmap' && (
-          <ThresholdGroup options={panel.options} option={option} lines={panel.kind === 'timeseries'} />
+        {hasValues && panel.kind !== 'heatmap' && (
+          <ThresholdGroup options={panel.options} option={option} lines={isDrawn} />
+        )}
+        <Group title="Links of the panel">
+          <LinkEditor
+            links={panel.links}
+            onChange={(links, what) => set({ links }, `links:${what}`)}
+            hint={OF_LINKS}
+            add="Add a link"
+          />
+        </Group>
+        {hasValues && panel.kind !== 'heatmap' && (
+          <Group title="Links of its values">
+            <LinkEditor
+              links={panel.options.links}
+              onChange={(links, what) => option({ links }, `value-links:${what}`)}
+              hint={OF_VALUES}
+              add="Add a link of values"
+            />
+          </Group>
         )}
       </aside>
     </div>
   );
 }
+
+const HINTS: Partial<Record<QueryLanguage, string>> = {
+  search: 'Nothing finds everything; a variable is put in as the search takes it: field:$name.',
+  sql: '$__timeFilter(time), $__timeFrom(), $__timeTo(), $__timeGroup(time, $__interval), $__from, $__to (milliseconds); of several chosen values IN ($name)',
+  traceql: 'Nothing finds all spans; a variable is put in within quotes: resource.service.name =~ "$name".',
+};
 
 function clean<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as T;
@@ -213,7 +315,7 @@ type SetOption = (part: Partial<PanelOptions>, what?: string) => void;
 function Group({ title, children }: { title: string; children: ReactNode }) {
   return (
     <section className="option-group">
-      <h3>{title}</h3>
+      <h2>{title}</h2>
       {children}
     </section>
   );
@@ -242,6 +344,55 @@ function NumberField({
         onChange={(e) => onChange(number(e.target.value))}
       />
     </Field>
+  );
+}
+
+function LinesGroup({ options, option }: { options: PanelOptions; option: SetOption }) {
+  const [fields, setFields] = useState(() => (options.fields ?? []).join(', '));
+  return (
+    <Group title="Lines">
+      <Field label="Fields beside each line">
+        <Input
+          value={fields}
+          placeholder="with commas between"
+          onChange={(e) => {
+            setFields(e.target.value);
+            const names = e.target.value
+              .split(',')
+              .map((name) => name.trim())
+              .filter(Boolean);
+            option({ fields: names.length > 0 ? names.slice(0, 6) : undefined });
+          }}
+        />
+      </Field>
+      <NumberField
+        label="Lines at most"
+        value={options.limit}
+        placeholder="200"
+        onChange={(limit) => option({ limit })}
+      />
+      <Switch label="Wrap long lines" on={options.wrap} onChange={(wrap) => option({ wrap })} />
+      <Switch label="The oldest first" on={options.oldestFirst} onChange={(oldestFirst) => option({ oldestFirst })} />
+    </Group>
+  );
+}
+
+function TracesGroup({ options, option }: { options: PanelOptions; option: SetOption }) {
+  return (
+    <Group title="Traces">
+      <OneOf
+        label="Order"
+        value={options.slowestFirst ? 'slowest' : 'newest'}
+        names={{ newest: 'Newest', slowest: 'Slowest' }}
+        onChange={(id) => option({ slowestFirst: id === 'slowest' || undefined })}
+      />
+      <NumberField
+        label="Traces at most"
+        value={options.limit}
+        placeholder="50"
+        onChange={(limit) => option({ limit })}
+      />
+    </Group>
   );
 }
 

@@ -13,7 +13,7 @@ export function PanelPart({
   frame,
   names,
   unit,
-  utc,
+  zone,
   only,
   onOnly,
 }: {
@@ -22,7 +22,7 @@ export function PanelPart({
   frame: Frame;
   names: string[];
   unit?: string;
-  utc: boolean;
+  zone: string;
   only: Only | null;
   onOnly: (only: Only | null) => void;
 }) {
@@ -45,7 +45,7 @@ export function PanelPart({
           query={query}
           names={names}
           unit={unit}
-          utc={utc}
+          zone={zone}
           onQuery={(at) => onChange({ of: at + 1 })}
           only={only}
           onOnly={onOnly}

@@ -1,15 +1,32 @@
 // One panel of a dashboard: it asks its queries while it is in sight, and draws what it is.
 
-import { useQueries } from '@tanstack/react-query';
-import { lazy, type ReactNode, Suspense, useEffect, useMemo, useRef, useState } from 'react';
+import {
+  type ComponentType,
+  Fragment,
+  lazy,
+  type ReactNode,
+  Suspense,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from 'react';
 import { createPortal } from 'react-dom';
-import { type Answer, ApiError } from '../../api/client';
+import type { Answer } from '../../api/client';
+import { lokiRange } from '../../api/loki';
 import { type InstantData, type MatrixSeries, queryInstant, queryRange, type RangeData } from '../../api/prometheus';
+import { traceMetrics } from '../../api/traces';
 import { assignLooks, seriesColour } from '../../lib/colour';
+import { askedText, type Rewrite } from '../../lib/dashboard/asked';
+import type { LinkContext, LinkedValue } from '../../lib/dashboard/links';
 import {
   type FieldLook,
+  languageOf,
   lookOf,
   type Panel,
+  type PanelKind,
+  type PanelOptions,
+  type QueryLanguage,
   type Reducer,
   safeColour,
   showValue,
@@ -19,38 +36,57 @@ import { builtins, interpolate, type Scope } from '../../lib/dashboard/variables
 import { type Frame, type FrameSeries, frameOf, reduce, rowsOf } from '../../lib/frame';
 import { heatOf, isHistogram } from '../../lib/heatmap';
 import type { Labels } from '../../lib/labels';
+import { textOf } from '../../lib/logrow';
 import { parsePart, snapped } from '../../lib/part';
-import { formatMoment, niceStep, parseDuration, parseMoment, type Range } from '../../lib/time';
+import { formatMoment, niceStep, parseDuration, parseMoment, type Range, type Zone } from '../../lib/time';
 import { formatValue } from '../../lib/units';
 import { useDrawn } from '../../state/drawn';
 import { type AnnotationContext, useMarks } from '../../state/marks';
+import { usePanelQueries } from '../../state/panels';
 import { currentTenant } from '../../state/prefs';
 import { aligned } from '../../state/queries';
 import { useTheme } from '../../state/theme';
-import { Chart, type Threshold } from '../Chart';
+import { Chart, type Pick, type Threshold } from '../Chart';
 import { type ColumnDef, DataTable } from '../DataTable';
 import { Heatmap } from '../Heatmap';
 import { Legend, toggled } from '../Legend';
 import { Markdown } from '../Markdown';
-import { Empty, ErrorBox, Skeleton } from '../states';
+import { Sparkline } from '../Sparkline';
+import { Empty, Skeleton } from '../states';
+import { Linked, PickedLinks } from './Links';
 import { MarksOver } from './MarksOver';
+import { PanelInspect, PanelStates } from './PanelStates';
 
 const PartEdges = lazy(async () => ({ default: (await import('../Part')).PartEdges }));
 const PanelPart = lazy(async () => ({ default: (await import('./PanelPart')).PanelPart }));
 
 export interface PanelContext {
   range: Range;
-  utc: boolean;
+  zone: string;
   scope: Scope;
   tenant: string | undefined;
   sync: string;
   onZoom: (range: Range) => void;
   /** What is marked on time series. */
   marked: AnnotationContext;
+  /** Puts the filters of the dashboard into an expression. */
+  rewrite: Rewrite;
+  linked: LinkContext;
+  /** The name by which the dashboard is told how the panel's queries went. */
+  reportAs?: string;
   /** Takes a part of a time series' time that is chosen; without it none is. */
   onPart?: (part: Range) => void;
   /** Of the panel that is shown alone. */
   chosen?: ChosenPart;
+}
+
+/** A panel as it stands on a page. */
+export interface ShownPanel {
+  panel: Panel;
+  context: PanelContext;
+  height: number;
+  width: number;
+  isSeen: boolean;
 }
 
 /** A part of a panel's time, as the address has it, and where it is compared with the rest. */
@@ -67,12 +103,12 @@ export interface ChosenPart {
 }
 
 /** Where a panel looks: its own time, if it has one. */
-export function panelRange(panel: Panel, range: Range, scope: Scope): Range {
+export function panelRange(panel: Panel, range: Range, scope: Scope, zone: Zone): Range {
   let { from, to } = range;
   const back = panel.timeFrom ? interpolate(panel.timeFrom, scope) : '';
   if (back) {
     const text = /^now/.test(back) ? back : `now-${back}`;
-    from = parseMoment(text, to, true) ?? from;
+    from = parseMoment(text, to, zone) ?? from;
   }
   const shift = panel.timeShift ? parseDuration(interpolate(panel.timeShift, scope)) : null;
   if (shift) [from, to] = [from - shift, to - shift];
@@ -86,9 +122,47 @@ type Answers = {
   instant: boolean;
 }[];
 
+/** LogQL and TraceQL as PromQL answers: series of numbers. */
+async function askNumbers(
+  language: QueryLanguage,
+  query: string,
+  {
+    instant,
+    range,
+    span,
+    step,
+    tenant,
+  }: { instant: boolean; range: Range; span: Range; step: number; tenant?: string },
+  signal: AbortSignal,
+): Promise<Answer<RangeData> | Answer<InstantData>> {
+  switch (language) {
+    case 'logql': {
+      const at = instant ? { from: Math.round(range.to), to: Math.round(range.to) } : span;
+      const answer = await lokiRange({ query, ...at, step, limit: 1, tenant }, signal);
+      if (answer.data.resultType === 'streams')
+        throw new Error('This query gives lines, not numbers: choose the kind Logs, or count them over time.');
+      return { ...answer, data: answer.data };
+    }
+    case 'traceql': {
+      const answer = await traceMetrics({ query, ...span }, step, signal);
+      const result = answer.data.series.map(
+        (series): MatrixSeries => ({
+          metric: Object.fromEntries(Object.entries(series.labels).map(([name, value]) => [name, textOf(value)])),
+          values: series.values.map(([seconds, value]) => [seconds, String(value)]),
+        }),
+      );
+      return { ...answer, data: { resultType: 'matrix', result } };
+    }
+    default:
+      return instant
+        ? queryInstant({ query, time: range.to, tenant }, signal)
+        : queryRange({ query, ...span, step, tenant }, signal);
+  }
+}
+
 /** Everything that a panel's queries become with the variables in. */
-export function usePanelData(panel: Panel, context: PanelContext, width: number, enabled: boolean) {
-  const range = panelRange(panel, context.range, context.scope);
+export function usePanelData(panel: Panel, context: PanelContext, width: number, isSeen: boolean) {
+  const range = panelRange(panel, context.range, context.scope, context.zone);
   const least = panel.queries.reduce(
     (least, q) => Math.max(least, parseDuration(interpolate(q.step ?? '', context.scope)) ?? 0),
     1000,
@@ -96,37 +170,31 @@ export function usePanelData(panel: Panel, context: PanelContext, width: number,
   const step = niceStep(range, Math.max(60, Math.min(width / (panel.kind === 'heatmap' ? 7 : 3), 700)), least);
   const scope = { ...builtins(range, step), ...context.scope };
   const span = aligned(range, step);
-  const asked = panel.queries
+  const { tenant } = context;
+  const queries = panel.queries
     .filter((q) => !q.hidden && q.expr.trim() !== '')
-    .map((q) => ({
-      expr: interpolate(q.expr, scope),
-      legend: q.legend === undefined ? undefined : interpolate(q.legend, scope, 'text'),
-      ref: q.ref,
-      instant: q.instant === true || panel.kind === 'table' || (panel.kind === 'bar' && q.instant !== false),
-    }));
-  const results = useQueries({
-    queries: asked.map((q) => ({
-      queryKey: [
-        'timed',
-        'panel',
-        context.tenant ?? currentTenant(),
-        q.expr,
-        q.instant,
-        span.from,
-        span.to,
-        step,
-      ] as const,
-      enabled,
-      placeholderData: (old: Answer<RangeData> | Answer<InstantData> | undefined) => old,
-      staleTime: 5000,
-      gcTime: 120_000,
-      queryFn: async ({ signal }: { signal: AbortSignal }): Promise<Answer<RangeData> | Answer<InstantData>> =>
-        q.instant
-          ? queryInstant({ query: q.expr, time: range.to, tenant: context.tenant }, signal)
-          : queryRange({ query: q.expr, ...span, step, tenant: context.tenant }, signal),
+    .map((q) => {
+      const language = languageOf(panel.kind, q);
+      return {
+        language,
+        expr: askedText(language, q.expr, scope, { range, step }, context.rewrite),
+        legend: q.legend === undefined ? undefined : interpolate(q.legend, scope, 'text'),
+        ref: q.ref,
+        instant:
+          language !== 'traceql' &&
+          (q.instant === true || panel.kind === 'table' || (panel.kind === 'bar' && q.instant !== false)),
+      };
+    });
+  const asked = usePanelQueries<RangeData | InstantData>(
+    queries.map(({ ref, language, expr, instant }) => ({
+      ref,
+      text: expr,
+      key: [tenant ?? currentTenant(), language, expr, instant, span.from, span.to, step],
+      run: (signal) => askNumbers(language, expr, { instant, range, span, step, tenant }, signal),
     })),
-  });
-  return { results, asked, range, span, step, scope };
+    isSeen,
+  );
+  return { queries, asked, range, span, step, scope };
 }
 
 export function PanelBody({
@@ -141,73 +209,84 @@ export function PanelBody({
   width: number;
 }) {
   const box = useRef<HTMLDivElement>(null);
-  const [seen, setSeen] = useState(false);
+  const [isSeen, setIsSeen] = useState(false);
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const observer = new IntersectionObserver(([entry]) => setSeen(entry?.isIntersecting ?? false), {
+    const observer = new IntersectionObserver(([entry]) => setIsSeen(entry?.isIntersecting ?? false), {
       rootMargin: '200px',
     });
     observer.observe(element);
     return () => observer.disconnect();
   }, []);
-  const text = panel.kind === 'text';
-  const data = usePanelData(panel, context, width, seen && !text);
-  const error = data.results.find((r) => r.error)?.error;
-  const answers: Answers = data.results.flatMap((r, i) => (r.data ? [{ data: r.data, ...data.asked[i]! }] : []));
-  const pending = data.results.some((r) => r.isPending);
-  const dimmed = data.results.some((r) => r.isPlaceholderData);
-  const warnings = [...new Set(answers.flatMap((a) => a.data.warnings))];
-  const infos = [...new Set(answers.flatMap((a) => a.data.infos))];
+  const shown: ShownPanel = { panel, context, height, width, isSeen };
+  const Own = OWN[panel.kind];
+  return (
+    <div ref={box} className={`panel-content ${panel.kind === 'text' ? 'is-text' : ''}`} style={{ height }}>
+      {panel.kind === 'text' ? (
+        <>
+          <TextPanel panel={panel} scope={context.scope} />
+          <PanelInspect
+            panel={panel}
+            title={interpolate(panel.title, context.scope, 'text')}
+            asked={[]}
+            reportAs={context.reportAs}
+          />
+        </>
+      ) : Own ? (
+        <Suspense fallback={<Skeleton height={height} rows={4} />}>
+          <Own {...shown} />
+        </Suspense>
+      ) : (
+        <NumbersPanel {...shown} />
+      )}
+    </div>
+  );
+}
 
-  let content: ReactNode;
-  if (text) {
-    const source = interpolate(panel.options.text ?? '', context.scope, 'text');
-    content = panel.options.plain ? <pre className="text-plain">{source}</pre> : <Markdown text={source} />;
-  } else if (data.asked.length === 0) {
-    content = <Empty title="This panel asks nothing">It has no query; edit it to write one.</Empty>;
-  } else if (error && answers.length === 0) {
-    const query = data.asked[data.results.findIndex((r) => r.error)]?.expr;
-    content = height < 130 ? <SmallError error={error} /> : <ErrorBox error={error} query={query} />;
-  } else if (pending && answers.length === 0) {
-    // Out of sight nothing is asked, so nothing is on its way.
-    content = seen ? <Skeleton height={height} rows={Math.max(1, Math.min(6, Math.floor(height / 30)))} /> : null;
-  } else {
-    content = (
+/** Kinds that ask and draw by themselves. */
+const OWN: Partial<Record<PanelKind, ComponentType<ShownPanel>>> = {
+  logs: lazy(() => import('./LogsPanel')),
+  traces: lazy(() => import('./TracesPanel')),
+  sql: lazy(() => import('./SqlPanel')),
+};
+
+function TextPanel({ panel, scope }: { panel: Panel; scope: Scope }) {
+  const source = interpolate(panel.options.text ?? '', scope, 'text');
+  return panel.options.plain ? <pre className="text-plain">{source}</pre> : <Markdown text={source} />;
+}
+
+function NumbersPanel({ panel, context, height, width, isSeen }: ShownPanel) {
+  const data = usePanelData(panel, context, width, isSeen);
+  const answers: Answers = data.asked.flatMap(({ answer }, i) =>
+    answer ? [{ data: answer as Answers[number]['data'], ...data.queries[i]! }] : [],
+  );
+  return (
+    <PanelStates
+      panel={panel}
+      title={interpolate(panel.title, context.scope, 'text')}
+      height={height}
+      isSeen={isSeen}
+      asked={data.asked}
+      sent={data.queries.map(({ language, expr: query, instant }) => {
+        const { tenant } = context;
+        if (language !== 'promql') return undefined;
+        return instant
+          ? { instant: { query, time: data.range.to, tenant } }
+          : { range: { query, ...data.span, step: data.step, tenant } };
+      })}
+      reportAs={context.reportAs}
+    >
       <Drawn
         panel={panel}
         answers={answers}
         context={context}
         height={height}
         data={data}
-        dimmed={dimmed}
+        dimmed={data.asked.some((a) => a.isOld)}
         width={width}
       />
-    );
-  }
-  return (
-    <div ref={box} className={`panel-content ${text ? 'is-text' : ''}`} style={{ height }} data-ready={!pending}>
-      {content}
-      {error && answers.length > 0 && <SmallError error={error} />}
-      {warnings.length + infos.length > 0 && (
-        <span
-          className={`panel-warning ${warnings.length > 0 ? 'warn' : 'muted'}`}
-          title={[...warnings, ...infos].join('\n')}
-        >
-          {warnings.length > 0 ? '▲ warning' : '◆ note'}
-        </span>
-      )}
-    </div>
-  );
-}
-
-function SmallError({ error }: { error: unknown }) {
-  const message = error instanceof Error ? error.message : String(error);
-  return (
-    <p className="panel-error critical small" role="alert" title={message}>
-      ■ {error instanceof ApiError ? `${error.type}: ` : ''}
-      {message}
-    </p>
+    </PanelStates>
   );
 }
 
@@ -235,10 +314,11 @@ function Drawn({
   dimmed: boolean;
   width: number;
 }) {
+  const linked = { ...context.linked, scope: context.scope };
   switch (panel.kind) {
     case 'timeseries':
       return (
-        <TimeSeries panel={panel} answers={answers} context={context} height={height} data={data} dimmed={dimmed} />
+        <SeriesPanel panel={panel} answers={answers} context={context} height={height} data={data} dimmed={dimmed} />
       );
     case 'heatmap':
       return (
@@ -246,15 +326,27 @@ function Drawn({
       );
     case 'stat':
     case 'gauge':
-      return <Figures panel={panel} answers={answers} data={data} height={height} width={width} />;
+      return <Figures panel={panel} answers={answers} data={data} height={height} width={width} linked={linked} />;
     case 'bar':
-      return <Bars panel={panel} answers={answers} data={data} />;
+      return <Bars panel={panel} answers={answers} data={data} linked={linked} />;
     case 'table':
-      return <TablePanel panel={panel} answers={answers} utc={context.utc} height={height} />;
+      return <TablePanel panel={panel} answers={answers} zone={context.zone} height={height} linked={linked} />;
     default:
       return null;
   }
 }
+
+/** Series as the options of their panel have them: renamed, turned over, or left out. */
+export const styledSeries = (all: FrameSeries[], options: PanelOptions, refs: string[]): FrameSeries[] =>
+  all
+    .map((s) => ({ s, look: lookOf(options, s.name, refs[s.query]) }))
+    .filter(({ look }) => !look.hidden)
+    .map(({ s, look }) => ({
+      ...s,
+      name: look.name ?? s.name,
+      values: look.negate ? s.values.map((v) => (v === null ? null : -v)) : s.values,
+      negated: look.negate,
+    }));
 
 /** Answers of ranges as one frame; what an instant query gave is a frame of one step. */
 function useFrame(answers: Answers, data: PanelData, panel: Panel): Frame {
@@ -270,19 +362,8 @@ function useFrame(answers: Answers, data: PanelData, panel: Panel): Frame {
       return [{ result, template: a.legend, query }];
     });
     const frame = frameOf(parts, span.from, span.to, step);
-    const series = frame.series
-      .map((s) => {
-        const look = lookOf(panel.options, s.name, answers[s.query]?.ref);
-        return { s, look };
-      })
-      .filter(({ look }) => !look.hidden)
-      .map(({ s, look }) => ({
-        ...s,
-        name: look.name ?? s.name,
-        values: look.negate ? s.values.map((v) => (v === null ? null : -v)) : s.values,
-        negated: look.negate,
-      }));
-    return { times: frame.times, series };
+    const refs = answers.map((a) => a.ref);
+    return { times: frame.times, series: styledSeries(frame.series, panel.options, refs) };
   }, [
     answers.map((a) => a.data).reduce((key, a) => `${key}|${a.elapsedMs}|${a.bytes}`, ''),
     span.from,
@@ -292,13 +373,11 @@ function useFrame(answers: Answers, data: PanelData, panel: Panel): Frame {
   ]);
 }
 
-function useColours(frame: Frame, panel: Panel, answers: Answers): (string | undefined)[] | undefined {
+function useColours(frame: Frame, panel: Panel, refs: string[]): (string | undefined)[] | undefined {
   const theme = useTheme();
   // biome-ignore lint/correctness/useExhaustiveDependencies: colours of tokens change with the theme
   return useMemo(() => {
-    const all = frame.series.map((s) =>
-      resolved(safeColour(lookOf(panel.options, s.name, answers[s.query]?.ref).colour)),
-    );
+    const all = frame.series.map((s) => resolved(safeColour(lookOf(panel.options, s.name, refs[s.query]).colour)));
     return all.some(Boolean) ? all : undefined;
   }, [frame, panel.options, theme]);
 }
@@ -311,7 +390,7 @@ function resolved(colour: string | undefined): string | undefined {
 
 const DRAWN = 100;
 
-function TimeSeries({
+function SeriesPanel({
   panel,
   answers,
   context,
@@ -326,17 +405,64 @@ function TimeSeries({
   data: PanelData;
   dimmed: boolean;
 }) {
-  const { options } = panel;
   const whole = useFrame(answers, data, panel);
+  const { range, span, step } = data;
+  const refs = answers.map((a) => a.ref);
+  return (
+    <TimeSeries
+      panel={panel}
+      whole={whole}
+      refs={refs}
+      context={context}
+      height={height}
+      range={range}
+      span={span}
+      step={step}
+      dimmed={dimmed}
+    />
+  );
+}
+
+export function TimeSeries({
+  panel,
+  whole,
+  refs,
+  unit,
+  context,
+  height,
+  range,
+  span,
+  step,
+  dimmed,
+}: {
+  panel: Panel;
+  whole: Frame;
+  /** Names of the queries that series are of. */
+  refs: string[];
+  /** Where the panel says none. */
+  unit?: string;
+  context: PanelContext;
+  height: number;
+  /** What is looked at, and the whole steps of it. */
+  range: Range;
+  span: Range;
+  step: number;
+  dimmed: boolean;
+}) {
+  const { options } = panel;
   const { shown: frame, hidden, setHidden, only, setOnly } = useDrawn(whole, DRAWN);
   const { chosen } = context;
-  const { from, to } = data.span;
+  const { from, to } = span;
   const part = useMemo(() => parsePart(chosen?.part, { from, to }), [chosen?.part, from, to]);
   const { onPart } = context;
-  const choose = onPart && ((next: Range) => onPart(snapped(next, data.step)));
-  const colours = useColours(frame, panel, answers);
-  const marks = useMarks(context.marked, data.range);
+  const choose = onPart && ((next: Range) => onPart(snapped(next, step)));
+  const colours = useColours(frame, panel, refs);
+  const marks = useMarks(context.marked, range);
   const [emphasised, setEmphasised] = useState<string | null>(null);
+  const [picked, setPicked] = useState<Pick | null>(null);
+  const linked = { ...context.linked, scope: context.scope };
+  const linksOf = (s: FrameSeries) => lookOf(options, s.name, refs[s.query]).links;
+  const hasLinks = frame.series.some((s) => linksOf(s));
   const thresholds = useMemo<Threshold[] | undefined>(() => {
     if (!options.showThresholds) return undefined;
     return options.thresholds
@@ -353,15 +479,15 @@ function TimeSeries({
         ? Math.min(height * 0.42, 26 + lines * 24)
         : Math.min(height * 0.3, 24 + (frame.series.length > 3 ? 22 : 0));
   const first = frame.series[0]!;
-  const look: FieldLook = lookOf(options, first.name, answers[first.query]?.ref);
+  const look: FieldLook = lookOf(options, first.name, refs[first.query]);
   return (
     <>
       <Chart
         frame={frame}
-        range={data.span}
-        utc={context.utc}
+        range={span}
+        zone={context.zone}
         height={Math.max(40, height - legendHeight - (whole.series.length > DRAWN ? 18 : 0))}
-        unit={options.unit ?? look.unit}
+        unit={options.unit ?? look.unit ?? unit}
         decimals={options.decimals}
         draw={options.draw}
         stack={options.stack}
@@ -376,26 +502,38 @@ function TimeSeries({
         emphasised={emphasised}
         onZoom={context.onZoom}
         onPart={choose}
+        onPick={hasLinks ? (pick) => setPicked(linksOf(pick.series) ? pick : null) : undefined}
         over={(area) => (
           <>
             {context.marked.annotations.length > 0 && (
               <MarksOver
                 area={area}
-                range={data.span}
-                utc={context.utc}
+                range={span}
+                zone={context.zone}
                 annotations={context.marked.annotations}
                 marks={marks.map((m) => m.data?.marks)}
+              />
+            )}
+            {picked && (
+              <PickedLinks
+                area={area}
+                pick={picked}
+                time={formatMoment(frame.times[picked.at] ?? 0, context.zone)}
+                links={linksOf(picked.series)}
+                context={linked}
+                value={valueAt(picked.series, picked.at, frame.times, lookOf(options, picked.series.name))}
+                onClose={() => setPicked(null)}
               />
             )}
             {part && chosen && (
               <PartEdges
                 area={area}
-                range={data.span}
+                range={span}
                 times={frame.times}
                 part={part}
-                utc={context.utc}
+                zone={context.zone}
                 focus={chosen.focus}
-                onPart={(next) => chosen.onMove(snapped(next, data.step))}
+                onPart={(next) => chosen.onMove(snapped(next, step))}
               />
             )}
           </>
@@ -415,7 +553,7 @@ function TimeSeries({
           <div style={{ maxHeight: legendHeight, overflow: 'hidden', display: 'grid' }}>
             <Legend
               frame={frame}
-              unit={options.unit}
+              unit={options.unit ?? look.unit ?? unit}
               decimals={options.decimals}
               hidden={hidden}
               onHidden={setHidden}
@@ -427,6 +565,21 @@ function TimeSeries({
         ) : (
           <LegendList
             frame={frame}
+            tail={
+              hasLinks
+                ? (s) => (
+                    <Linked
+                      links={linksOf(s)}
+                      context={linked}
+                      value={valueAt(s, lastAt(s.values), frame.times, lookOf(options, s.name))}
+                      className="legend-link"
+                      icon
+                    >
+                      Links of {s.name}
+                    </Linked>
+                  )
+                : undefined
+            }
             colours={colours}
             height={legendHeight}
             hidden={hidden}
@@ -442,9 +595,9 @@ function TimeSeries({
               chosen={chosen}
               part={part}
               frame={whole}
-              names={answers.map((a) => a.ref)}
-              unit={options.unit ?? look.unit}
-              utc={context.utc}
+              names={refs}
+              unit={options.unit ?? look.unit ?? unit}
+              zone={context.zone}
               only={only}
               onOnly={setOnly}
             />
@@ -455,8 +608,17 @@ function TimeSeries({
   );
 }
 
+/** A value of a series, as links may name it. */
+const valueAt = (s: FrameSeries, at: number, times: number[], look: FieldLook): LinkedValue => {
+  const value = s.values[at] ?? null;
+  return { raw: value, text: showValue(value, look).text, time: times[at], name: s.name, labels: s.labels };
+};
+
+const lastAt = (values: (number | null)[]): number => values.findLastIndex((v) => v !== null);
+
 function LegendList({
   frame,
+  tail,
   colours,
   height,
   hidden,
@@ -464,6 +626,8 @@ function LegendList({
   onEmphasise,
 }: {
   frame: Frame;
+  /** What stands behind a name. */
+  tail?: (series: FrameSeries) => ReactNode;
   colours: (string | undefined)[] | undefined;
   height: number;
   hidden: ReadonlySet<string>;
@@ -476,19 +640,25 @@ function LegendList({
   return (
     <div role="group" className="legend-list" style={{ maxHeight: height }} tabIndex={0} aria-label="Legend">
       {frame.series.map((s, i) => (
-        <button
-          key={s.id}
-          type="button"
-          className={hidden.has(s.id) ? 'is-off' : ''}
-          aria-pressed={!hidden.has(s.id)}
-          title={s.name}
-          onMouseEnter={() => onEmphasise(s.id)}
-          onMouseLeave={() => onEmphasise(null)}
-          onClick={(e) => onHidden(toggled(ids, hidden, s.id, e.ctrlKey || e.metaKey))}
-        >
-          <span className="swatch" style={{ background: colours?.[i] ?? seriesColour(looks[i]!.colour) }} aria-hidden />
-          <bdi>{s.name}</bdi>
-        </button>
+        <Fragment key={s.id}>
+          <button
+            type="button"
+            className={hidden.has(s.id) ? 'is-off' : ''}
+            aria-pressed={!hidden.has(s.id)}
+            title={s.name}
+            onMouseEnter={() => onEmphasise(s.id)}
+            onMouseLeave={() => onEmphasise(null)}
+            onClick={(e) => onHidden(toggled(ids, hidden, s.id, e.ctrlKey || e.metaKey))}
+          >
+            <span
+              className="swatch"
+              style={{ background: colours?.[i] ?? seriesColour(looks[i]!.colour) }}
+              aria-hidden
+            />
+            <bdi>{s.name}</bdi>
+          </button>
+          {tail?.(s)}
+        </Fragment>
       ))}
     </div>
   );
@@ -513,7 +683,7 @@ function HeatPanel({
   if (merged.length === 0) return <NoValue panel={panel} />;
   if (!isHistogram(merged))
     return (
-      <TimeSeries
+      <SeriesPanel
         panel={{ ...panel, kind: 'timeseries' }}
         answers={answers}
         context={context}
@@ -528,7 +698,7 @@ function HeatPanel({
     <Heatmap
       heat={heat}
       range={data.span}
-      utc={context.utc}
+      zone={context.zone}
       height={height}
       unit={panel.options.unit}
       onZoom={context.onZoom}
@@ -558,12 +728,14 @@ function Figures({
   data,
   height,
   width,
+  linked,
 }: {
   panel: Panel;
   answers: Answers;
   data: PanelData;
   height: number;
   width: number;
+  linked: LinkContext;
 }) {
   const frame = useFrame(answers, data, panel);
   const { options } = panel;
@@ -584,6 +756,8 @@ function Figures({
           width={width / across}
           named={many}
           look={lookOf(options, s.name, answers[s.query]?.ref)}
+          times={frame.times}
+          linked={linked}
         />
       ))}
       {frame.series.length > shown.length && (
@@ -602,6 +776,8 @@ function Figure({
   width,
   named,
   look,
+  times,
+  linked,
 }: {
   series: FrameSeries;
   panel: Panel;
@@ -609,12 +785,15 @@ function Figure({
   width: number;
   named: boolean;
   look: FieldLook;
+  times: number[];
+  linked: LinkContext;
 }) {
   const { options } = panel;
   const value = reduced(series.values, options.reduce);
   const [min, max] = [look.min ?? 0, look.max ?? (look.unit === 'percentunit' ? 1 : 100)];
   const said = showValue(value, look, options.noValue);
   const colour = said.colour ?? thresholdColour(value, look, min, max) ?? safeColour(look.colour);
+  const at: LinkedValue = { ...valueAt(series, lastAt(series.values), times, look), raw: value, text: said.text };
   if (panel.kind === 'gauge') {
     return (
       <div className="gauge-cell">
@@ -624,10 +803,14 @@ function Figure({
           max={max}
           colour={colour ?? 'var(--series-1)'}
           text={said.text}
-          height={height - (named ? 18 : 0)}
+          height={height - (named || look.links ? 18 : 0)}
           look={look}
         />
-        {named && <bdi className="figure-name">{series.name}</bdi>}
+        {(named || look.links) && (
+          <Linked links={look.links} context={linked} value={at}>
+            <bdi className="figure-name">{named ? series.name : said.text}</bdi>
+          </Linked>
+        )}
       </div>
     );
   }
@@ -654,34 +837,11 @@ function Figure({
         className="stat-value tab-num"
         style={{ fontSize: size, ...(by === 'value' && colour && colour !== 'transparent' ? { color: colour } : {}) }}
       >
-        {said.text}
+        <Linked links={look.links} context={linked} value={at}>
+          {said.text}
+        </Linked>
       </span>
     </div>
-  );
-}
-
-function Sparkline({ values, colour }: { values: (number | null)[]; colour: string }) {
-  const r = reduce(values);
-  if (r.count < 2 || r.min === null || r.max === null) return null;
-  const span = r.max - r.min || 1;
-  const points = values
-    .map((v, i) =>
-      v === null || !Number.isFinite(v)
-        ? null
-        : ([(i / (values.length - 1)) * 100, 30 - ((v - r.min!) / span) * 26] as [number, number]),
-    )
-    .filter((p) => p !== null);
-  const line = points.map(([x, y]) => `${x},${y}`).join(' ');
-  return (
-    <svg className="sparkline" viewBox="0 0 100 32" preserveAspectRatio="none" aria-hidden="true">
-      <polyline
-        points={`${points[0]![0]},32 ${line} ${points.at(-1)![0]},32`}
-        fill={colour}
-        fillOpacity="0.12"
-        stroke="none"
-      />
-      <polyline points={line} fill="none" stroke={colour} strokeWidth="1.2" vectorEffect="non-scaling-stroke" />
-    </svg>
   );
 }
 
@@ -735,7 +895,17 @@ function GaugeArc({
   );
 }
 
-function Bars({ panel, answers, data }: { panel: Panel; answers: Answers; data: PanelData }) {
+function Bars({
+  panel,
+  answers,
+  data,
+  linked,
+}: {
+  panel: Panel;
+  answers: Answers;
+  data: PanelData;
+  linked: LinkContext;
+}) {
   const frame = useFrame(answers, data, panel);
   const { options } = panel;
   if (frame.series.length === 0) return <NoValue panel={panel} />;
@@ -765,7 +935,11 @@ function Bars({ panel, answers, data }: { panel: Panel; answers: Answers; data: 
               <span className="bar-track" aria-hidden>
                 <span style={{ width: `${share * 100}%`, background: colour }} />
               </span>
-              <span className="tab-num bar-list-value">{said.text}</span>
+              <span className="tab-num bar-list-value">
+                <Linked links={look.links} context={linked} value={valueAt(s, lastAt(s.values), frame.times, look)}>
+                  {said.text}
+                </Linked>
+              </span>
             </li>
           );
         })}
@@ -782,7 +956,19 @@ interface TableLine {
 }
 
 /** Rows of several queries that have the same labels are one row: a column a query. */
-function TablePanel({ panel, answers, utc, height }: { panel: Panel; answers: Answers; utc: boolean; height: number }) {
+function TablePanel({
+  panel,
+  answers,
+  zone,
+  height,
+  linked,
+}: {
+  panel: Panel;
+  answers: Answers;
+  zone: string;
+  height: number;
+  linked: LinkContext;
+}) {
   const { options } = panel;
   const lines = new Map<string, TableLine>();
   answers.forEach((answer, i) => {
@@ -803,6 +989,12 @@ function TablePanel({ panel, answers, utc, height }: { panel: Panel; answers: An
   const rows = [...lines.values()];
   if (rows.length === 0) return <NoValue panel={panel} />;
   const keys = [...new Set(rows.flatMap((r) => Object.keys(r.labels)))].sort();
+  const names = answers.map((a) => (answers.length === 1 ? 'Value' : `Value #${a.ref}`));
+  /** All of a row, by the names of its columns. */
+  const fieldsOf = (l: TableLine): [string, string][] => [
+    ...keys.map((key): [string, string] => [key, l.labels[key] ?? '']),
+    ...names.map((name, i): [string, string] => [name, l.texts[i] ?? String(l.values[i] ?? '')]),
+  ];
   const rules = new Map((options.columns ?? []).map((c) => [c.name, c]));
   const fields: { name: string; title: string; column: ColumnDef<TableLine> }[] = [];
   const add = (
@@ -820,18 +1012,39 @@ function TablePanel({ panel, answers, utc, height }: { panel: Panel; answers: An
       column: { id: name, title, width: numeric ? 'minmax(90px, 160px)' : 'minmax(110px, 1fr)', numeric, sort, cell },
     });
   };
+  // What the panel says of all values is said of numbers; of labels, what names them.
+  const ofOverrides = (name: string) => {
+    const title = rules.get(name)?.rename ?? name;
+    return (
+      lookOf({ overrides: options.overrides }, name).links ?? lookOf({ overrides: options.overrides }, title).links
+    );
+  };
   add(
     'Time',
     false,
     (l) => l.time ?? 0,
-    (l) => (l.time === null ? '–' : formatMoment(l.time, utc)),
+    (l) => (l.time === null ? '–' : formatMoment(l.time, zone)),
   );
   for (const key of keys)
     add(
       key,
       false,
       (l) => l.labels[key] ?? '',
-      (l) => <bdi title={(l.labels[key] ?? '').slice(0, 2000)}>{(l.labels[key] ?? '').slice(0, 300)}</bdi>,
+      (l) => (
+        <Linked
+          links={ofOverrides(key)}
+          context={linked}
+          value={{
+            raw: l.labels[key] ?? '',
+            text: l.labels[key] ?? '',
+            name: key,
+            labels: l.labels,
+            fields: fieldsOf(l),
+          }}
+        >
+          <bdi title={(l.labels[key] ?? '').slice(0, 2000)}>{(l.labels[key] ?? '').slice(0, 300)}</bdi>
+        </Linked>
+      ),
     );
   answers.forEach((answer, i) => {
     const name = answers.length === 1 ? 'Value' : `Value #${answer.ref}`;
@@ -847,7 +1060,22 @@ function TablePanel({ panel, answers, utc, height }: { panel: Panel; answers: An
         const look = renamed === name ? base : lookOf({ ...base, overrides: options.overrides }, renamed, answer.ref);
         const said = showValue(value, look);
         const colour = said.colour ?? (options.colourBy === 'background' ? thresholdColour(value, look) : undefined);
-        return <span style={colour ? { color: colour } : undefined}>{said.text}</span>;
+        return (
+          <Linked
+            links={look.links}
+            context={linked}
+            value={{
+              raw: value,
+              text: said.text,
+              time: l.time ?? undefined,
+              name: renamed,
+              labels: l.labels,
+              fields: fieldsOf(l),
+            }}
+          >
+            <span style={colour ? { color: colour } : undefined}>{said.text}</span>
+          </Linked>
+        );
       },
     );
   });

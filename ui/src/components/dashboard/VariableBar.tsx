@@ -1,17 +1,22 @@
 // The choices above a dashboard. They live in the address and nowhere else.
 
 import { ChevronDown } from 'lucide-react';
-import { useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import { ALL, type Chosen, MAX_VALUES } from '../../lib/dashboard/variables';
+import type { Range } from '../../lib/time';
 import type { VariableState } from '../../state/variables';
 import { Popover } from '../floating';
 import { Input, Select } from '../ui';
 
+const FilterControl = lazy(async () => ({ default: (await import('./FilterControl')).FilterControl }));
+
 export function VariableBar({
   state,
+  range,
   onChange,
 }: {
   state: VariableState;
+  range: Range;
   onChange: (name: string, values: string[]) => void;
 }) {
   const shown = state.chosen.filter((c) => !c.variable.hidden && c.variable.kind !== 'constant');
@@ -22,6 +27,7 @@ export function VariableBar({
         <VariableControl
           key={chosen.variable.name}
           chosen={chosen}
+          range={range}
           error={state.errors.get(chosen.variable.name)}
           onChange={(values) => onChange(chosen.variable.name, values)}
         />
@@ -32,16 +38,24 @@ export function VariableBar({
 
 function VariableControl({
   chosen,
+  range,
   error,
   onChange,
 }: {
   chosen: Chosen;
+  range: Range;
   error: Error | undefined;
   onChange: (values: string[]) => void;
 }) {
   const { variable, values, options } = chosen;
   const name = variable.label || variable.name;
-  if (variable.kind === 'text' || variable.kind === 'filters')
+  if (variable.kind === 'filters')
+    return (
+      <Suspense fallback={<span className="variable muted">{name}</span>}>
+        <FilterControl name={name} value={values[0] ?? ''} range={range} onChange={(text) => onChange([text])} />
+      </Suspense>
+    );
+  if (variable.kind === 'text')
     return <TextControl name={name} value={values[0] ?? ''} onChange={(v) => onChange([v])} />;
   if (!variable.multi && options.length <= 200) {
     const known =

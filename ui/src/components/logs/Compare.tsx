@@ -15,13 +15,13 @@ import type { Narrow } from './Facets';
 export function Compare({
   question,
   part,
-  utc,
+  zone,
   onNarrow,
   onClose,
 }: {
   question: LogQuestion;
   part: Range;
-  utc: boolean;
+  zone: string;
   onNarrow: Narrow;
   onClose: () => void;
 }) {
@@ -48,7 +48,7 @@ export function Compare({
   const { data } = found;
   const again = () => void client.resetQueries({ queryKey });
   const isLong = question.to - question.from > 86_400_000;
-  const moment = (ms: number): string => formatMoment(ms, utc).slice(isLong ? 5 : 11);
+  const moment = (ms: number): string => formatMoment(ms, zone).slice(isLong ? 5 : 11);
   return (
     <Comparison
       about={

@@ -7,6 +7,7 @@ import { type LogField, type LogQuestion, logFields, topValues } from '../../api
 import { levelOf } from '../../lib/logrow';
 import { formatCount } from '../../lib/units';
 import { currentTenant } from '../../state/prefs';
+import { FilteredOut } from '../Filtered';
 import { ErrorBox, Skeleton } from '../states';
 import { IconButton, Input } from '../ui';
 import '../../style/facets.css';
@@ -45,8 +46,9 @@ export function Facets({
     const at = FIRST.indexOf(field.name);
     return at >= 0 ? at : ['attributes', 'resource', 'record', 'scope'].indexOf(field.place) + FIRST.length;
   };
-  const rows = (fields.data?.data.fields ?? [])
-    .filter((field) => !NO_VALUES.has(field.name) && words.every((word) => field.name.toLowerCase().includes(word)))
+  const all = (fields.data?.data.fields ?? []).filter((field) => !NO_VALUES.has(field.name));
+  const rows = all
+    .filter((field) => words.every((word) => field.name.toLowerCase().includes(word)))
     .sort((a, b) => rank(a) - rank(b) || b.count - a.count || a.name.localeCompare(b.name));
   return (
     <div className="facets">
@@ -98,7 +100,20 @@ export function Facets({
             );
           })}
           {rows.length > 200 && <li className="cap-note">{rows.length - 200} more: type a part of a name</li>}
-          {rows.length === 0 && <li className="muted small">No field{find === '' ? '' : ' is called so'}.</li>}
+          {rows.length === 0 && (
+            <li>
+              {find === '' ? (
+                <span className="muted small">No field.</span>
+              ) : (
+                <FilteredOut
+                  small
+                  what="fields"
+                  of={all.length}
+                  filters={[{ name: 'the words', value: find, onClear: () => setFind('') }]}
+                />
+              )}
+            </li>
+          )}
         </ul>
       )}
     </div>

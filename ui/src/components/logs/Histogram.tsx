@@ -4,7 +4,7 @@ import { lazy, Suspense, useMemo, useRef, useState } from 'react';
 import type { LogGroup } from '../../api/logs';
 import { edgesOf } from '../../lib/edges';
 import { LEVELS, type Level, levelOf } from '../../lib/logrow';
-import { formatMoment, niceStep, type Range } from '../../lib/time';
+import { formatMoment, niceStep, type Range, roundTimes } from '../../lib/time';
 import { formatCount } from '../../lib/units';
 
 const PartEdges = lazy(async () => ({ default: (await import('../Part')).PartEdges }));
@@ -33,7 +33,7 @@ export function Histogram({
   groups,
   range,
   step,
-  utc,
+  zone,
   dimmed,
   onZoom,
   onLevel,
@@ -47,7 +47,7 @@ export function Histogram({
   /** Begins at a step. */
   range: Range;
   step: number;
-  utc: boolean;
+  zone: string;
   dimmed: boolean;
   onZoom: (range: Range) => void;
   onLevel: (level: Level) => void;
@@ -87,10 +87,8 @@ export function Histogram({
   const totals = new Map(shown.map((level) => [level, columns.get(level)!.reduce((a, b) => a + b, 0)]));
   const isLong = to - from > 86_400_000;
   const apart = niceStep(range, 8);
-  const zone = utc ? 0 : new Date(from).getTimezoneOffset() * 60_000;
-  const first = Math.ceil((from - zone) / apart) * apart + zone;
   // A word has to fit between the last one and the end.
-  const ticks = Array.from({ length: 9 }, (_, i) => first + i * apart).filter((time) => time < to - apart * 0.4);
+  const ticks = roundTimes({ from, to: to - apart * 0.4 }, apart, zone);
   return (
     <div className={`log-histogram ${dimmed ? 'is-dimmed' : ''}`} data-testid="log-histogram">
       <div className="log-levels">
@@ -161,7 +159,7 @@ export function Histogram({
           </svg>
           {ticks.map((tick) => (
             <span key={tick} className="log-tick tab-num" style={{ left: place((tick - from) / step) }}>
-              {formatMoment(tick, utc).slice(isLong ? 5 : 11, isLong ? 16 : apart < 60_000 ? 19 : 16)}
+              {formatMoment(tick, zone).slice(isLong ? 5 : 11, isLong ? 16 : apart < 60_000 ? 19 : 16)}
             </span>
           ))}
           {chosen && (
@@ -175,7 +173,7 @@ export function Histogram({
               className={`chart-tip log-tip ${at * step > (to - from) / 2 ? 'is-left' : ''}`}
               style={{ left: place(at) }}
             >
-              <div className="chart-tip-time">{formatMoment(from + at * step, utc)}</div>
+              <div className="chart-tip-time">{formatMoment(from + at * step, zone)}</div>
               {shown.map((level) => (
                 <div key={level} className="chart-tip-row">
                   <span className={`chart-tip-key lv-${level}`} />
@@ -193,7 +191,7 @@ export function Histogram({
               range={range}
               times={Array.from({ length: length + 1 }, (_, i) => from + i * step)}
               part={part}
-              utc={utc}
+              zone={zone}
               focus={focusPart}
               onPart={(next) => onPart({ from: next.from, to: Math.min(to, next.to) }, true)}
             />

@@ -2,24 +2,36 @@
 // down. One is chosen, by pointer or keyboard.
 
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { type ReactNode, useEffect, useRef } from 'react';
+import { Pin } from 'lucide-react';
+import { type ReactNode, useEffect, useMemo, useRef } from 'react';
 import type { LogRow } from '../../api/logs';
-import { fieldOf, levelOf, lineOf, marked, millisOf, textOf } from '../../lib/logrow';
+import { fieldOf, levelOf, lineOf, millisOf, textOf } from '../../lib/logrow';
+import { pinOf, pinTime } from '../../lib/pins';
 import { formatMoment } from '../../lib/time';
 import { usePrefs } from '../../state/prefs';
+import { LineText } from './LineText';
 
 /** Rows before the end at which more is asked for. */
 const AHEAD = 60;
+
+/** Of a grid: mark, pin, time, level, chosen fields, body. */
+export const lineColumns = (columns: string[], dated: boolean): string =>
+  `3px 14px ${dated ? '156px' : '92px'} 46px ${columns.map(() => 'minmax(60px, 140px)').join(' ')} minmax(300px, 1fr)`;
 
 export function LogList({
   rows,
   columns,
   words,
   wrap,
-  utc,
+  zone,
   dated,
+  raw,
   chosen,
   onChoose,
+  selected,
+  onSelect,
+  pins,
+  onPin,
   onNearEnd,
   onTop,
   dimmed,
@@ -30,11 +42,20 @@ export function LogList({
   /** To be marked in bodies. */
   words: string[];
   wrap: boolean;
-  utc: boolean;
+  zone: string;
   /** Whether times need their day. */
   dated: boolean;
+  /** Sequences for terminals as they are. */
+  raw: boolean;
+  /** The record that is open. */
   chosen: string | undefined;
   onChoose: (row: LogRow) => void;
+  /** Ids of records that something is to be done with. */
+  selected: ReadonlySet<string>;
+  /** A record more or less; with `through`, all from the last one on. */
+  onSelect: (row: LogRow, through: boolean) => void;
+  pins: ReadonlySet<string>;
+  onPin: (row: LogRow) => void;
   onNearEnd?: () => void;
   /** Whether the newest is in sight, when that changes. */
   onTop?: (isTop: boolean) => void;
@@ -64,10 +85,13 @@ export function LogList({
     onChoose(row);
     virtual.scrollToIndex(rows.indexOf(row), { align: 'auto' });
   };
-  const template = `3px ${dated ? '156px' : '92px'} 46px ${columns.map(() => 'minmax(60px, 140px)').join(' ')} minmax(300px, 1fr)`;
+  const template = lineColumns(columns, dated);
+  // Which of the records in sight may be pinned: a hash is made only of those whose time is.
+  const pinTimes = useMemo(() => new Set([...pins].map((pin) => pinTime(pin))), [pins]);
   return (
     <div className={`log-list ${dimmed ? 'is-dimmed' : ''}`}>
       <div className="log-head" style={{ gridTemplateColumns: template }} aria-hidden>
+        <span />
         <span />
         <span>time</span>
         <span>level</span>
@@ -83,6 +107,7 @@ export function LogList({
         className="log-scroll"
         role="listbox"
         aria-label="Log records, newest first"
+        aria-multiselectable
         aria-activedescendant={at >= 0 && items.some((item) => item.index === at) ? `log-${at}` : undefined}
         tabIndex={0}
         data-testid="log-list"
@@ -100,8 +125,7 @@ export function LogList({
         <div style={{ height: virtual.getTotalSize() }} className="log-space" role="presentation">
           {items.map((item) => {
             const row = rows[item.index]!;
-            const level = levelOf(row.level);
-            const time = formatMoment(millisOf(row), utc, true);
+            const isPinned = pinTimes.has(row.timeUnixNano) && pins.has(pinOf(row));
             return (
               <div
                 key={item.key}
@@ -110,30 +134,34 @@ export function LogList({
                 data-index={item.index}
                 role="option"
                 tabIndex={-1}
-                aria-selected={item.index === at}
+                aria-selected={item.index === at || (row.id !== undefined && selected.has(row.id))}
                 aria-setsize={rows.length}
                 aria-posinset={item.index + 1}
-                className={`log-row ${wrap ? 'is-wrapped' : ''}`}
+                className={`log-row ${wrap ? 'is-wrapped' : ''} ${isPinned ? 'is-pinned' : ''} ${row.id !== undefined && selected.has(row.id) ? 'is-picked' : ''}`}
                 style={{
                   gridTemplateColumns: template,
                   transform: `translateY(${item.start}px)`,
                   ...(wrap ? { minHeight: height } : { height }),
                 }}
-                onClick={() => onChoose(row)}
+                onMouseDown={(event) => {
+                  // Not a selection of text as well.
+                  if (event.shiftKey) event.preventDefault();
+                }}
+                onClick={(event) =>
+                  event.shiftKey || event.ctrlKey || event.metaKey ? onSelect(row, event.shiftKey) : onChoose(row)
+                }
               >
-                <span className={`log-mark lv-${level}`} aria-hidden />
-                <span className="log-time tab-num">{dated ? time.slice(5) : time.slice(11)}</span>
-                <span className={`log-level lv-${level}`}>{level === 'none' ? '' : level}</span>
-                {columns.map((column) => (
-                  <bdi key={column} className="clip log-cell">
-                    {lineOf({ ...row, body: textOf(fieldOf(row, column)) }, false)}
-                  </bdi>
-                ))}
-                <bdi className="log-body">
-                  {marked(lineOf(row, wrap), words).map((part, i) =>
-                    part.hit ? <mark key={i}>{part.text}</mark> : part.text,
-                  )}
-                </bdi>
+                <LineCells
+                  row={row}
+                  columns={columns}
+                  words={words}
+                  wrap={wrap}
+                  raw={raw}
+                  zone={zone}
+                  dated={dated}
+                  isPinned={isPinned}
+                  onPin={onPin}
+                />
               </div>
             );
           })}
@@ -141,5 +169,55 @@ export function LogList({
       </div>
       {foot && <div className="log-foot">{foot}</div>}
     </div>
+  );
+}
+
+/** What stands in the columns of a record, here and among those that are pinned. */
+export function LineCells({
+  row,
+  columns,
+  words,
+  wrap,
+  raw,
+  zone,
+  dated,
+  isPinned,
+  onPin,
+}: {
+  row: LogRow;
+  columns: string[];
+  words: string[];
+  wrap: boolean;
+  raw: boolean;
+  zone: string;
+  dated: boolean;
+  isPinned: boolean;
+  onPin: (row: LogRow) => void;
+}) {
+  const level = levelOf(row.level);
+  const time = formatMoment(millisOf(row), zone, true);
+  return (
+    <>
+      <span className={`log-mark lv-${level}`} aria-hidden />
+      <span
+        className="log-pin"
+        aria-hidden
+        title={isPinned ? 'Take the pin away (b)' : 'Pin (b): stays in sight'}
+        onClick={(event) => {
+          event.stopPropagation();
+          onPin(row);
+        }}
+      >
+        <Pin size={11} />
+      </span>
+      <span className="log-time tab-num">{dated ? time.slice(5) : time.slice(11)}</span>
+      <span className={`log-level lv-${level}`}>{level === 'none' ? '' : level}</span>
+      {columns.map((column) => (
+        <bdi key={column} className="clip log-cell">
+          {lineOf({ ...row, body: textOf(fieldOf(row, column)) }, false)}
+        </bdi>
+      ))}
+      <LineText row={row} wrap={wrap} raw={raw} words={words} />
+    </>
   );
 }

@@ -16,13 +16,13 @@ const SHOWN = 200;
 export function Patterns({
   question,
   step,
-  utc,
+  zone,
   total,
   onFilter,
 }: {
   question: LogQuestion;
   step: number;
-  utc: boolean;
+  zone: string;
   /** Records that the search finds. */
   total: number | null;
   onFilter: (filter: string, negate: boolean) => void;
@@ -63,7 +63,7 @@ export function Patterns({
               <td className="num">{formatCount(row.count)}</td>
               <td className="num muted">{((row.count / Math.max(1, all)) * 100).toFixed(1)} %</td>
               <td>
-                <Trend values={row.values} from={question.from} to={question.to} step={width} utc={utc} />
+                <Trend values={row.values} from={question.from} to={question.to} step={width} zone={zone} />
               </td>
               <td>
                 <button
@@ -113,13 +113,13 @@ function Trend({
   from,
   to,
   step,
-  utc,
+  zone,
 }: {
   values: [number, number][];
   from: number;
   to: number;
   step: number;
-  utc: boolean;
+  zone: string;
 }) {
   const most = Math.max(1, ...values.map(([, count]) => count));
   const peak = values.find(([, count]) => count === most);
@@ -129,7 +129,7 @@ function Trend({
       viewBox={`0 0 ${Math.max(1, (to - from) / step)} ${most}`}
       preserveAspectRatio="none"
       role="img"
-      aria-label={peak ? `most, ${formatCount(most)}, at ${formatMoment(peak[0] * 1000, utc)}` : 'no course'}
+      aria-label={peak ? `most, ${formatCount(most)}, at ${formatMoment(peak[0] * 1000, zone)}` : 'no course'}
     >
       {values.map(([seconds, count]) => (
         <rect key={seconds} x={(seconds * 1000 - from) / step + 0.1} width={0.8} y={most - count} height={count} />

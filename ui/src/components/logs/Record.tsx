@@ -2,10 +2,11 @@
 
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { ChartNoAxesGantt, Columns3, Minus, Plus, X } from 'lucide-react';
+import { ChartNoAxesGantt, Columns3, Minus, Pin, PinOff, Plus, X } from 'lucide-react';
 import { type ReactNode, useState } from 'react';
 import { type LogQuestion, type LogRow, type LogValue, logContext } from '../../api/logs';
-import { levelOf, lineOf, millisOf, textOf, typeOf } from '../../lib/logrow';
+import { runsOf } from '../../lib/ansi';
+import { levelOf, millisOf, textOf, typeOf, visible } from '../../lib/logrow';
 import { formatMoment } from '../../lib/time';
 import { currentTenant } from '../../state/prefs';
 import { JsonText } from '../JsonText';
@@ -13,6 +14,7 @@ import { LongText } from '../LongText';
 import { Empty, ErrorBox, Skeleton } from '../states';
 import { Button, CopyButton, IconButton, Tabs } from '../ui';
 import type { Narrow } from './Facets';
+import { LineText, Runs } from './LineText';
 
 const AROUND = [10, 50, 200];
 
@@ -20,8 +22,11 @@ export function RecordDrawer({
   id,
   known,
   question,
-  utc,
+  zone,
   columns,
+  raw,
+  isPinned,
+  onPin,
   onNarrow,
   onColumn,
   onClose,
@@ -30,8 +35,12 @@ export function RecordDrawer({
   /** Of the list, if it is there. */
   known: LogRow | undefined;
   question: LogQuestion;
-  utc: boolean;
+  zone: string;
   columns: string[];
+  /** Sequences for terminals as they are. */
+  raw: boolean;
+  isPinned: (row: LogRow) => boolean;
+  onPin: (row: LogRow) => void;
   onNarrow: Narrow;
   onColumn: (field: string) => void;
   onClose: () => void;
@@ -49,8 +58,16 @@ export function RecordDrawer({
   return (
     <aside className="side-drawer log-record" aria-label="Log record" data-testid="log-record">
       <header className="dialog-head">
-        <h2 className="dialog-title tab-num">{row ? formatMoment(millisOf(row), utc, true) : 'Log record'}</h2>
+        <h2 className="dialog-title tab-num">{row ? formatMoment(millisOf(row), zone, true) : 'Log record'}</h2>
         <span className="spring" />
+        {row && (
+          <IconButton
+            icon={isPinned(row) ? PinOff : Pin}
+            label={isPinned(row) ? 'Take the pin away (b)' : 'Pin (b): stays in sight'}
+            active={isPinned(row)}
+            onClick={() => onPin(row)}
+          />
+        )}
         {row && <CopyButton text={textOf(row.body)} label="Copy the body" />}
         <IconButton icon={X} label="Close (Esc)" onClick={onClose} />
       </header>
@@ -76,7 +93,7 @@ export function RecordDrawer({
             <Skeleton rows={8} />
           )
         ) : tab === 'fields' ? (
-          <Fields row={row} columns={columns} onNarrow={onNarrow} onColumn={onColumn} />
+          <Fields row={row} columns={columns} raw={raw} onNarrow={onNarrow} onColumn={onColumn} />
         ) : tab === 'json' ? (
           <JsonText json={json} />
         ) : context.error ? (
@@ -90,8 +107,8 @@ export function RecordDrawer({
               {[...context.data.data.before, row, ...context.data.data.after].map((line, i) => (
                 <li key={i} className={i === context.data.data.before.length ? 'is-this' : ''}>
                   <span className={`log-mark lv-${levelOf(line.level)}`} aria-hidden />
-                  <span className="log-time tab-num">{formatMoment(millisOf(line), utc, true).slice(11)}</span>
-                  <bdi className="log-body">{lineOf(line, true)}</bdi>
+                  <span className="log-time tab-num">{formatMoment(millisOf(line), zone, true).slice(11)}</span>
+                  <LineText row={line} wrap raw={raw} />
                 </li>
               ))}
             </ol>
@@ -109,14 +126,20 @@ export function RecordDrawer({
   );
 }
 
+const inLooks = (text: string): ReactNode => (
+  <Runs runs={runsOf(text).map((run) => ({ ...run, text: visible(run.text) }))} words={[]} />
+);
+
 function Fields({
   row,
   columns,
+  raw,
   onNarrow,
   onColumn,
 }: {
   row: LogRow;
   columns: string[];
+  raw: boolean;
   onNarrow: Narrow;
   onColumn: (field: string) => void;
 }) {
@@ -148,7 +171,11 @@ function Fields({
           <ChartNoAxesGantt size={13} aria-hidden /> Open its trace
         </Link>
       )}
-      <LongText className={`record-text lv-line lv-${levelOf(row.level)}`} text={textOf(row.body, 2)} />
+      <LongText
+        className={`record-text lv-line lv-${levelOf(row.level)}`}
+        text={textOf(row.body, 2)}
+        render={raw ? undefined : inLooks}
+      />
       {groups.map(([title, place, fields]) => {
         const there = fields.filter(([, value]) => value !== undefined && value !== '');
         if (there.length === 0) return null;

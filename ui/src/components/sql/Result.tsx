@@ -1,92 +1,60 @@
-// What a statement gave: a table, a chart where rows have a time, a tree where it is a plan.
+// What a statement gave: a table, a chart of it, a tree where it is a plan.
 
-import { Download } from 'lucide-react';
-import { lazy, Suspense, useMemo, useState } from 'react';
+import { lazy, Suspense, useMemo } from 'react';
 import type { Answer } from '../../api/client';
-import type { SqlTable, SqlValue } from '../../api/sql';
+import type { SqlTable } from '../../api/sql';
+import type { ChartSpec } from '../../lib/notebook';
 import { plansOf } from '../../lib/sqlplan';
-import { cellText, chartOf, csvOf, isNumeric, sortKey } from '../../lib/sqltable';
-import { formatMoment } from '../../lib/time';
+import { csvOf, isNumeric } from '../../lib/sqltable';
 import { formatBytes, formatCount, formatValue } from '../../lib/units';
-import { type ColumnDef, DataTable } from '../DataTable';
 import { Empty, RemarkList, Skeleton } from '../states';
-import { Button, CopyButton, Segmented } from '../ui';
+import { CopyButton, Segmented } from '../ui';
+import { Downloads } from './Downloads';
+import { Grid } from './Grid';
+
+/** Rows that go to the clipboard. */
+const COPIED = 20_000;
 
 const ResultChart = lazy(() => import('./ResultChart'));
 const PlanView = lazy(() => import('./PlanView'));
 
-/** Characters of a cell that are in the page; the rest is copied and exported. */
-const SHOWN = 400;
-/** Rows that go to the clipboard. */
-const COPIED = 20_000;
-
-function Cell({ value, type, utc }: { value: SqlValue; type: string; utc: boolean }) {
-  if (value === null) return <span className="muted">NULL</span>;
-  const text = cellText(value);
-  if (type === 'timestamp') {
-    const at = Date.parse(text);
-    return (
-      <span className="tab-num" title={text}>
-        {Number.isNaN(at) ? text : formatMoment(at, utc, true)}
-      </span>
-    );
-  }
-  return (
-    <bdi
-      className={`mono ${isNumeric(type) ? 'tab-num' : ''}`}
-      title={text.length > 24 ? text.slice(0, 2000) : undefined}
-    >
-      {text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text}
-    </bdi>
-  );
-}
-
-/** Wide enough for most of what stands in a column. */
-function widthOf(table: SqlTable, at: number): string {
-  const { name, type } = table.columns[at]!;
-  let most = name.length + type.length / 2 + 3;
-  for (const row of table.rows.slice(0, 200)) most = Math.max(most, cellText(row[at] ?? null).length);
-  return `minmax(${Math.round(Math.min(Math.max(most * 7.4 + 20, 70), 420))}px, ${isNumeric(type) ? '0.4fr' : '1fr'})`;
-}
-
-export function Result({ answer, utc, name }: { answer: Answer<SqlTable>; utc: boolean; name: string }) {
+export function Result({
+  answer,
+  statement,
+  zone,
+  name,
+  isChart,
+  chart,
+  onView,
+  onChart,
+}: {
+  answer: Answer<SqlTable>;
+  /** As it was run. */
+  statement: string;
+  zone: string;
+  name: string;
+  isChart: boolean;
+  chart: ChartSpec | undefined;
+  onView: (isChart: boolean) => void;
+  onChart: (chart: ChartSpec) => void;
+}) {
   const { data: table, elapsedMs, bytes, warnings, infos } = answer;
   const plans = useMemo(() => plansOf(table), [table]);
-  const chart = useMemo(() => (plans ? null : chartOf(table)), [table, plans]);
-  const [view, setView] = useState<'table' | 'other'>('table');
-  const columns = useMemo<ColumnDef<SqlValue[]>[]>(
-    () =>
-      table.columns.map((column, i) => ({
-        id: String(i),
-        title: column.name,
-        hint: column.type,
-        width: widthOf(table, i),
-        numeric: isNumeric(column.type),
-        sort: (row) => sortKey(row[i] ?? null, column.type),
-        cell: (row) => <Cell value={row[i] ?? null} type={column.type} utc={utc} />,
-      })),
-    [table, utc],
-  );
-  const download = () => {
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([csvOf(table)], { type: 'text/csv' }));
-    link.download = `${name}.csv`;
-    link.click();
-    URL.revokeObjectURL(link.href);
-  };
+  const isDrawable =
+    !plans && table.rows.length > 0 && table.columns.length > 1 && table.columns.some((c) => isNumeric(c.type));
   return (
     <div className="sql-result">
       <RemarkList warnings={warnings} infos={infos} />
       <div className="sql-result-bar">
-        {chart && (
+        {isDrawable && (
           <Segmented
             label="Shown as"
-            value={view}
+            value={isChart ? 'chart' : 'table'}
             choices={[
               { id: 'table', label: 'Table' },
-              { id: 'other', label: 'Chart' },
+              { id: 'chart', label: 'Chart' },
             ]}
-            onChange={(id) => setView(id as typeof view)}
+            onChange={(id) => onView(id === 'chart')}
           />
         )}
         <span className="stats-line tab-num" data-testid="sql-stats">
@@ -109,27 +77,19 @@ export function Result({ answer, utc, name }: { answer: Answer<SqlTable>; utc: b
               text={csvOf({ ...table, rows: table.rows.slice(0, COPIED) }, '\t')}
               label={`Copy${table.rows.length > COPIED ? ` the first ${formatCount(COPIED)} rows` : ''}, with tabs between`}
             />
-            <Button look="ghost" icon={Download} onClick={download}>
-              CSV
-            </Button>
+            <Downloads table={() => table} name={name} statement={statement} />
           </>
         )}
       </div>
       <Suspense fallback={<Skeleton height={200} rows={6} />}>
         {plans ? (
           <PlanView plans={plans} />
-        ) : chart && view === 'other' ? (
-          <ResultChart chart={chart} utc={utc} label={name} />
+        ) : isDrawable && isChart ? (
+          <ResultChart table={table} spec={chart} zone={zone} label={name} onSpec={onChart} />
         ) : table.rows.length === 0 ? (
           <Empty title="No rows">The statement is valid; nothing meets it.</Empty>
         ) : (
-          <DataTable
-            rows={table.rows}
-            columns={columns}
-            rowKey={(_, at) => at}
-            height={Math.min(table.rows.length * 34 + 40, 420)}
-            label={`Rows of ${name}`}
-          />
+          <Grid table={table} zone={zone} label={`Rows of ${name}`} />
         )}
       </Suspense>
     </div>

@@ -6,6 +6,7 @@ import { useState } from 'react';
 import { sqlColumns, sqlTables, type TableName } from '../../api/sql';
 import { identifier, tableText } from '../../lib/sqltable';
 import { currentTenant } from '../../state/prefs';
+import { FilteredOut } from '../Filtered';
 import { ErrorBox, Skeleton } from '../states';
 import { Input } from '../ui';
 import '../../style/facets.css';
@@ -13,7 +14,7 @@ import '../../style/facets.css';
 /** Tables that are listed; more is a reason to type. */
 const SHOWN = 300;
 /** Not metrics, and first. */
-const OWN = ['metrics', 'histograms', 'exemplars'];
+const OWN = ['metrics', 'histograms', 'exemplars', 'logs', 'spans', 'span_events', 'traces'];
 
 export function Schema({ onInsert }: { onInsert: (text: string, isTable: boolean) => void }) {
   const [find, setFind] = useState('');
@@ -90,7 +91,14 @@ export function Schema({ onInsert }: { onInsert: (text: string, isTable: boolean
           ),
         )
       )}
-      {tables.data && found.length === 0 && <p className="muted small">No table is called so.</p>}
+      {tables.data && found.length === 0 && (
+        <FilteredOut
+          small
+          what="tables"
+          of={tables.data.length}
+          filters={[{ name: 'the words', value: find, onClear: () => setFind('') }]}
+        />
+      )}
     </aside>
   );
 }

@@ -38,13 +38,13 @@ const shared = (field: ComparedField, selection: number, baseline: number): Diff
 export function Compare({
   query,
   box,
-  utc,
+  zone,
   onNarrow,
   onClose,
 }: {
   query: string;
   box: TraceBox;
-  utc: boolean;
+  zone: string;
   onNarrow: (scope: string | undefined, field: string, value: string) => void;
   onClose: () => void;
 }) {
@@ -56,7 +56,7 @@ export function Compare({
   const data = found.data?.data;
   const fields = data ? ranked(data.fields.map((field) => shared(field, data.selection, data.baseline))) : [];
   const day = box.to - box.from > 86_400_000;
-  const moment = (ms: number): string => formatMoment(ms, utc).slice(day ? 5 : 11);
+  const moment = (ms: number): string => formatMoment(ms, zone).slice(day ? 5 : 11);
   return (
     <Comparison
       about={

@@ -27,7 +27,7 @@ interface Props {
   view: TraceView;
   /** The other trace's id. */
   other: string | undefined;
-  utc: boolean;
+  zone: string;
   onOther: (id: string | undefined) => void;
   /** Shows the spans that have such words. */
   onFind: (words: string) => void;
@@ -70,7 +70,7 @@ export function CompareTraces(props: Props) {
 }
 
 /** Traces of an hour on either side that begin with the same operation. */
-function Near({ view, utc, onOther, skip }: Props & { skip: string }) {
+function Near({ view, zone, onOther, skip }: Props & { skip: string }) {
   const { rootService, rootName } = view.trace;
   const query = `{ span:parentID = nil && name = ${quoted(rootName)}${
     rootService === '' ? '' : ` && resource.service.name = ${quoted(rootService)}`
@@ -88,7 +88,7 @@ function Near({ view, utc, onOther, skip }: Props & { skip: string }) {
         width: '200px',
         cell: (row) => (
           <button type="button" className="number-door tab-num" onClick={() => onOther(row.traceId)}>
-            {formatMoment(Number(BigInt(row.startTimeUnixNano) / 1_000_000n), utc, true)}
+            {formatMoment(Number(BigInt(row.startTimeUnixNano) / 1_000_000n), zone, true)}
           </button>
         ),
       },
@@ -118,7 +118,7 @@ function Near({ view, utc, onOther, skip }: Props & { skip: string }) {
         cell: (row) => formatValue(Number(row.durationNs), 'ns'),
       },
     ],
-    [utc, onOther],
+    [zone, onOther],
   );
   if (found.error) return <ErrorBox error={found.error} query={query} onRetry={() => void found.refetch()} />;
   if (!found.data) return <Skeleton rows={6} />;
@@ -142,7 +142,7 @@ function Near({ view, utc, onOther, skip }: Props & { skip: string }) {
   );
 }
 
-function Pairs({ view, other, utc, onFind }: Props & { other: string }) {
+function Pairs({ view, other, zone, onFind }: Props & { other: string }) {
   const found = useQuery({
     queryKey: ['trace', currentTenant(), other, 'beside'],
     queryFn: ({ signal }) => getTrace(other, signal),
@@ -159,7 +159,7 @@ function Pairs({ view, other, utc, onFind }: Props & { other: string }) {
       <div className="trace-pair tab-num">
         <b className="compare-chosen">this one: {said(view)}</b>
         <b>the other: {said(there)}</b>
-        <span className="muted">begins {formatMoment(Number(there.startNs / 1_000_000n), utc, true)}</span>
+        <span className="muted">begins {formatMoment(Number(there.startNs / 1_000_000n), zone, true)}</span>
         <span className="spring" />
         <Link
           className="btn btn-plain"

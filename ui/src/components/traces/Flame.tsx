@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from 'react';
 import { seriesColour, token } from '../../lib/colour';
 import { lanesOf } from '../../lib/lanes';
 import { visible } from '../../lib/logrow';
+import { measured } from '../../lib/measured';
 import { type Axis, isFailed, serviceName, type TraceView } from '../../lib/trace';
 import { formatValue } from '../../lib/units';
 import { useTheme } from '../../state/theme';
@@ -42,7 +43,7 @@ export function Flame({
   const [seen, setSeen] = useState({ width: 0, height: 0, top: 0 });
   const [hover, setHover] = useState<{ at: number; x: number; y: number } | null>(null);
   const theme = useTheme();
-  const lanes = useMemo(() => lanesOf(view), [view]);
+  const lanes = useMemo(() => measured('flame-lanes', () => lanesOf(view)), [view]);
 
   useEffect(() => {
     const element = box.current;
@@ -69,6 +70,7 @@ export function Flame({
   useEffect(() => {
     const context = canvas.current?.getContext('2d');
     if (!context || seen.width === 0) return;
+    const begun = performance.now();
     const scale = devicePixelRatio;
     context.canvas.width = seen.width * scale;
     context.canvas.height = seen.height * scale;
@@ -109,6 +111,7 @@ export function Flame({
       }
     }
     context.globalAlpha = 1;
+    performance.measure('flame-paint', { start: begun, end: performance.now() });
   }, [view, lanes, axis, wanted, chosen, seen, theme]);
 
   /** The span under the pointer: of several, the one that was painted last. */

@@ -29,12 +29,12 @@ function nameOf(labels: Record<string, LogValue>): string {
 export function Numbers({
   question,
   step,
-  utc,
+  zone,
   onZoom,
 }: {
   question: TraceQuestion;
   step: number;
-  utc: boolean;
+  zone: string;
   onZoom: (range: Range) => void;
 }) {
   const { query, from, to } = question;
@@ -63,7 +63,7 @@ export function Numbers({
         <Heatmap
           heat={heat}
           range={{ from, to }}
-          utc={utc}
+          zone={zone}
           height={360}
           unit={unit}
           onZoom={onZoom}
@@ -75,7 +75,7 @@ export function Numbers({
           <Chart
             frame={frame}
             range={{ from, to }}
-            utc={utc}
+            zone={zone}
             height={320}
             unit={unit}
             hidden={hidden}

@@ -6,6 +6,7 @@ import { type CSSProperties, useMemo, useState } from 'react';
 import type { Dependency } from '../../api/traces';
 import { grouped, layered } from '../../lib/layers';
 import { visible } from '../../lib/logrow';
+import { measured } from '../../lib/measured';
 import { serviceColours, serviceName } from '../../lib/trace';
 import { formatCount, formatValue } from '../../lib/units';
 import { type ColumnDef, DataTable } from '../DataTable';
@@ -61,7 +62,12 @@ export function ServiceMap({
     const names = [...calls.keys()].sort();
     const { group, members } = grouped(names, (name) => calls.get(name) ?? 0, MOST);
     const edges = callsOf(dependencies, group);
-    return { edges, members, names: [...members.keys()], placed: layered([...members.keys()], edges, SIZES) };
+    return {
+      edges,
+      members,
+      names: [...members.keys()],
+      placed: measured('map', () => layered([...members.keys()], edges, SIZES)),
+    };
   }, [dependencies]);
   const colours = useMemo(() => serviceColours([...map.members.values()].flat()), [map]);
   const received = useMemo(() => {

@@ -40,7 +40,7 @@ export const timeOf = ({ from, to }: Range) => ({ from: String(from), to: String
 export function SpanDrawer({
   view,
   at,
-  utc,
+  zone,
   logs,
   onChoose,
   onFind,
@@ -48,7 +48,7 @@ export function SpanDrawer({
 }: {
   view: TraceView;
   at: number;
-  utc: boolean;
+  zone: string;
   logs: { data: Answer<{ rows: LogRow[]; truncated: boolean }> | undefined; error: unknown; refetch: () => unknown };
   onChoose: (at: number) => void;
   onFind: (text: string) => void;
@@ -102,7 +102,7 @@ export function SpanDrawer({
         <Fact name="Critical" title="Its part of the critical path: what the end of the trace waited for">
           {formatValue(Number(span.criticalNs), 'ns')}
         </Fact>
-        <Fact name="Begins" title={formatMoment(Number(startNs / 1_000_000n), utc, true)}>
+        <Fact name="Begins" title={formatMoment(Number(startNs / 1_000_000n), zone, true)}>
           +{formatValue(view.begin[at]!, 'ns')}
         </Fact>
         <Fact name="Kind">{span.kind}</Fact>
@@ -221,7 +221,7 @@ export function SpanDrawer({
             ))
           )
         ) : tab === 'logs' ? (
-          <SpanLogs view={view} own={own} logs={logs} utc={utc} />
+          <SpanLogs view={view} own={own} logs={logs} zone={zone} />
         ) : (
           <JsonText json={jsonOf({ ...span, resource: stream?.resource, scope: stream?.scope })} />
         )}
@@ -319,12 +319,12 @@ function SpanLogs({
   view,
   own,
   logs,
-  utc,
+  zone,
 }: {
   view: TraceView;
   own: LogRow[];
   logs: { data: Answer<{ rows: LogRow[]; truncated: boolean }> | undefined; error: unknown; refetch: () => unknown };
-  utc: boolean;
+  zone: string;
 }) {
   const [all, setAll] = useState(false);
   if (logs.error) return <ErrorBox error={logs.error} onRetry={() => void logs.refetch()} />;
@@ -348,7 +348,7 @@ function SpanLogs({
           {shown.slice(0, LINES).map((row, i) => (
             <li key={i}>
               <span className={`log-mark lv-${levelOf(row.level)}`} aria-hidden />
-              <span className="log-time tab-num">{formatMoment(millisOf(row), utc, true).slice(11)}</span>
+              <span className="log-time tab-num">{formatMoment(millisOf(row), zone, true).slice(11)}</span>
               <bdi className="log-body">{lineOf(row, true)}</bdi>
             </li>
           ))}

@@ -202,6 +202,15 @@ describe('undo', () => {
     expect(redo(undo(undo(edits))).now).toBe('abc');
     expect(edit(undo(edits), 'new', 'x', 300).future).toEqual([]);
   });
+
+  it('takes what a dialog changes as one step, and what the next one changes as another', () => {
+    let edits = begin('a');
+    edits = edit(edits, 'ab', 'settings 1', 0, Infinity);
+    edits = edit(edits, 'abc', 'settings 1', 60_000, Infinity);
+    edits = edit(edits, 'abcd', 'settings 2', 60_100, Infinity);
+    expect(undo(edits).now).toBe('abc');
+    expect(undo(undo(edits)).now).toBe('a');
+  });
 });
 
 describe('import', () => {
@@ -262,7 +271,7 @@ describe('import', () => {
     ]);
     expect(dashboard.variables.map((v) => v.name)).toEqual(['job']);
     expect(notes.map((n) => `${n.subject}: ${n.text}`)).toEqual([
-      'Rate: a query to "loki"; only PromQL is understood',
+      'Rate: queries whose answers are of another kind than the rest of the panel',
       'Map: a panel of type "geomap"',
     ]);
     expect(checkDashboard(JSON.parse(JSON.stringify(dashboard)))).toEqual(dashboard);

@@ -6,7 +6,10 @@
 //
 // Nothing is trusted: every field is looked at before it is used, and what is not understood is named.
 
+import { escapeRegex } from '../labels';
+import { asksNumbers, attribute, formQuery, INTRINSICS, quoted } from '../traceql';
 import { freeName } from './annotations';
+import { FILTER_OPERATORS, type Filter, type FilterOperator, filtersText } from './filters';
 import {
   type Annotation,
   type AnnotationSource,
@@ -16,12 +19,16 @@ import {
   emptyDashboard,
   type FieldLook,
   type GridPlace,
+  isOfNumbers,
+  LANGUAGES,
+  type Link,
   type Mapping,
   type Override,
   type Panel,
   type PanelKind,
   type PanelOptions,
   type PanelQuery,
+  type QueryLanguage,
   type Reducer,
   refName,
   type ThresholdStep,
@@ -200,14 +207,54 @@ function annotationsOf(models: Json[], notes: Notes, sources: DataSources): Anno
   return out;
 }
 
-function linksOf(links: Json[], notes: Notes): Dashboard['links'] {
+/** Names that older addresses had for what a value is. */
+const OLD_NAMES: [RegExp, string][] = [
+  [/\$\{?__series_name\}?/g, '${__series.name}'],
+  [/\$\{?__value_time\}?/g, '${__value.time}'],
+  [/\$\{__cell:raw\}|\$\{__cell\}|\$__cell\b(?!_)/g, '${__value.raw}'],
+];
+
+/** A link whose address leads out of that Grafana; null for one to its own pages. */
+function linkOf(model: Json): Link | null {
+  const written = str(model.url)?.trim() ?? '';
+  const url = OLD_NAMES.reduce((text, [old, now]) => text.replace(old, now), written);
+  if (!/^https?:\/\/|^\$\{?\w|^\[\[\w/.test(url) || /__cell_\d/.test(url)) return null;
+  return prune({
+    title: str(model.title) || str(model.tooltip) || url,
+    url,
+    newTab: model.targetBlank === true || undefined,
+    keepTime: model.keepTime === true || undefined,
+    keepVariables: model.includeVars === true || undefined,
+  });
+}
+
+function linksFrom(models: Json[], notes: Notes, what: string, subject: string): Link[] | undefined {
+  const links = models.map(linkOf).filter((link) => link !== null);
+  if (links.length < models.length) notes.add('dropped', `${what} to pages of that Grafana`, subject);
+  return links.length > 0 ? links : undefined;
+}
+
+function linksOf(models: Json[], notes: Notes): Dashboard['links'] {
   const out: NonNullable<Dashboard['links']> = [];
-  for (const link of links) {
-    const url = str(link.url);
-    const title = str(link.title) ?? str(link.tooltip) ?? url ?? '';
-    if (url && /^https?:\/\//.test(url)) out.push({ title, url });
-    else
-      notes.add('dropped', `the link "${title || str(link.type) || ''}"; it leads to other dashboards of that Grafana`);
+  for (const model of models) {
+    const title = str(model.title) || str(model.tooltip) || '';
+    if (model.type === 'dashboards') {
+      const tags = list(model.tags).filter((tag) => typeof tag === 'string');
+      out.push(
+        prune({
+          title: title || tags.join(', ') || 'Dashboards',
+          url: '',
+          tags,
+          asMenu: model.asDropdown === true || undefined,
+          newTab: model.targetBlank === true || undefined,
+          keepVariables: model.includeVars === true || undefined,
+        }),
+      );
+      continue;
+    }
+    const link = linkOf(model);
+    if (link) out.push(link);
+    else notes.add('dropped', `the link "${title || str(model.url) || ''}" to a page of that Grafana`);
   }
   return out.length > 0 ? out : undefined;
 }
@@ -255,6 +302,7 @@ class DataSources {
     const known = this.inputs.get(variable ?? text);
     if (known) return known;
     if (/prom|mimir|thanos|victoria|cortex/i.test(text)) return 'prometheus';
+    if (/^(loki|tempo)\b/i.test(text)) return /^loki/i.test(text) ? 'loki' : 'tempo';
     if (/^-- (Mixed|Dashboard|Grafana) --$/.test(text)) return text === '-- Mixed --' ? undefined : text;
     return undefined;
   }
@@ -367,6 +415,8 @@ const KINDS: Record<string, PanelKind> = {
   'heatmap-new': 'heatmap',
   text: 'text',
   row: 'row',
+  logs: 'logs',
+  traces: 'traces',
   'state-timeline': 'timeseries',
   'status-history': 'timeseries',
 };
@@ -386,8 +436,24 @@ function panelOf(model: Json, grid: GridPlace, ids: Ids, notes: Notes, sources: 
   const title = str(model.title) ?? '';
   const subject = title || `panel ${String(model.id ?? '')}`;
   const targets = objects(model.targets);
-  const { queries, foreign } = queriesOf(targets, model.datasource, sources, notes, subject);
+  const { asked, foreign } = queriesOf(targets, model.datasource, sources, notes, subject);
   let kind = Object.hasOwn(KINDS, type) ? KINDS[type]! : undefined;
+  // What is asked decides where a kind can not show it: lines and traces are lists.
+  if (kind !== 'text' && kind !== 'row' && asked.length > 0) {
+    const shapes = new Set(asked.map((a) => a.shape));
+    const own = kind === 'logs' ? 'lines' : kind === 'traces' ? 'traces' : 'numbers';
+    if (!shapes.has(own)) {
+      const other = asked[0]!.shape;
+      kind = other === 'lines' ? 'logs' : other === 'traces' ? 'traces' : 'timeseries';
+      const words = {
+        lines: 'lines of logs are listed',
+        traces: 'traces are listed',
+        numbers: 'numbers are drawn over time',
+      };
+      notes.add('changed', `a panel of type "${type}": ${words[other]}`, subject);
+    }
+  }
+  const queries = fitting(asked, kind ?? 'timeseries', notes, subject);
   if (NEAR[type]) notes.add('changed', NEAR[type]!, subject);
   if (kind === undefined || kind === 'row') {
     kind = queries.length > 0 ? 'timeseries' : 'text';
@@ -402,6 +468,8 @@ function panelOf(model: Json, grid: GridPlace, ids: Ids, notes: Notes, sources: 
   }
   const options =
     kind === 'text' && Object.hasOwn(KINDS, type) ? textOptions(model) : optionsOf(model, type, kind, notes, subject);
+  const limit = asked.find((a) => a.limit !== undefined)?.limit;
+  if ((kind === 'logs' || kind === 'traces') && limit) options.limit = limit;
   if (kind === 'text' && !Object.hasOwn(KINDS, type)) {
     options.text = `This panel was of type \`${type.replace(/`/g, '')}\`, which has no counterpart here.`;
   }
@@ -423,14 +491,24 @@ function panelOf(model: Json, grid: GridPlace, ids: Ids, notes: Notes, sources: 
   if (str(model.timeFrom)) panel.timeFrom = str(model.timeFrom);
   if (str(model.timeShift)) panel.timeShift = str(model.timeShift);
   if (type === 'state-timeline' || type === 'status-history') options.stepped = true;
-  const links = objects(model.links)
-    .map((l) => ({ title: str(l.title) ?? str(l.url) ?? '', url: str(l.url) ?? '' }))
-    .filter((l) => /^https?:\/\//.test(l.url));
-  if (links.length > 0) panel.links = links;
-  if (objects(model.links).length > links.length) notes.add('dropped', 'links to other dashboards', subject);
+  const links = linksFrom(objects(model.links), notes, 'links', subject);
+  if (links) panel.links = links;
   if (model.alert !== undefined) notes.add('dropped', 'an alert of its own', subject);
   return panel;
 }
+
+/** A query, and what it gives. */
+interface AskedQuery {
+  query: PanelQuery;
+  language: QueryLanguage;
+  shape: 'numbers' | 'lines' | 'traces';
+  limit?: number;
+}
+
+const UNDERSTOOD = 'only PromQL, LogQL and searches of traces are understood';
+
+/** Whether LogQL gives lines: a query for numbers begins with a function. */
+const givesLines = (expr: string): boolean => /^\s*(?:#.*\n\s*)*\{/.test(expr);
 
 function queriesOf(
   targets: Json[],
@@ -438,20 +516,42 @@ function queriesOf(
   sources: DataSources,
   notes: Notes,
   subject: string,
-): { queries: PanelQuery[]; foreign: string[] } {
-  const queries: PanelQuery[] = [];
+): { asked: AskedQuery[]; foreign: string[] } {
+  const asked: AskedQuery[] = [];
   const foreign: string[] = [];
   targets.forEach((target, i) => {
     const kind = sources.kind(target.datasource) ?? sources.kind(panelSource);
+    const ref = str(target.refId) ?? refName(i);
+    const common = {
+      ...(target.hide === true ? { hidden: true } : {}),
+    };
+    if (kind && /^(tempo|jaeger)$/i.test(kind)) {
+      const found = traceQuery(target, /^jaeger$/i.test(kind));
+      if (found === null) {
+        foreign.push(kind);
+        notes.add('dropped', `a query of type "${str(target.queryType) ?? 'none'}" to "${kind}"`, subject);
+        return;
+      }
+      if (found.isId) notes.add('changed', 'a trace by its id is listed, and opens by a click', subject);
+      const shape = asksNumbers(found.query) ? 'numbers' : 'traces';
+      asked.push({
+        query: { ref, expr: found.query, ...common },
+        language: 'traceql',
+        shape,
+        limit: num(target.limit),
+      });
+      return;
+    }
+    const isLoki = kind !== undefined && /^loki$/i.test(kind);
     const expr =
       str(target.expr) ?? (str(target.query) && kind && SPEAKS_PROMQL.test(kind) ? str(target.query) : undefined);
-    if (kind && !SPEAKS_PROMQL.test(kind) && kind !== 'datasource') {
+    if (kind && !isLoki && !SPEAKS_PROMQL.test(kind) && kind !== 'datasource') {
       foreign.push(kind);
       notes.add(
         'dropped',
         kind === '-- Dashboard --'
           ? "a query that reuses another panel's answer"
-          : `a query to "${kind}"; only PromQL is understood`,
+          : `a query to "${kind}"; ${UNDERSTOOD}`,
         subject,
       );
       return;
@@ -469,17 +569,86 @@ function queriesOf(
       return;
     }
     const legend = str(target.legendFormat);
-    const step = str(target.interval) ?? (typeof target.step === 'number' ? `${target.step}s` : undefined);
-    queries.push({
-      ref: str(target.refId) ?? refName(i),
-      expr,
-      ...(legend && legend !== '__auto' ? { legend } : {}),
-      ...(target.instant === true && target.range !== true ? { instant: true } : {}),
-      ...(target.hide === true ? { hidden: true } : {}),
-      ...(step ? { step } : {}),
+    const step =
+      str(target.interval) ?? str(target.step) ?? (typeof target.step === 'number' ? `${target.step}s` : undefined);
+    const lines = isLoki && givesLines(expr);
+    const isInstant = isLoki ? target.queryType === 'instant' || target.instant === true : target.instant === true;
+    asked.push({
+      language: isLoki ? 'logql' : 'promql',
+      shape: lines ? 'lines' : 'numbers',
+      limit: num(target.maxLines),
+      query: {
+        ref,
+        expr,
+        ...(legend && legend !== '__auto' ? { legend } : {}),
+        ...(isInstant && target.range !== true && !lines ? { instant: true } : {}),
+        ...common,
+        ...(step && !lines ? { step } : {}),
+      },
     });
   });
-  return { queries, foreign };
+  return { asked, foreign };
+}
+
+/** The queries that a kind takes, with their languages; of the others it is said that they are gone. */
+function fitting(asked: AskedQuery[], kind: PanelKind, notes: Notes, subject: string): PanelQuery[] {
+  const shape = kind === 'logs' ? 'lines' : kind === 'traces' ? 'traces' : 'numbers';
+  if (!isOfNumbers(kind) && shape === 'numbers') return asked.map((a) => a.query);
+  const right = asked.filter((a) => a.shape === shape);
+  if (right.length < asked.length)
+    notes.add('dropped', 'queries whose answers are of another kind than the rest of the panel', subject);
+  if (kind === 'traces' && right.length > 1)
+    notes.add('dropped', 'searches of traces but the first: a panel lists one', subject);
+  const taken = kind === 'traces' ? right.slice(0, 1) : right;
+  return taken.map(({ query, language }) => (language === LANGUAGES[kind][0] ? query : { ...query, language }));
+}
+
+/** A search of traces as TraceQL; null for what is no search. */
+function traceQuery(target: Json, isJaeger: boolean): { query: string; isId: boolean } | null {
+  const text = str(target.query)?.trim() ?? '';
+  const type = str(target.queryType) ?? '';
+  const isId = /^([0-9a-f]{1,32}|\$\w+|\$\{\w+(:\w+)?\})$/i.test(text);
+  if (isJaeger ? type === '' : type === 'traceId' || ((type === 'traceql' || type === '') && isId))
+    return text === '' ? null : { query: `{ trace:id = ${quoted(text)} }`, isId: true };
+  if (type === 'traceqlSearch') {
+    const conditions = objects(target.filters).map(filterCondition);
+    return { query: `{ ${conditions.filter((c) => c !== '').join(' && ')} }`.replace('{  }', '{ }'), isId: false };
+  }
+  if (type === 'traceql' || (type === '' && text !== '')) return text === '' ? null : { query: text, isId: false };
+  if (type !== 'search' && type !== 'nativeSearch') return null;
+  const tags = [...(str(target.tags) ?? str(target.search) ?? '').matchAll(/([^\s=]+)=("(?:[^"\\]|\\.)*"|\S+)/g)].map(
+    ([, key, value]) => `${key}=${value!.replace(/^"(.*)"$/, '$1')}`,
+  );
+  const query = formQuery(
+    prune({
+      service: str(target.service) || str(target.serviceName) || undefined,
+      operation: str(target.operation) || str(target.spanName) || undefined,
+      tags: tags.length > 0 ? tags : undefined,
+      dmin: str(target.minDuration) || undefined,
+      dmax: str(target.maxDuration) || undefined,
+    }),
+  );
+  return { query, isId: false };
+}
+
+/** One field of Tempo's form. */
+function filterCondition(filter: Json): string {
+  const tag = str(filter.tag) ?? '';
+  const values = (Array.isArray(filter.value) ? filter.value : [filter.value]).filter(
+    (v): v is string => typeof v === 'string' && v !== '',
+  );
+  if (tag === '' || values.length === 0) return '';
+  const written = str(filter.operator) ?? '=';
+  const isMany = values.length > 1;
+  const op = isMany && written === '=' ? '=~' : isMany && written === '!=' ? '!~' : written;
+  const scope = str(filter.scope) ?? '';
+  const isOwn = INTRINSICS.includes(tag) && scope !== 'resource';
+  const field = isOwn
+    ? tag
+    : attribute((['span', 'resource', 'event', 'link', 'instrumentation'].includes(scope) ? scope : '') as '', tag);
+  const isWord = ['keyword', 'duration', 'int', 'float', 'bool'].includes(str(filter.valueType) ?? '') && !isMany;
+  const isBare = isWord || (isOwn && !isMany && (tag === 'kind' || tag === 'status' || /duration$/i.test(tag)));
+  return `${field} ${op} ${isBare ? values[0] : quoted(values.join('|'))}`;
 }
 
 function textOptions(model: Json): PanelOptions {
@@ -518,6 +687,8 @@ function reducerOf(calc: unknown, notes: Notes, subject: string): Reducer | unde
 function optionsOf(model: Json, type: string, kind: PanelKind, notes: Notes, subject: string): PanelOptions {
   const field = object(model.fieldConfig);
   const given = object(model.options);
+  if (kind === 'logs') return logOptions(given, notes, subject);
+  if (kind === 'traces') return {};
   const options: PanelOptions = lookOf(object(field.defaults), notes, subject);
   const overrides = objects(field.overrides)
     .map((o) => overrideOf(o, notes, subject))
@@ -557,6 +728,17 @@ function optionsOf(model: Json, type: string, kind: PanelKind, notes: Notes, sub
   return prune(options);
 }
 
+function logOptions(given: Json, notes: Notes, subject: string): PanelOptions {
+  const fields = list(given.displayedFields).filter((name) => typeof name === 'string');
+  if (str(given.dedupStrategy) && given.dedupStrategy !== 'none')
+    notes.add('changed', 'lines that repeat are all listed', subject);
+  return prune({
+    wrap: given.wrapLogMessage === true || undefined,
+    oldestFirst: given.sortOrder === 'Ascending' || undefined,
+    fields: fields.length > 0 ? fields.slice(0, 6) : undefined,
+  });
+}
+
 function prune<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as T;
 }
@@ -579,7 +761,7 @@ function lookOf(defaults: Json, notes: Notes, subject: string): FieldLook & Pane
   if (colour.mode === 'fixed') look.colour = str(colour.fixedColor);
   const custom = object(defaults.custom);
   Object.assign(look, customLook(custom, notes, subject));
-  if (objects(defaults.links).length > 0) notes.add('dropped', 'links on values', subject);
+  look.links = linksFrom(objects(defaults.links), notes, 'links on values', subject);
   return prune(look);
 }
 
@@ -701,9 +883,12 @@ function overrideOf(model: Json, notes: Notes, subject: string): Override | null
       case 'mappings':
         look.mappings = mappingsOf(value);
         break;
+      case 'links':
+        look.links = linksFrom(objects(value), notes, 'links on values', subject);
+        break;
       default: {
         if (!id.startsWith('custom.')) {
-          if (id !== 'links' && id !== 'noValue') notes.add('dropped', `the override "${id}"`, subject);
+          if (id !== 'noValue') notes.add('dropped', `the override "${id}"`, subject);
           break;
         }
         const rest = customLook({ [id.slice(7)]: value }, notes, subject);
@@ -785,8 +970,13 @@ function tableOptions(model: Json, given: Json, options: PanelOptions, notes: No
     if (!pattern || pattern.startsWith('/')) continue;
     if (style.type === 'hidden') column(pattern).hidden = true;
     if (str(style.alias)) column(pattern).rename = str(style.alias);
-    const look = prune({ unit: str(style.unit), decimals: num(style.decimals) });
-    if (Object.keys(look).length > 0 && style.type === 'number') {
+    const link =
+      style.link === true ? { url: style.linkUrl, title: style.linkTooltip, targetBlank: style.linkTargetBlank } : null;
+    const look = prune({
+      ...(style.type === 'number' ? { unit: str(style.unit), decimals: num(style.decimals) } : {}),
+      links: link ? linksFrom([link], notes, 'links on values', subject) : undefined,
+    });
+    if (Object.keys(look).length > 0) {
       options.overrides = [...(options.overrides ?? []), { match: { name: pattern }, look }];
     }
   }
@@ -801,6 +991,7 @@ function transformNotes(model: Json, notes: Notes, subject: string): void {
 
 function oldGraph(model: Json, options: PanelOptions, overrides: Override[], notes: Notes, subject: string): void {
   const axis = objects(model.yaxes)[0] ?? {};
+  options.links ??= linksFrom(objects(object(model.options).dataLinks), notes, 'links on values', subject);
   options.unit ??= str(axis.format);
   options.min ??= num(axis.min);
   options.max ??= num(axis.max);
@@ -964,7 +1155,15 @@ function variablesOf(models: Json[], notes: Notes, sources: DataSources): Variab
         });
         continue;
       case 'adhoc':
-        out.push({ ...base, kind: 'filters', query: filtersOf(model.filters) });
+        if (sources.kind(model.datasource) && !SPEAKS_PROMQL.test(sources.kind(model.datasource)!)) {
+          notes.add('dropped', `filters of "${sources.kind(model.datasource)}"; they are of PromQL here`, name);
+          continue;
+        }
+        out.push({
+          ...base,
+          kind: 'filters',
+          query: filtersText([...filtersOf(model.baseFilters, notes, name), ...filtersOf(model.filters, notes, name)]),
+        });
         continue;
       default:
         notes.add('dropped', `a variable of type "${type}"`, name);
@@ -973,10 +1172,20 @@ function variablesOf(models: Json[], notes: Notes, sources: DataSources): Variab
   return out;
 }
 
-function filtersOf(value: unknown): string {
-  return objects(value)
-    .map((f) => `${str(f.key) ?? ''}${str(f.operator) ?? '='}${JSON.stringify(str(f.value) ?? '')}`)
-    .join(', ');
+function filtersOf(value: unknown, notes: Notes, name: string): Filter[] {
+  return objects(value).flatMap((f): Filter[] => {
+    const key = str(f.key) ?? '';
+    const op = str(f.operator) ?? '=';
+    const values = list(f.values).filter((v) => typeof v === 'string');
+    if (key === '') return [];
+    if (op === '=|' || op === '!=|')
+      return [{ key, op: op === '=|' ? '=~' : '!~', value: values.map(escapeRegex).join('|') }];
+    if (!(FILTER_OPERATORS as readonly string[]).includes(op)) {
+      notes.add('dropped', `a filter with the operator "${op}"`, name);
+      return [];
+    }
+    return [{ key, op: op as FilterOperator, value: str(f.value) ?? '' }];
+  });
 }
 
 // --- The second format ----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // Undo and redo. A state is the whole document: documents are small, and whole ones can not be put together wrongly.
-// Changes of the same kind in quick succession, such as typing a title, are one step.
+// Changes of the same kind in quick succession, such as typing a title, are one step; so is all that is changed while a
+// dialog is open, however long that is.
 
 export interface Edits<T> {
   past: T[];
@@ -14,10 +15,11 @@ const SAME_STEP_MS = 1500;
 
 export const begin = <T>(now: T): Edits<T> => ({ past: [], now, future: [], last: null });
 
-export function edit<T>(edits: Edits<T>, next: T, what: string, at: number): Edits<T> {
+/** Takes a change. It joins the last step if that was of the same and less than `joinMs` before. */
+export function edit<T>(edits: Edits<T>, next: T, what: string, at: number, joinMs = SAME_STEP_MS): Edits<T> {
   if (next === edits.now) return edits;
   const joined =
-    edits.last !== null && edits.last.what === what && at - edits.last.at < SAME_STEP_MS && edits.past.length > 0;
+    edits.last !== null && edits.last.what === what && at - edits.last.at < joinMs && edits.past.length > 0;
   return {
     past: joined ? edits.past : [...edits.past, edits.now].slice(-KEPT),
     now: next,

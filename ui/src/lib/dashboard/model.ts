@@ -15,11 +15,27 @@ export interface GridPlace {
   h: number;
 }
 
-export type PanelKind = 'row' | 'timeseries' | 'stat' | 'gauge' | 'bar' | 'table' | 'heatmap' | 'text';
+export type PanelKind =
+  | 'row'
+  | 'timeseries'
+  | 'stat'
+  | 'gauge'
+  | 'bar'
+  | 'table'
+  | 'heatmap'
+  | 'text'
+  | 'logs'
+  | 'traces'
+  | 'sql';
+
+/** What a query is written in: `search` is the search language of logs. */
+export type QueryLanguage = 'promql' | 'logql' | 'search' | 'traceql' | 'sql';
 
 export interface PanelQuery {
   ref: string;
   expr: string;
+  /** Where it is another than the first of its panel's kind. */
+  language?: QueryLanguage;
   legend?: string;
   instant?: boolean;
   hidden?: boolean;
@@ -42,6 +58,17 @@ export interface Mapping {
 
 export type Reducer = 'last' | 'first' | 'min' | 'max' | 'mean' | 'sum' | 'count' | 'range' | 'delta';
 
+/** A way to somewhere else. Its address may name variables, and of a value also `${__value.raw}`, `${__field.labels.job}`. */
+export interface Link {
+  title: string;
+  url: string;
+  newTab?: boolean;
+  /** The range goes along. */
+  keepTime?: boolean;
+  /** The choices of variables go along. */
+  keepVariables?: boolean;
+}
+
 /** How values of some series or columns look. */
 export interface FieldLook {
   unit?: string;
@@ -61,6 +88,8 @@ export interface FieldLook {
   hidden?: boolean;
   negate?: boolean;
   width?: number;
+  /** Where a value leads to. */
+  links?: Link[];
 }
 
 export interface Override {
@@ -87,11 +116,23 @@ export interface PanelOptions extends FieldLook {
   overrides?: Override[];
   /** Of a row. */
   collapsed?: boolean;
+  /** Of logs: fields beside each line, whether lines wrap, the oldest first. */
+  fields?: string[];
+  wrap?: boolean;
+  oldestFirst?: boolean;
+  /** Of logs and traces: most that are listed. */
+  limit?: number;
+  /** Of traces. */
+  slowestFirst?: boolean;
+  /** Of SQL: rows along their time, drawn. */
+  chart?: boolean;
 }
 
-export interface PanelLink {
-  title: string;
-  url: string;
+/** A link of a dashboard: to an address, or to all dashboards that have its tags. */
+export interface DashboardLink extends Link {
+  tags?: string[];
+  /** In a menu of its title, instead of one beside the other. */
+  asMenu?: boolean;
 }
 
 export interface Panel {
@@ -103,7 +144,7 @@ export interface Panel {
   queries: PanelQuery[];
   options: PanelOptions;
   repeat?: { variable: string; vertical?: boolean; perRow?: number };
-  links?: PanelLink[];
+  links?: Link[];
   /** Its own time: back from now, or shifted. */
   timeFrom?: string;
   timeShift?: string;
@@ -158,7 +199,7 @@ export interface Dashboard {
   variables: Variable[];
   annotations: Annotation[];
   panels: Panel[];
-  links?: PanelLink[];
+  links?: DashboardLink[];
 }
 
 export const emptyDashboard = (title = 'New dashboard'): Dashboard => ({
@@ -179,9 +220,54 @@ export const PANEL_KINDS: { id: PanelKind; label: string }[] = [
   { id: 'bar', label: 'Bars' },
   { id: 'table', label: 'Table' },
   { id: 'heatmap', label: 'Heatmap' },
+  { id: 'logs', label: 'Logs' },
+  { id: 'traces', label: 'Traces' },
+  { id: 'sql', label: 'SQL' },
   { id: 'text', label: 'Text' },
   { id: 'row', label: 'Row' },
 ];
+
+const NUMBERS: QueryLanguage[] = ['promql', 'logql', 'traceql'];
+
+/** What the queries of a kind may be written in; the first is meant where a query says nothing. */
+export const LANGUAGES: Record<PanelKind, QueryLanguage[]> = {
+  row: [],
+  text: [],
+  timeseries: NUMBERS,
+  stat: NUMBERS,
+  gauge: NUMBERS,
+  bar: NUMBERS,
+  table: NUMBERS,
+  heatmap: NUMBERS,
+  logs: ['search', 'logql'],
+  traces: ['traceql'],
+  sql: ['sql'],
+};
+
+export const LANGUAGE_NAMES: Record<QueryLanguage, string> = {
+  promql: 'PromQL',
+  logql: 'LogQL',
+  search: 'Search',
+  traceql: 'TraceQL',
+  sql: 'SQL',
+};
+
+export const languageOf = (kind: PanelKind, query: PanelQuery): QueryLanguage =>
+  query.language && LANGUAGES[kind].includes(query.language) ? query.language : (LANGUAGES[kind][0] ?? 'promql');
+
+/** Kinds whose queries give series of numbers. */
+export const isOfNumbers = (kind: PanelKind): boolean => LANGUAGES[kind] === NUMBERS;
+
+/** A panel as one of another kind: queries stay where it understands their language. */
+export function asKind(panel: Panel, kind: PanelKind): Panel {
+  if (kind === 'text') return { ...panel, kind };
+  const kept = panel.queries
+    .map((query) => ({ ...query, language: query.language ?? languageOf(panel.kind, query) }))
+    .filter((query) => LANGUAGES[kind].includes(query.language))
+    .map(({ language, ...query }) => (language === LANGUAGES[kind][0] ? query : { ...query, language }));
+  const queries = kind === 'traces' || kind === 'sql' ? kept.slice(0, 1) : kept;
+  return { ...panel, kind, queries: queries.length > 0 ? queries : [{ ref: 'A', expr: '' }] };
+}
 
 export const ANNOTATION_SOURCES: { id: AnnotationSource; label: string }[] = [
   { id: 'promql', label: 'PromQL: where it is other than zero' },
@@ -198,7 +284,13 @@ export function freshId(dashboard: Dashboard): string {
 export function freshPanel(dashboard: Dashboard, kind: PanelKind, queries: string[] = []): Panel {
   const bottom = dashboard.panels.reduce((y, p) => Math.max(y, p.grid.y + p.grid.h), 0);
   const size =
-    kind === 'row' ? { w: COLUMNS, h: 1 } : kind === 'stat' || kind === 'gauge' ? { w: 6, h: 6 } : { w: 12, h: 9 };
+    kind === 'row'
+      ? { w: COLUMNS, h: 1 }
+      : kind === 'stat' || kind === 'gauge'
+        ? { w: 6, h: 6 }
+        : kind === 'logs' || kind === 'traces'
+          ? { w: COLUMNS, h: 9 }
+          : { w: 12, h: 9 };
   return {
     id: freshId(dashboard),
     kind,
@@ -218,6 +310,29 @@ export const refName = (i: number): string =>
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+function checkLinks(links: unknown, of: string): void {
+  if (links === undefined) return;
+  if (!Array.isArray(links)) throw new Error(`the links of ${of} are no list`);
+  for (const link of links as unknown[])
+    if (!isObject(link) || typeof link.title !== 'string' || typeof link.url !== 'string')
+      throw new Error(`a link of ${of} has no title or no address`);
+}
+
+function checkOptions(options: Record<string, unknown>, of: string): void {
+  checkLinks(options.links, of);
+  const { overrides, fields, limit } = options;
+  if (overrides !== undefined && !Array.isArray(overrides)) throw new Error(`the overrides of ${of} are no list`);
+  for (const override of (overrides ?? []) as unknown[]) {
+    if (!isObject(override) || !isObject(override.match) || !isObject(override.look))
+      throw new Error(`an override of ${of} says not what or of what`);
+    checkLinks(override.look.links, of);
+  }
+  if (fields !== undefined && !(Array.isArray(fields) && fields.every((f) => typeof f === 'string')))
+    throw new Error(`the fields of ${of} are no list of names`);
+  if (limit !== undefined && !(typeof limit === 'number' && Number.isFinite(limit)))
+    throw new Error(`the limit of ${of} is no number`);
+}
+
 /** Takes a stored document for what it is, or says what is wrong with it. */
 export function checkDashboard(value: unknown): Dashboard {
   if (!isObject(value)) throw new Error('a dashboard is an object');
@@ -236,7 +351,10 @@ export function checkDashboard(value: unknown): Dashboard {
       throw new Error(`panel ${panel.id} lies nowhere`);
     if (!Array.isArray(panel.queries) || !isObject(panel.options))
       throw new Error(`panel ${panel.id} has no queries or no options`);
+    checkLinks(panel.links, `panel ${panel.id}`);
+    checkOptions(panel.options, `panel ${panel.id}`);
   }
+  checkLinks(value.links, 'the dashboard');
   // Documents from before there were any have none.
   const annotations: unknown[] = Array.isArray(value.annotations) ? value.annotations : [];
   for (const annotation of annotations) {

@@ -36,7 +36,9 @@ function valuesOf(entry: Chosen | string[]): { values: string[]; multi: boolean;
 function formatted(name: string, entry: Chosen | string[], format: string | undefined): string {
   const { values, multi, all, allValue } = valuesOf(entry);
   const kind = Array.isArray(entry) ? 'text' : entry.variable.kind;
-  if (all && allValue && format !== 'text' && format !== 'csv' && format !== 'search') return allValue;
+  if (all && allValue && format !== 'text' && format !== 'csv' && format !== 'search')
+    return format === 'percentencode' ? encodeURIComponent(allValue) : allValue;
+  if (Array.isArray(entry) && format?.startsWith('date')) return dated(values[0] ?? '', format);
   switch (format) {
     case 'raw':
       return values.join(',');
@@ -61,6 +63,11 @@ function formatted(name: string, entry: Chosen | string[], format: string | unde
       if (kind === 'text' || kind === 'constant' || kind === 'interval') return values.join(',');
       if (values.length === 0) return '*';
       return values.length === 1 ? valueText(values[0]!) : `(${values.map(valueText).join(' OR ')})`;
+    case 'sql':
+      // As Grafana does for databases: one choice is a part of a text that is quoted, several are a list.
+      if (Array.isArray(entry) || kind === 'constant' || kind === 'interval') return values.join(',');
+      if (!multi) return values.map((v) => v.replace(/'/g, "''")).join(',');
+      return values.length === 0 ? 'NULL' : values.map((v) => `'${v.replace(/'/g, "''")}'`).join(',');
     case 'percentencode':
       return encodeURIComponent(values.join(','));
     case 'queryparam':
@@ -72,6 +79,13 @@ function formatted(name: string, entry: Chosen | string[], format: string | unde
       if (values.length === 1 && !all) return literal(escapePromqlRegex(values[0]!));
       return `(${values.map((v) => literal(escapePromqlRegex(v))).join('|')})`;
   }
+}
+
+/** A moment in milliseconds, as `date`, `date:iso` or `date:seconds`. */
+function dated(ms: string, format: string): string {
+  const at = Number(ms);
+  if (!Number.isFinite(at)) return ms;
+  return format === 'date:seconds' ? String(Math.floor(at / 1000)) : new Date(at).toISOString();
 }
 
 const literalIfQuoted = (value: string): string => (/["\\]/.test(value) ? literal(value) : value);
@@ -105,6 +119,7 @@ export function builtins(range: Range, step: number, scrape = 15_000): Scope {
   return {
     __interval: one(formatDuration(step)),
     __interval_ms: one(step),
+    __auto: one(formatDuration(step)),
     __rate_interval: one(formatDuration(rate)),
     __rate_interval_ms: one(rate),
     __range: one(`${seconds}s`),
