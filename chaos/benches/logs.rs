@@ -1,5 +1,6 @@
 //! Generated application logs through batch, memtable, flush, merge and queries, on one thread: bytes a line and CPU a
-//! million lines. `cargo bench -p chaos --bench logs [-- LINES]`. The lines are those of `pharos bench logs`.
+//! million lines. `cargo bench -p chaos --bench logs [-- LINES] [NAME...]`, where names say which queries are asked, else
+//! all of them. The lines are those of `pharos bench logs`.
 
 #![allow(clippy::print_stdout)]
 
@@ -12,6 +13,7 @@ use chaos::log_workload::{LINES_PER_REQUEST, Line, LogWorkload, json_len, stream
 use protocol::command::{Command, CommandBody, CommandHeader, encode_write};
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::batch::{BatchKey, LogBatchBuilder};
+use protocol::logs::filter::{Bound, LogRange};
 use protocol::logs::{
     LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, RowSignal,
 };
@@ -29,6 +31,11 @@ fn report(what: &str, started: Instant, lines: usize) {
 
 fn main() {
     let lines = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000usize);
+    let names: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-') && argument.parse::<usize>().is_err())
+        .collect();
+    let is_asked = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
     let tenant = TenantId::default();
     let streams = streams();
     let generated: Vec<Line> = LogWorkload::new(lines, 7, START_NS).collect();
@@ -140,11 +147,14 @@ fn main() {
         LogTest::Equals("payment".to_owned()),
     );
     let count = |name: &str, filter: LogFilter, bucket_ns: i64, by: &[LogField]| {
+        if !is_asked(name) {
+            return;
+        }
         let counting =
             LogCounting { start_ns: i64::MIN + 1, end_ns: i64::MAX, filter: &filter, bucket_ns, by };
         let mut best = f64::MAX;
         let mut total = 0;
-        for _ in 0..5 {
+        for _ in 0..if names.is_empty() { 5 } else { 100 } {
             let started = Instant::now();
             total = 0;
             let visit = &mut |_: u64, _: &[&str], count: u64| {
@@ -159,11 +169,21 @@ fn main() {
     count("phrase_count", phrase("context deadline exceeded"), 0, &[]);
     count("substring_count", contains("nection refus"), 0, &[]);
     count("regex_count", body(LogTest::Regex("took [0-9]+ rows=1[0-9]{2} ".to_owned())), 0, &[]);
-    count("word_and_fields", LogFilter::And(vec![phrase("failed"), service.clone()]), 0, &[]);
+    let bound = |value: f64, inclusive| Some(Bound { value, inclusive });
+    let errors = LogTest::Range(LogRange { from: bound(17.0, true), to: bound(20.0, true) });
+    let level = LogFilter::Field(LogField::Severity, errors);
+    count("word_and_fields", LogFilter::And(vec![phrase("failed"), service.clone(), level]), 0, &[]);
+    let attribute = |name: &str| LogField::Attribute(name.to_owned());
+    let slow = LogTest::Range(LogRange { from: bound(1500.0, false), to: None });
+    let by_service = [attribute("service.name")];
+    count("slow_by_service", LogFilter::Field(attribute("duration_ms"), slow), 0, &by_service);
     count("level_per_minute", LogFilter::All, 60_000_000_000, &[LogField::SeverityText]);
     count("digits anywhere", contains("7719"), 0, &[]);
     count("user 77", contains("user 77 "), 0, &[]);
     let rows = |name: &str, filter: LogFilter, limit: usize| {
+        if !is_asked(name) {
+            return;
+        }
         let scan = LogScan {
             start_ns: i64::MIN,
             end_ns: i64::MAX,

@@ -12,9 +12,12 @@
 //! ```
 //!
 //! The counts are relaxed atomics: a decision may be late by what others charge at the same moment, never wrong for long.
+//! Before something is refused for what is measured from time to time, it is measured again, see
+//! [`MemoryLedger::measure_with`].
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// What memory is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub enum MemoryUse {
     Requests,
     /// Queries and fragments of them.
     Queries,
-    /// What the process holds besides, as its owner measures it.
+    /// What the process holds besides, see [`MemoryLedger::set_process`].
     Other,
 }
 
@@ -71,10 +74,16 @@ pub enum Pressure {
 const STEPS: [(u64, Pressure); 4] =
     [(100, Pressure::Full), (90, Pressure::Writes), (75, Pressure::Queries), (60, Pressure::Flush)];
 
-#[derive(Debug)]
 struct Inner {
     budget: u64,
     used: [AtomicU64; MemoryUse::ALL.len()],
+    measure: OnceLock<Box<dyn Fn() -> Option<u64> + Send + Sync>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("budget", &self.budget).field("used", &self.used).finish_non_exhaustive()
+    }
 }
 
 /// See the module. Clones are the same ledger.
@@ -91,7 +100,21 @@ impl Default for MemoryLedger {
 impl MemoryLedger {
     /// A ledger over so many bytes.
     pub fn new(budget_bytes: u64) -> Self {
-        Self(Arc::new(Inner { budget: budget_bytes.max(1), used: Default::default() }))
+        let (used, measure) = (Default::default(), OnceLock::new());
+        Self(Arc::new(Inner { budget: budget_bytes.max(1), used, measure }))
+    }
+
+    /// Sets how the process is measured, in bytes, when somebody would be refused memory: on that thread, so it has to be
+    /// quick, and to say nothing where it was done a moment ago. Only the first one is taken.
+    pub fn measure_with(&self, measure: impl Fn() -> Option<u64> + Send + Sync + 'static) {
+        let _ = self.0.measure.set(Box::new(measure));
+    }
+
+    /// Takes what the process holds in all: what nobody charges of it is in use for [`MemoryUse::Other`].
+    pub fn set_process(&self, bytes: u64) {
+        let charged = MemoryUse::ALL.into_iter().filter(|what| *what != MemoryUse::Other);
+        let charged = charged.map(|what| self.used_for(what)).fold(0, u64::saturating_add);
+        self.0.used[MemoryUse::Other as usize].store(bytes.saturating_sub(charged), Relaxed);
     }
 
     /// The budget in bytes.
@@ -144,12 +167,18 @@ impl Charge {
         self.bytes = bytes;
     }
 
-    /// Says how many bytes are held now, unless that is more than before and brings the node to a step of pressure.
-    /// `false`, and no change, where it does.
+    /// Says how many bytes are held now, unless that is more than before and brings the node to a step of pressure, also
+    /// after what is in use was measured anew. `false`, and no change, where it does.
     pub fn try_set(&mut self, bytes: u64, step: Pressure) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        if more > 0 && self.ledger.pressure_at(self.ledger.used().saturating_add(more)) >= step {
-            return false;
+        let (ledger, more) = (&self.ledger, bytes.saturating_sub(self.bytes));
+        let is_too_much = || more > 0 && ledger.pressure_at(ledger.used().saturating_add(more)) >= step;
+        if is_too_much() {
+            if let Some(bytes) = ledger.0.measure.get().and_then(|measure| measure()) {
+                ledger.set_process(bytes);
+            }
+            if is_too_much() {
+                return false;
+            }
         }
         self.set(bytes);
         true
@@ -196,7 +225,7 @@ mod tests {
     #[test]
     fn each_step_begins_at_its_share() {
         let ledger = MemoryLedger::new(1000);
-        let mut charge = ledger.charge(MemoryUse::Other);
+        let mut charge = ledger.charge(MemoryUse::Requests);
         for (bytes, expected) in [
             (599, Pressure::Calm),
             (600, Pressure::Flush),
@@ -212,6 +241,39 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_counts_is_the_rest_of_the_process() {
+        let ledger = MemoryLedger::new(1000);
+        let mut queries = ledger.charge(MemoryUse::Queries);
+        queries.set(300);
+        ledger.set_process(500);
+        assert_eq!((ledger.used_for(MemoryUse::Other), ledger.used()), (200, 500));
+        // What is counted but not touched yet is not there twice.
+        queries.set(600);
+        ledger.set_process(500);
+        assert_eq!((ledger.used_for(MemoryUse::Other), ledger.used()), (0, 600));
+    }
+
+    #[test]
+    fn nobody_is_refused_for_what_is_not_there_any_more() {
+        let ledger = MemoryLedger::new(1000);
+        let (held, measured) = (Arc::new(AtomicU64::new(700)), Arc::new(AtomicU64::new(0)));
+        let of_process = (Arc::clone(&held), Arc::clone(&measured));
+        ledger.measure_with(move || {
+            of_process.1.fetch_add(1, Relaxed);
+            Some(of_process.0.load(Relaxed))
+        });
+        ledger.set_process(700);
+        let mut queries = ledger.charge(MemoryUse::Queries);
+        assert!(queries.try_set(40, Pressure::Queries));
+        assert_eq!(measured.load(Relaxed), 0, "there was enough");
+        assert!(!queries.try_set(100, Pressure::Queries));
+        assert_eq!((measured.load(Relaxed), queries.bytes()), (1, 40));
+        held.store(100, Relaxed);
+        assert!(queries.try_set(600, Pressure::Queries));
+        assert_eq!((ledger.used_for(MemoryUse::Other), ledger.used()), (60, 660));
+    }
+
+    #[test]
     fn a_charge_that_would_press_is_not_taken() {
         let ledger = MemoryLedger::new(1000);
         let (mut a, mut b) = (ledger.charge(MemoryUse::Queries), ledger.charge(MemoryUse::Queries));
@@ -221,6 +283,6 @@ mod tests {
         assert!(b.try_set(49, Pressure::Queries) && !b.try_set(50, Pressure::Queries));
         // Less is always taken, and writes may go further than queries.
         assert!(b.try_set(10, Pressure::Queries) && b.try_set(190, Pressure::Writes));
-        assert!(MemoryLedger::default().charge(MemoryUse::Other).try_set(u64::MAX / 2, Pressure::Flush));
+        assert!(MemoryLedger::default().charge(MemoryUse::Requests).try_set(u64::MAX / 2, Pressure::Flush));
     }
 }

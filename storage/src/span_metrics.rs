@@ -302,8 +302,8 @@ struct Cells {
 const DATABASE: [&str; 5] = ["peer.service", "db.namespace", "db.name", "db.system.name", "db.system"];
 
 impl Cells {
-    fn of(dict: &Dict, key_set: u32) -> Self {
-        let columns = dict.key_columns(key_set);
+    fn of(rows: &Rows, dict: &Dict, key_set: u32) -> Self {
+        let columns: Vec<u32> = rows.columns_of(key_set, dict).collect();
         let find = |name: &str| {
             let at = columns.iter().position(|column| dict.column(*column).name == name)?;
             Some((at, columns[at]))
@@ -405,7 +405,7 @@ impl SpanMetrics {
                 SpanKind::Unspecified | SpanKind::Internal => continue,
             };
             let key_set = rows.key_sets()[at];
-            let cells = cells[key_set as usize].get_or_insert_with(|| Cells::of(dict, key_set));
+            let cells = cells[key_set as usize].get_or_insert_with(|| Cells::of(rows, dict, key_set));
             let failed = status == SpanStatus::Error as u8;
             if kind == SpanKind::Client
                 && let Some(database) = cells.database(rows, dict, at)

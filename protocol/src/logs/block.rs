@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::dict::{Dict, ValueKind, level};
-use super::rows::{Origin, Rows, Values};
+use super::rows::{NO_CELL, Origin, Rows, Values};
 use super::template::{Kind, MAX_DIGITS};
 use super::text::{ASIDE, Blobs, Group, NO_TEMPLATE, RAW, Slot, TextColumn, VALUE};
 use super::{TimestampNs, codec};
@@ -65,6 +65,8 @@ pub enum Bodies {
     /// None.
     #[default]
     None,
+    /// None, but which template each has is known.
+    Templates,
     /// Those of these templates, ascending, and those that have no template. Of the others it is known which template they
     /// have, and no more.
     Of(Vec<u32>),
@@ -76,6 +78,7 @@ impl Bodies {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::None, some) | (some, Self::None) => some,
+            (Self::Templates, some) | (some, Self::Templates) => some,
             (Self::Of(a), Self::Of(b)) => Self::Of(united(a, b)),
             _ => Self::All,
         }
@@ -556,8 +559,8 @@ impl<'a> Block<'a> {
         Ok(read_heads(&mut input, self.rows)?.into_iter().map(|head| head.template).collect())
     }
 
-    /// Bodies in the order of their groups rather than of the rows: those of templates that are wanted, and those that have no
-    /// template. Of the others it is known how many there are. To count by: neither times nor places are read.
+    /// The bodies of templates that are wanted, and those that have no template, by their groups rather than in the order of
+    /// the rows. To count by: neither times nor places are read, and nothing of the others.
     pub fn bodies_by_group(
         &self,
         wanted: &dyn Fn(u32) -> bool,
@@ -566,7 +569,8 @@ impl<'a> Block<'a> {
         limits: Limits,
     ) -> Result<TextColumn, DecodeError> {
         let mut budget = Budget { values: limits.values, bytes: limits.bytes };
-        decode_text(self.sections[BODY_TEXT], self.numbers_by_group()?, wanted, dict, trust, &mut budget)
+        let entries = Entries::Wanted(self.rows);
+        decode_text(self.sections[BODY_TEXT], entries, &Texts::Of(wanted), dict, trust, &mut budget)
     }
 
     /// The number of each body's group, those of one group together.
@@ -681,18 +685,25 @@ impl<'a> Block<'a> {
             Order::Groups => (self.numbers_by_group()?, (0..count as u32).collect()),
         };
         if want.body != Bodies::None {
-            let wanted = |template: u32| match &want.body {
+            let is_listed = |template: u32| match &want.body {
                 Bodies::Of(templates) => templates.binary_search(&template).is_ok(),
-                _ => true,
+                _ => false,
             };
-            let bytes = self.sections[BODY_TEXT];
-            rows.body = Some(decode_text(bytes, numbers, &wanted, dict, trust, &mut budget)?);
+            let texts = match &want.body {
+                Bodies::None | Bodies::Templates => Texts::None,
+                Bodies::Of(_) => Texts::Of(&is_listed),
+                Bodies::All => Texts::All,
+            };
+            let (bytes, entries) = (self.sections[BODY_TEXT], Entries::All(numbers));
+            rows.body = Some(decode_text(bytes, entries, &texts, dict, trust, &mut budget)?);
         }
         let scattered = |section: usize, len: usize, budget: &mut Budget| {
             let values = plain(section, budget)?;
-            // As numbers without a sign, negative ones are too large.
-            let largest = values.iter().map(|value| *value as u64).max().unwrap_or(0);
-            if !values.is_empty() && (largest >= len as u64 || largest > u64::from(u32::MAX)) {
+            // As numbers without a sign, negative ones are too large. Where all their bits together are no larger number
+            // than one that is allowed, none of them is, and that is found out quicker than the largest.
+            let bits = values.iter().fold(0, |bits, value| bits | *value as u64);
+            let is_in = |value: u64| value < len as u64 && value <= u64::from(u32::MAX);
+            if !is_in(bits) && !values.iter().all(|value| is_in(*value as u64)) {
                 return Err(DecodeError::Malformed("number in a dictionary"));
             }
             if order == Order::Groups {
@@ -740,32 +751,43 @@ impl<'a> Block<'a> {
             budget.take(uses.saturating_mul(columns.len()))?;
             columns.iter().for_each(|column| counts[*column as usize] += *uses as u32);
         }
-        rows.cell_starts = Vec::with_capacity(rows.len + 1);
-        let mut end = 0u32;
-        rows.cell_starts.push(0);
-        for key_set in &rows.key_sets {
-            end += dict.key_columns(*key_set).len() as u32;
-            rows.cell_starts.push(end);
-        }
-        rows.cells = vec![0; end as usize];
         let is_wanted = |column: u32| match want {
             Attributes::All => true,
             Attributes::Some(columns) => columns.contains(&column),
             Attributes::None => false,
         };
-        // Cells of columns that nobody wants point nowhere.
-        let wanted_cells = |key_set: usize| -> Vec<(usize, u32)> {
-            let columns = dict.key_columns(key_set as u32).iter().copied().enumerate();
-            columns.filter(|(_, column)| uses[key_set] > 0 && is_wanted(*column)).collect()
-        };
-        let wanted_cells: Vec<_> = (0..dict.key_sets_len()).map(wanted_cells).collect();
+        if *want != Attributes::All {
+            rows.with_cells = Some((0..dict.columns_len() as u32).map(is_wanted).collect());
+        }
+        let columns_of: Vec<Vec<u32>> =
+            (0..dict.key_sets_len() as u32).map(|key_set| rows.columns_of(key_set, dict).collect()).collect();
         let mut next = vec![0u32; dict.columns_len()];
-        for row in grouped {
-            let start = rows.cell_starts[*row as usize] as usize;
-            for (cell, column) in &wanted_cells[rows.key_sets[*row as usize] as usize] {
-                let next = &mut next[*column as usize];
-                rows.cells[start + cell] = *next;
-                *next += 1;
+        if columns_of.iter().zip(&uses).all(|(columns, uses)| *uses == 0 || columns.len() <= 1) {
+            rows.cells = vec![NO_CELL; rows.len];
+            for row in grouped {
+                if let [column] = columns_of[rows.key_sets[*row as usize] as usize][..] {
+                    let next = &mut next[column as usize];
+                    rows.cells[*row as usize] = *next;
+                    *next += 1;
+                }
+            }
+        } else {
+            rows.cell_starts = Vec::with_capacity(rows.len + 1);
+            let mut end = 0u32;
+            rows.cell_starts.push(0);
+            for key_set in &rows.key_sets {
+                end += columns_of[*key_set as usize].len() as u32;
+                rows.cell_starts.push(end);
+            }
+            rows.cells = vec![0; end as usize];
+            for row in grouped {
+                let start = rows.cell_starts[*row as usize] as usize;
+                let columns = &columns_of[rows.key_sets[*row as usize] as usize];
+                for (cell, column) in rows.cells[start..start + columns.len()].iter_mut().zip(columns) {
+                    let next = &mut next[*column as usize];
+                    *cell = *next;
+                    *next += 1;
+                }
             }
         }
         let used = counts.iter().filter(|count| **count > 0).count();
@@ -841,7 +863,7 @@ fn decode_values(
         ValueKind::Text => {
             let numbers = varint::read_prefixed(&mut input).ok_or(DecodeError::Truncated)?;
             let numbers = numbers_of(columns::decode(numbers, count, trust)?)?;
-            Values::Text(decode_text(input, numbers, &|_| true, dict, trust, budget)?)
+            Values::Text(decode_text(input, Entries::All(numbers), &Texts::All, dict, trust, budget)?)
         }
     })
 }
@@ -933,69 +955,124 @@ fn read_heads(input: &mut &[u8], entries: usize) -> Result<Vec<Head>, DecodeErro
     Ok(heads)
 }
 
-/// The column of a text section; `numbers` says which group each entry belongs to. Groups of templates that are not wanted
-/// stay without the values of their slots.
+/// Which entries a decoded column has.
+enum Entries {
+    /// All; the number of each one's group.
+    All(Vec<u32>),
+    /// Of so many those of groups that are wanted, one group after the other.
+    Wanted(usize),
+}
+
+/// Texts that are decoded.
+enum Texts<'w> {
+    /// None: which group an entry belongs to is all that is known.
+    None,
+    /// Those of these templates, and what has no template.
+    Of(&'w dyn Fn(u32) -> bool),
+    All,
+}
+
+impl Texts<'_> {
+    fn has(&self, template: Option<u32>) -> bool {
+        match (self, template) {
+            (Self::None, _) => false,
+            (Self::Of(wanted), Some(template)) => wanted(template),
+            (Self::Of(_), None) | (Self::All, _) => true,
+        }
+    }
+}
+
+/// The column of a text section. Groups of texts that are not wanted stay without the values of their slots.
 fn decode_text(
     mut input: &[u8],
-    mut numbers: Vec<u32>,
-    wanted: &dyn Fn(u32) -> bool,
+    entries: Entries,
+    texts: &Texts<'_>,
     dict: &Dict,
     trust: Trust,
     budget: &mut Budget,
 ) -> Result<TextColumn, DecodeError> {
     let input = &mut input;
-    let mut lens = vec![0u32; numbers.len() + 2];
-    numbers.iter().for_each(|number| lens[*number as usize] += 1);
-    let heads = read_heads(input, numbers.len())?;
+    let (count, is_all) = match &entries {
+        Entries::All(numbers) => (numbers.len(), true),
+        Entries::Wanted(count) => (*count, false),
+    };
+    let heads = read_heads(input, count)?;
+    let mut numbers = match entries {
+        Entries::All(numbers) => numbers,
+        Entries::Wanted(_) => Vec::new(),
+    };
+    let mut lens = vec![0u32; if is_all { count + 2 } else { 0 }];
+    if is_all {
+        numbers.iter().for_each(|number| lens[*number as usize] += 1);
+    }
     let mut groups = Vec::with_capacity(heads.len() + 2);
     groups.extend([Group::new(NO_TEMPLATE, &[]), Group::new(NO_TEMPLATE, &[])]);
     let mut seen = 0;
     // Groups before this one have something on the heap that is wanted; the others need not be read for their words.
-    let (mut heap_until, mut is_whole) = (VALUE as usize + 1, true);
-    for Head { template, number, len } in heads {
-        if len == 0 || lens.get(number as usize).copied() != u32::try_from(len).ok() {
+    let (mut heap_until, mut is_whole) = (0, true);
+    for Head { template, number, len } in &heads {
+        let (template, number, len) = (*template, *number, *len);
+        let is_wrong = is_all && lens.get(number as usize).copied() != u32::try_from(len).ok();
+        if len == 0 || len > count - seen || is_wrong {
             return Err(DecodeError::Malformed("length of a group"));
         }
+        seen += len;
+        let is_wanted = texts.has(template);
+        is_whole &= is_wanted;
         if let Some(template) = template {
             if template as usize >= dict.templates().len() {
                 return Err(DecodeError::Malformed("template"));
             }
             let kinds = dict.template_kinds(template);
-            let is_wanted = wanted(template);
-            is_whole &= is_wanted;
             groups.push(Group::new(template, if is_wanted { kinds } else { &[] }));
             if is_wanted && kinds.contains(&Kind::Word) {
                 heap_until = groups.len();
             }
+        } else if is_wanted {
+            heap_until = number as usize + 1;
         }
-        groups[number as usize].len = len as u32;
-        seen += len;
+        if is_all || is_wanted {
+            groups[number as usize].len = len as u32;
+        }
+        if !is_all && is_wanted {
+            numbers.resize(numbers.len() + len, number);
+        }
     }
-    if seen != numbers.len() {
+    if seen != count {
         return Err(DecodeError::Malformed("length of groups"));
     }
     let heap = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
-    let heap = decode_heap(heap, trust, budget)?;
-    let mut taken = 0;
     is_whole |= heap_until == groups.len();
+    let heap = match is_whole || heap_until > 0 {
+        true => decode_heap(heap, trust, budget)?,
+        false => Blobs::default(),
+    };
+    let mut taken = 0;
     let mut take = |count: usize| {
         let range = taken..taken + count;
         taken += count;
         if taken <= heap.len() { Ok(range) } else { Err(DecodeError::Malformed("number of texts")) }
     };
-    for (number, group) in groups.iter_mut().enumerate() {
-        if group.template == NO_TEMPLATE {
-            for at in take(group.len as usize)? {
-                group.blobs.push(heap.get(at));
+    for Head { template, number, len } in heads {
+        let (group, number) = (&mut groups[number as usize], number as usize);
+        let is_wanted = texts.has(template);
+        let Some(template) = template else {
+            if number >= heap_until {
+                continue;
+            }
+            for at in take(len)? {
+                if is_wanted {
+                    group.blobs.push(heap.get(at));
+                }
             }
             if number == VALUE as usize {
                 check_values(&group.blobs)?;
             } else if (0..group.blobs.len()).any(|at| std::str::from_utf8(group.blobs.get(at)).is_err()) {
                 return Err(DecodeError::Malformed("text"));
             }
-        }
-        let len = group.len as usize;
-        if let Some(template) = group.template().filter(|template| !wanted(*template)) {
+            continue;
+        };
+        if !is_wanted {
             for kind in dict.template_kinds(template) {
                 let bytes = varint::read_prefixed(input).ok_or(DecodeError::Truncated)?;
                 // Words that no dictionary holds lie on the heap of all groups.

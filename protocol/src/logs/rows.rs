@@ -110,11 +110,17 @@ pub struct Rows {
     pub(super) body: Option<TextColumn>,
     /// Values by column of the dictionary.
     pub(super) columns: Vec<Values>,
-    /// For each row and each column of its key set, the position of its value in that column.
+    /// Columns that rows have cells of, by number, where those are not all.
+    pub(super) with_cells: Option<Vec<bool>>,
+    /// For each row and each column of its key set that has cells, the position of its value in that column.
     pub(super) cells: Vec<u32>,
-    /// Where each row's cells begin, and where the last ones end.
+    /// Where each row's cells begin, and where the last ones end. Empty where no row has more than one: then `cells` has
+    /// one of each row, [`NO_CELL`] where it has none.
     pub(super) cell_starts: Vec<u32>,
 }
+
+/// See [`Rows::only_cells`].
+pub const NO_CELL: u32 = u32::MAX;
 
 /// Buffers of whoever pushes records.
 #[derive(Debug, Default)]
@@ -218,17 +224,38 @@ impl Rows {
         self.body.as_ref()
     }
 
+    /// Lets the bodies go: of some perhaps only the template was decoded, and nobody is to take that for a body.
+    pub fn forget_bodies(&mut self) {
+        self.body = None;
+    }
+
     /// Values of a column of the dictionary.
     pub fn column(&self, column: u32) -> Option<&Values> {
         self.columns.get(column as usize).filter(|values| !matches!(values, Values::Absent))
     }
 
-    /// Positions of a row's values in the columns of its key set.
+    /// Columns that rows of a key set have cells of, in the order of these: those that were wanted.
+    pub fn columns_of<'a>(&'a self, key_set: u32, dict: &'a Dict) -> impl Iterator<Item = u32> + 'a {
+        let has_cells = |column: &u32| self.with_cells.as_ref().is_none_or(|with| with[*column as usize]);
+        dict.key_columns(key_set).iter().copied().filter(has_cells)
+    }
+
+    /// Positions of a row's values in the columns that [`Self::columns_of`] says of its key set.
     pub fn cells(&self, row: usize) -> &[u32] {
         match self.cell_starts.get(row..row + 2) {
             Some(ends) => &self.cells[ends[0] as usize..ends[1] as usize],
-            None => &[],
+            None => match self.cells.get(row) {
+                Some(cell) if *cell != NO_CELL => std::slice::from_ref(cell),
+                _ => &[],
+            },
         }
+    }
+
+    /// The cells of a column, one of each row, [`NO_CELL`] where it has none; nothing where rows have cells of others too.
+    pub fn only_cells(&self, column: u32) -> Option<&[u32]> {
+        let with_cells = self.with_cells.as_ref()?;
+        let is_only = with_cells.iter().enumerate().all(|(other, with)| *with == (other == column as usize));
+        (is_only && self.cell_starts.is_empty() && self.cells.len() == self.len).then_some(&self.cells)
     }
 
     /// Takes a record of a stream of the dictionary. Returns roughly how many bytes it adds.
@@ -314,9 +341,9 @@ impl Rows {
         }
         debug_assert_eq!(self.len, other.len, "other rows");
         // Cells point into the columns that were decoded with them.
-        let (cells, cell_starts, columns, key_sets) = match other.key_sets.is_empty() {
-            true => (self.cells, self.cell_starts, self.columns, self.key_sets),
-            false => (other.cells, other.cell_starts, other.columns, other.key_sets),
+        let (cells, cell_starts, with_cells, columns, key_sets) = match other.key_sets.is_empty() {
+            true => (self.cells, self.cell_starts, self.with_cells, self.columns, self.key_sets),
+            false => (other.cells, other.cell_starts, other.with_cells, other.columns, other.key_sets),
         };
         Self {
             len: self.len,
@@ -332,6 +359,7 @@ impl Rows {
             body: other.body.or(self.body),
             key_sets,
             columns,
+            with_cells,
             cells,
             cell_starts,
         }
@@ -419,9 +447,9 @@ impl Rows {
     /// A row's attributes, as far as they were decoded.
     pub fn attributes<'a>(&'a self, row: usize, dict: &'a Dict) -> Vec<super::Attribute<'a>> {
         let Some(key_set) = self.key_sets.get(row) else { return Vec::new() };
-        let columns = dict.key_columns(*key_set).iter().zip(self.cells(row));
+        let columns = self.columns_of(*key_set, dict).zip(self.cells(row));
         let decoded =
-            columns.filter_map(|(column, cell)| Some((*column, self.column(*column)?, *cell as usize)));
+            columns.filter_map(|(column, cell)| Some((column, self.column(column)?, *cell as usize)));
         decoded
             .map(|(column, values, cell)| (Cow::Borrowed(dict.column(column).name), values.value(cell, dict)))
             .collect()

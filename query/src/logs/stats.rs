@@ -89,11 +89,10 @@ impl<'b> Gathered<'b> {
     }
 
     /// The values sorted and counted.
-    pub fn finish(mut self) -> ValuesMessage {
-        self.ints.sort_unstable();
-        let (ints, int_counts) = counted(&self.ints, |a, b| a == b);
-        self.floats.sort_unstable_by(f64::total_cmp);
-        let (floats, float_counts) = counted(&self.floats, |a, b| a.to_bits() == b.to_bits());
+    pub fn finish(self) -> ValuesMessage {
+        let (ints, int_counts) = counted(self.ints);
+        let (floats, float_counts) = counted(self.floats.into_iter().map(order_of).collect());
+        let floats = floats.into_iter().map(float_of).collect();
         let mut texts: Vec<(String, u64)> = self.texts.into_iter().collect();
         texts.sort_unstable();
         let (texts, text_counts) = texts.into_iter().unzip();
@@ -109,9 +108,37 @@ impl<'b> Gathered<'b> {
     }
 }
 
-/// Sorted values, each once, with their counts.
-fn counted<T: Copy>(sorted: &[T], same: impl Fn(&T, &T) -> bool) -> (Vec<T>, Vec<u64>) {
-    sorted.chunk_by(same).map(|run| (run[0], run.len() as u64)).unzip()
+/// Places for each value up to which counting by place takes less time and memory than sorting.
+const MAX_GAP: usize = 2;
+
+/// A whole number for each float, in the order of [`f64::total_cmp`].
+fn order_of(float: f64) -> i64 {
+    let bits = float.to_bits() as i64;
+    bits ^ ((bits >> 63) & i64::MAX)
+}
+
+/// The float that [`order_of`] gave this number.
+fn float_of(order: i64) -> f64 {
+    f64::from_bits((order ^ ((order >> 63) & i64::MAX)) as u64)
+}
+
+/// Values, each once and ascending, with their counts.
+fn counted(mut values: Vec<i64>) -> (Vec<i64>, Vec<u64>) {
+    if let Some((least, mut counts)) = dense(values.iter().copied(), values.len(), 0u32) {
+        values.iter().for_each(|value| counts[value.wrapping_sub(least) as usize] += 1);
+        let there = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
+        return there.map(|(at, count)| (least.wrapping_add(at as i64), u64::from(count))).unzip();
+    }
+    values.sort_unstable();
+    values.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64)).unzip()
+}
+
+/// The least of so many values, and a place for each number up to the largest, where they lie close enough together.
+fn dense<T: Clone>(values: impl Iterator<Item = i64>, len: usize, empty: T) -> Option<(i64, Vec<T>)> {
+    let (least, largest) = values.fold((i64::MAX, i64::MIN), |(a, b), value| (a.min(value), b.max(value)));
+    let width = usize::try_from(largest.checked_sub(least)?).ok()?.checked_add(1)?;
+    let is_close = len <= u32::MAX as usize && width <= len.saturating_mul(MAX_GAP);
+    is_close.then(|| (least, vec![empty; width]))
 }
 
 /// Values of all shards.
@@ -197,12 +224,11 @@ impl Merged {
 
     /// Each value once, in one form.
     fn distinct(self) -> Distinct {
-        let Self { mut ints, mut floats, mut texts, .. } = self;
-        // Shards send sorted runs, which a stable sort merges.
-        ints.sort_by_key(|(value, _)| *value);
-        floats.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let ints = unite(ints, |a, b| a == b);
-        let floats = unite(floats, |a, b| a.to_bits() == b.to_bits());
+        let Self { ints, floats, mut texts, .. } = self;
+        let ints = united(ints);
+        let floats = united(floats.into_iter().map(|(value, count)| (order_of(value), count)).collect());
+        let floats: Vec<(f64, u64)> =
+            floats.into_iter().map(|(order, count)| (float_of(order), count)).collect();
         let has_written = texts.keys().any(|text| number_in(text).is_some());
         let kinds = [!ints.is_empty(), !floats.is_empty(), has_written];
         let is_plain = kinds.into_iter().filter(|there| *there).count() <= 1
@@ -245,16 +271,26 @@ impl NumberStats {
     }
 }
 
-/// Adds up the counts of equal values that stand together.
-fn unite<T: Copy>(sorted: Vec<(T, u64)>, same: impl Fn(&T, &T) -> bool) -> Vec<(T, u64)> {
-    let mut out: Vec<(T, u64)> = Vec::with_capacity(sorted.len());
-    for (value, count) in sorted {
-        match out.last_mut() {
-            Some((last, sum)) if same(last, &value) => *sum = sum.saturating_add(count),
-            _ => out.push((value, count)),
+/// Each value once, ascending, with the sum of its counts.
+fn united(mut values: Vec<(i64, u64)>) -> Vec<(i64, u64)> {
+    if let Some((least, mut sums)) = dense(values.iter().map(|(value, _)| *value), values.len(), 0u64) {
+        for (value, count) in values {
+            let sum = &mut sums[value.wrapping_sub(least) as usize];
+            *sum = sum.saturating_add(count);
         }
+        let there = sums.into_iter().enumerate().filter(|(_, sum)| *sum > 0);
+        return there.map(|(at, sum)| (least.wrapping_add(at as i64), sum)).collect();
     }
-    out
+    // Shards send sorted runs, which a stable sort merges.
+    values.sort_by_key(|(value, _)| *value);
+    values.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 = kept.1.saturating_add(next.1);
+        }
+        same
+    });
+    values
 }
 
 /// A quantile of sorted numbers with their counts, between two where it falls between them.

@@ -4,12 +4,17 @@
 //! measured: anonymous memory of the process less what is counted, looked at every [`LOOK`]. So the ledger says what the
 //! kernel says, and pressure means that the process is large, whoever made it so. Mapped segments are not part of it:
 //! their pages are the kernel's to take back.
+//!
+//! What a large query held counts as the rest of the process from when it is no longer charged until the next look, and
+//! longer where the allocator keeps it. So before anybody is refused memory, the allocator is asked for what it keeps, and
+//! the process is measured.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, IntGaugeVec, Opts};
-use protocol::memory::{Charge, MemoryLedger, MemoryUse, Pressure};
+use protocol::memory::{MemoryLedger, MemoryUse, Pressure};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::{Metrics, registered};
@@ -17,8 +22,11 @@ use crate::config::units::MemoryBudget;
 
 /// How often the process is measured.
 const LOOK: Duration = Duration::from_millis(250);
-/// Looks between two requests to the allocator for what it keeps.
-const LOOKS_PER_RELEASE: u32 = 8;
+/// Looks between two requests to the allocator for what it keeps, and under pressure.
+const LOOKS_PER_RELEASE: u32 = 40;
+const LOOKS_UNDER_PRESSURE: u32 = 8;
+/// Time from the end of one measurement for who would be refused memory to the next: many may be refused at once.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Budget where the system does not say how much memory there is.
 const FALLBACK: u64 = 2 << 30;
 
@@ -59,15 +67,28 @@ pub fn start(
     stop: CancellationToken,
 ) {
     register(metrics, memory);
-    let (mut other, mut cached) = (memory.charge(MemoryUse::Other), memory.charge(MemoryUse::Caches));
+    let last = Mutex::new(None::<Instant>);
+    memory.measure_with(move || {
+        // Who comes while it is done waits, and goes by what was found.
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < PAUSE) {
+            return None;
+        }
+        storage::release_free_memory();
+        let anonymous = anonymous();
+        *last = Some(Instant::now());
+        anonymous
+    });
+    let mut cached = memory.charge(MemoryUse::Caches);
     let memory = memory.clone();
     runtime.spawn(async move {
         for look in 0u32.. {
             cached.set(caches());
             if let Some(anonymous) = anonymous() {
-                measure(&mut other, anonymous);
+                memory.set_process(anonymous);
             }
-            if memory.pressure() >= Pressure::Flush && look % LOOKS_PER_RELEASE == 0 {
+            let is_pressed = memory.pressure() >= Pressure::Flush;
+            if look % (if is_pressed { LOOKS_UNDER_PRESSURE } else { LOOKS_PER_RELEASE }) == 0 {
                 // It walks the heap and takes its locks: not on a reactor's thread.
                 let _ = tokio::task::spawn_blocking(storage::release_free_memory).await;
             }
@@ -77,12 +98,6 @@ pub fn start(
             }
         }
     });
-}
-
-/// Charges what the process holds beyond what is counted.
-fn measure(other: &mut Charge, anonymous: u64) {
-    let counted = other.ledger().used().saturating_sub(other.bytes());
-    other.set(anonymous.saturating_sub(counted));
 }
 
 fn register(metrics: &Metrics, memory: &MemoryLedger) {
@@ -120,18 +135,5 @@ mod tests {
     fn a_size_is_taken_and_auto_finds_one() {
         assert_eq!(ledger(MemoryBudget::Size(ByteSize::mib(300))).budget(), 300 << 20);
         assert!(ledger(MemoryBudget::Auto).budget() >= 64 << 20);
-    }
-
-    #[test]
-    fn what_nobody_counts_is_measured() {
-        let memory = MemoryLedger::new(1000);
-        let (mut other, mut queries) = (memory.charge(MemoryUse::Other), memory.charge(MemoryUse::Queries));
-        queries.set(300);
-        measure(&mut other, 500);
-        assert_eq!((other.bytes(), memory.used()), (200, 500));
-        // What is counted but not touched yet is not there twice.
-        queries.set(600);
-        measure(&mut other, 500);
-        assert_eq!((other.bytes(), memory.used()), (0, 600));
     }
 }

@@ -89,6 +89,8 @@ struct Finder<'a> {
     rows: &'a Rows,
     dict: &'a Dict,
     columns: Vec<u32>,
+    /// By key set: which of its cells is the first of the field, of which column, and which of `columns` that is.
+    cells: Vec<Option<(usize, u32, usize)>>,
 }
 
 impl<'a> Finder<'a> {
@@ -97,21 +99,24 @@ impl<'a> Finder<'a> {
             LogField::Attribute(name) | LogField::RecordAttribute(name) => columns_named(dict, name),
             _ => Vec::new(),
         };
-        Self { field, rows, dict, columns }
+        let cell_of = |key_set: u32| {
+            rows.columns_of(key_set, dict).enumerate().find_map(|(cell, column)| {
+                let at = columns.iter().position(|wanted| *wanted == column)?;
+                Some((cell, column, at))
+            })
+        };
+        let is_attribute = !columns.is_empty() && !rows.key_sets().is_empty();
+        let key_sets = if is_attribute { dict.key_sets_len() as u32 } else { 0 };
+        let cells = (0..key_sets).map(cell_of).collect();
+        Self { field, rows, dict, columns, cells }
     }
 
     fn find(&self, row: usize) -> Found<'a> {
-        let rows = self.rows;
+        if let Some((list, numbers)) = self.by_number() {
+            return Found::Same(list, numbers[row]);
+        }
         match self.field {
-            LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
-                Found::Same(OF_ROWS, rows.severities()[row])
-            }
-            LogField::EventName => Found::Same(OF_ROWS, rows.events()[row]),
-            LogField::ScopeName
-            | LogField::ScopeVersion
-            | LogField::ResourceAttribute(_)
-            | LogField::ScopeAttribute(_) => Found::Same(OF_STREAMS, rows.streams()[row]),
-            LogField::Body => match rows.body() {
+            LogField::Body => match self.rows.body() {
                 Some(body) => of_text(body, row, OF_ROWS),
                 None => Found::Record,
             },
@@ -120,15 +125,31 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// The list and the numbers in it by which the texts of all rows are known.
+    fn by_number(&self) -> Option<(usize, &'a [u32])> {
+        Some(match self.field {
+            LogField::Severity | LogField::SeverityText | LogField::SpanKind | LogField::SpanStatus => {
+                (OF_ROWS, self.rows.severities())
+            }
+            LogField::EventName => (OF_ROWS, self.rows.events()),
+            LogField::ScopeName
+            | LogField::ScopeVersion
+            | LogField::ResourceAttribute(_)
+            | LogField::ScopeAttribute(_) => (OF_STREAMS, self.rows.streams()),
+            LogField::Attribute(_) if self.cells.is_empty() => (OF_STREAMS, self.rows.streams()),
+            _ => return None,
+        })
+    }
+
+    /// Whether the record itself has the attribute.
+    fn has_own(&self, row: usize) -> bool {
+        let key_set = self.rows.key_sets().get(row);
+        key_set.is_some_and(|key_set| self.cells.get(*key_set as usize).is_some_and(Option::is_some))
+    }
+
     fn attribute(&self, row: usize) -> Found<'a> {
-        let own = match self.rows.key_sets().get(row) {
-            Some(key_set) => self.dict.key_columns(*key_set),
-            None => &[],
-        };
-        let found = own.iter().enumerate().find_map(|(cell, column)| {
-            let at = self.columns.iter().position(|wanted| wanted == column)?;
-            Some((cell, *column, at))
-        });
+        let key_set = self.rows.key_sets().get(row);
+        let found = key_set.and_then(|key_set| self.cells.get(*key_set as usize).copied().flatten());
         let Some((cell, column, at)) = found else {
             // Of the stream, or nothing.
             return match self.field {
@@ -142,6 +163,24 @@ impl<'a> Finder<'a> {
             Some(values) => Found::Value(values.value(entry, self.dict)),
             None => Found::Record,
         }
+    }
+
+    /// The numbers that are the values of all rows that have the field, each row's once; `None` where they are not all in
+    /// columns of numbers, or a row may have several.
+    fn numbers(&self) -> Option<Vec<&'a Values>> {
+        let is_number = |values: &&Values| matches!(values, Values::Int(_) | Values::Float(_));
+        let mut used = vec![false; self.cells.len()];
+        self.rows.key_sets().iter().for_each(|key_set| used[*key_set as usize] = true);
+        let is_one = |key_set: u32| {
+            let own = self.rows.columns_of(key_set, self.dict);
+            own.filter(|column| self.columns.contains(column)).count() <= 1
+        };
+        if !(0..self.cells.len()).all(|key_set| !used[key_set] || is_one(key_set as u32)) {
+            return None;
+        }
+        let columns = self.columns.iter().filter_map(|column| self.rows.column(*column));
+        let columns: Vec<&Values> = columns.filter(|values| !values.is_empty()).collect();
+        (!self.cells.is_empty() && columns.iter().all(is_number)).then_some(columns)
     }
 
     /// The text of a row's field, put together from the whole record.
@@ -218,6 +257,26 @@ impl<'c> Counter<'c> {
     /// Counts rows of a piece, all of one bucket if that is said.
     pub fn add(&mut self, rows: &Rows, dict: &Dict, bits: &Bits, bucket: Option<u64>) {
         let counting = self.counting;
+        if let (Some(bucket), [field]) = (bucket, counting.by)
+            && let finder = Finder::new(field, rows, dict)
+            && let Some((_, numbers)) = finder.by_number()
+        {
+            self.open(bucket);
+            // The rows of each number, and one of them.
+            let mut counts: Vec<(u64, usize)> = Vec::new();
+            for row in bits.iter() {
+                let number = numbers[row] as usize;
+                if counts.len() <= number {
+                    counts.resize(number + 1, (0, 0));
+                }
+                counts[number] = (counts[number].0 + 1, row);
+            }
+            for (count, row) in counts.into_iter().filter(|(count, _)| *count > 0) {
+                let text = self.texts[0].number(&finder.text(row));
+                self.note(text, count);
+            }
+            return;
+        }
         let mut of_row: Vec<u32> = Vec::new();
         for (at, field) in counting.by.iter().enumerate() {
             let numbers = numbers_of(&Finder::new(field, rows, dict), bits, &mut self.texts[at]);
@@ -318,6 +377,16 @@ impl<'c> Counter<'c> {
 fn numbers_of(finder: &Finder<'_>, bits: &Bits, texts: &mut Texts) -> Vec<u32> {
     let mut of_row = vec![0; finder.rows.len()];
     let (mut known, mut rendered) = (Known::default(), Vec::new());
+    if let Some((list, numbers)) = finder.by_number() {
+        for row in bits.iter() {
+            let slot = known.slot(list, numbers[row]);
+            if *slot == UNKNOWN {
+                *slot = texts.number(&finder.text(row));
+            }
+            of_row[row] = *slot;
+        }
+        return of_row;
+    }
     for row in bits.iter() {
         of_row[row] = match finder.find(row) {
             Found::Same(list, number) => {
@@ -380,7 +449,19 @@ impl<'c> Gatherer<'c> {
         let finder = Finder::new(self.field, rows, dict);
         let (mut ints, mut floats) = (Vec::new(), Vec::new());
         let (mut known, mut rendered) = (Known::default(), Vec::new());
+        // Where all rows pass, numbers need not be looked up row by row.
+        let whole = if bits.is_full() { finder.numbers() } else { None };
+        for values in whole.iter().flatten() {
+            match values {
+                Values::Int(values) => visit(FieldValues::Ints(values))?,
+                Values::Float(values) => floats.extend(values.iter().map(|bits| f64::from_bits(*bits))),
+                _ => {}
+            }
+        }
         for row in bits.iter() {
+            if whole.is_some() && finder.has_own(row) {
+                continue;
+            }
             let number = match finder.find(row) {
                 Found::Value(LogValue::Int(value)) => {
                     ints.push(value);

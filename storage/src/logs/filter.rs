@@ -18,7 +18,7 @@ use protocol::logs::block::{Attributes, Block, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::{CompiledTest, FilterError, beginnings};
-use protocol::logs::rows::{Rows, UNSPLIT_HASH, Values, id_hash};
+use protocol::logs::rows::{NO_CELL, Rows, UNSPLIT_HASH, Values, id_hash};
 use protocol::logs::template::{Piece, id_of, may_contain, pieces};
 use protocol::logs::text::{RAW, TextColumn, VALUE};
 use protocol::logs::value::id_text;
@@ -64,6 +64,11 @@ impl Bits {
 
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether all are set.
+    pub fn is_full(&self) -> bool {
+        self.count() == self.len
     }
 
     /// Clears all but a range.
@@ -178,8 +183,8 @@ impl Compiled {
         let all = |parts: &'a [Compiled]| parts.iter().map(|part| part.bind(dict)).collect();
         match self {
             Self::All => Bound::All,
-            Self::And(parts) => Bound::And(all(parts)),
-            Self::Or(parts) => Bound::Or(all(parts)),
+            Self::And(parts) => folded(all(parts), |a, b| a && b).unwrap_or_else(Bound::And),
+            Self::Or(parts) => folded(all(parts), |a, b| a || b).unwrap_or_else(Bound::Or),
             Self::Not(part) => Bound::Not(Box::new(part.bind(dict))),
             Self::Field(field, source, test) => bind_field(field, source, test, dict),
         }
@@ -225,6 +230,29 @@ pub(crate) enum Bound<'a> {
     },
     /// Body and all attributes of the record.
     Any(TextTest<'a>),
+}
+
+/// Tests of the same numbers as one test of them, where all are such.
+fn folded<'a>(parts: Vec<Bound<'a>>, join: fn(bool, bool) -> bool) -> Result<Bound<'a>, Vec<Bound<'a>>> {
+    let joined = |first: &[bool], of: &dyn Fn(&Bound<'a>) -> Option<Vec<bool>>| {
+        parts.iter().skip(1).try_fold(first.to_vec(), |all, part| {
+            Some(all.into_iter().zip(of(part)?).map(|(a, b)| join(a, b)).collect::<Vec<bool>>())
+        })
+    };
+    let folded = match parts.first() {
+        Some(Bound::Streams(first)) => joined(first, &|part| match part {
+            Bound::Streams(passing) => Some(passing.clone()),
+            _ => None,
+        })
+        .map(Bound::Streams),
+        Some(Bound::Severities(first)) => joined(first, &|part| match part {
+            Bound::Severities(passing) => Some(passing.clone()),
+            _ => None,
+        })
+        .map(Bound::Severities),
+        _ => None,
+    };
+    folded.ok_or(parts)
 }
 
 /// A letter that hardly any text has, nor any other case of.
@@ -649,7 +677,7 @@ impl Bound<'_> {
                 if columns.is_empty() {
                     want.attributes = Attributes::None;
                 }
-                Want { streams: otherwise.is_some(), ..want }
+                Want { streams: otherwise.as_ref().is_some_and(|passing| passing.contains(&true)), ..want }
             }
             Self::Any(_) => Want { body: Bodies::All, attributes: Attributes::All, ..Want::default() },
         }
@@ -773,6 +801,15 @@ impl Bound<'_> {
         })
     }
 
+    /// Whether [`Self::count_of`] may say something.
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Self::All | Self::Body(_) | Self::Any(_) => true,
+            Self::Not(part) => part.is_counted(),
+            _ => false,
+        }
+    }
+
     /// How many rows of a whole block pass, if its directory and its bodies say it.
     pub fn count_of(
         &self,
@@ -843,16 +880,27 @@ impl Bound<'_> {
                 self.of_own(rows, dict, among, columns, *otherwise, &|values| test.of_values(values, dict))
             }
             Self::Attribute { columns, otherwise, .. } if columns.is_empty() => match otherwise {
-                Some(passing) => by_number(rows.streams(), passing),
-                None => Bits::all(len, false),
+                Some(passing) if passing.contains(&true) => by_number(rows.streams(), passing),
+                _ => Bits::all(len, false),
             },
             Self::Attribute { columns, test, otherwise } => {
                 let passing = self.of_columns(rows, dict, test, &|column| columns.contains(&column));
+                let of_stream = otherwise.as_ref().filter(|passing| passing.contains(&true));
+                let otherwise = |row| of_stream.is_some_and(|passing| passing[rows.streams()[row] as usize]);
+                if let [column] = columns[..]
+                    && let Some(cells) = rows.only_cells(column)
+                {
+                    let passing = &passing[column as usize];
+                    return Bits::among(among, |row| match cells[row] {
+                        NO_CELL => otherwise(row),
+                        cell => passing[cell as usize],
+                    });
+                }
                 let cells = self.cells_of(rows, dict, &|column| columns.contains(&column));
                 Bits::among(among, |row| {
                     let own = &cells[rows.key_sets()[row] as usize];
                     if own.is_empty() {
-                        return otherwise.as_ref().is_some_and(|p| p[rows.streams()[row] as usize]);
+                        return otherwise(row);
                     }
                     let all = rows.cells(row);
                     own.iter().any(|(at, column)| passing[*column as usize][all[*at] as usize])
@@ -921,7 +969,7 @@ impl Bound<'_> {
         let mut used = vec![false; dict.key_sets_len()];
         rows.key_sets().iter().for_each(|key_set| used[*key_set as usize] = true);
         let one = |key_set: usize| {
-            let columns = dict.key_columns(key_set as u32).iter().copied().enumerate();
+            let columns = rows.columns_of(key_set as u32, dict).enumerate();
             columns.filter(|(_, column)| used[key_set] && wanted(*column)).collect()
         };
         (0..dict.key_sets_len()).map(one).collect()

@@ -585,6 +585,7 @@ impl<'f> Opener<'f> {
         Ok(match bound.of_block(reader, number, dict)? {
             Verdict::None => Some(0),
             Verdict::All => Some(piece.rows as u64),
+            Verdict::Some if !bound.is_counted() => None,
             Verdict::Some => {
                 let block = reader.block(number)?;
                 let count = bound.count_of(&reader.blocks()[number], &block, dict);
@@ -654,12 +655,11 @@ impl<'f> Opener<'f> {
                     }
                     (_, Some((quick, slow))) => {
                         // Of what is slow to judge, only what rows that pass the rest have is read.
-                        let groups = if slow.iter().any(|part| part.reads_bodies()) {
-                            Bodies::Of(Vec::new())
-                        } else {
-                            Bodies::None
+                        let body = match slow.iter().any(|part| part.reads_bodies()) {
+                            true => Bodies::Templates,
+                            false => Bodies::None,
                         };
-                        let start = Want { body: groups, ..Want::default() };
+                        let start = Want { body, ..Want::default() };
                         let own = quick.iter().fold(start, |want, part| want.and(part.want()));
                         let rows = first(&own)?;
                         let bits = Bits::all(rows.len(), true);
@@ -667,12 +667,12 @@ impl<'f> Opener<'f> {
                         if bits.count() == 0 {
                             return Ok(None);
                         }
-                        let templates = templates_of(&rows, &bits);
+                        let (templates, is_split) = templates_of(&rows, &bits);
                         let mut rest = Want::default();
                         for part in &slow {
                             rest = rest.and(part.want_in(&templates, &block, dict).map_err(fault)?);
                         }
-                        if rest.body == Bodies::Of(Vec::new()) {
+                        if rest.body == Bodies::Of(Vec::new()) && is_split {
                             rest.body = Bodies::None;
                         }
                         let rows = if rest == Want::default() { rows } else { rows.joined(more(&rest)?) };
@@ -690,8 +690,10 @@ impl<'f> Opener<'f> {
                     return Ok(None);
                 }
                 let has_all = wanted.clone().and(own.clone()) == own;
-                // Else those columns alone: nobody is to see a body of which only the template is known.
-                let rows = if has_all { rows } else { first(&wanted)? };
+                let mut rows = if has_all { rows } else { first(&wanted)? };
+                if wanted.body == Bodies::None {
+                    rows.forget_bodies();
+                }
                 Ok(Some((rows, DictOf::Segment(dict), bits)))
             }
             Place::Batch(_) if !concerning.is_empty() => self.select_around(piece, &concerning, want),
@@ -737,13 +739,14 @@ impl<'f> Opener<'f> {
     }
 }
 
-/// Templates of the bodies of some rows.
-fn templates_of(rows: &Rows, among: &Bits) -> Vec<u32> {
-    let Some(body) = rows.body() else { return Vec::new() };
+/// Templates of the bodies of some rows, and whether all these have one.
+fn templates_of(rows: &Rows, among: &Bits) -> (Vec<u32>, bool) {
+    let Some(body) = rows.body() else { return (Vec::new(), true) };
     let mut used = vec![false; body.groups().len()];
     among.iter().for_each(|row| used[body.entry(row).0 as usize] = true);
-    let groups = body.groups().iter().zip(used).filter(|(_, used)| *used);
-    groups.filter_map(|(group, _)| group.template()).collect()
+    let groups = || body.groups().iter().zip(&used).filter(|(_, used)| **used).map(|(group, _)| group);
+    let templates = groups().filter_map(|group| group.template()).collect();
+    (templates, groups().all(|group| group.template().is_some()))
 }
 
 /// Rows of a closed time range.
@@ -838,8 +841,8 @@ fn fields_of(signal: RowSignal, rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<Fi
             }
         }
         own.clear();
-        for (column, cell) in dict.key_columns(rows.key_sets()[row]).iter().zip(rows.cells(row)) {
-            let (kind, Some(values)) = (dict.column_kind(*column), rows.column(*column)) else { continue };
+        for (column, cell) in rows.columns_of(rows.key_sets()[row], dict).zip(rows.cells(row)) {
+            let (kind, Some(values)) = (dict.column_kind(column), rows.column(column)) else { continue };
             let mut bit = kind_bit(kind, &protocol::logs::LogValue::Empty);
             if may_be_empty(kind) {
                 let value = values.value(*cell as usize, dict);
@@ -848,7 +851,7 @@ fn fields_of(signal: RowSignal, rows: &Rows, dict: &Dict, bits: &Bits) -> Vec<Fi
                 }
                 bit = kind_bit(kind, &value);
             }
-            let name = dict.column(*column).name;
+            let name = dict.column(column).name;
             match own.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, kinds)) => *kinds |= bit,
                 None => own.push((name, bit)),

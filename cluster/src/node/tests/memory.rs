@@ -124,7 +124,7 @@ async fn what_is_committed_waits_for_a_flush_that_frees_memory_and_for_nothing_e
         memory.clone(),
     )
     .unwrap();
-    let mut full = memory.charge(MemoryUse::Other);
+    let mut full = memory.charge(MemoryUse::Requests);
     full.set(2 << 20);
     // Nothing is being flushed: to wait would be to wait for ever.
     wait_for_memory::<TestEnv>(&store, &memory).await;
