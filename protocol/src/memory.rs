@@ -82,7 +82,10 @@ struct Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("budget", &self.budget).field("used", &self.used).finish_non_exhaustive()
+        f.debug_struct("Inner")
+            .field("budget", &self.budget)
+            .field("used", &self.used)
+            .finish_non_exhaustive()
     }
 }
 

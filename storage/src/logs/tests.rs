@@ -16,7 +16,8 @@ use protocol::logs::codec::{decode_record, decode_stream, encode_record, encode_
 use protocol::logs::filter::{Bound, LogRange};
 use protocol::logs::matching::CompiledFilter;
 use protocol::logs::{
-    LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, LogValue, RowSignal,
+    FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogSink, LogStream, LogTest, LogValue,
+    RowSignal,
 };
 use protocol::retention::{Ages, Retention};
 
@@ -264,6 +265,37 @@ impl Model {
                 *expected.entry((bucket, labels.collect())).or_default() += 1;
             }
             assert_eq!(found, expected, "{counting:?}");
+        }
+    }
+
+    fn check_values(&self, snapshot: &StoreSnapshot, scan: &LogScan, field: &LogField) {
+        for number in 0..TENANTS.len() {
+            let tenant = tenant(number);
+            let mut found: BTreeMap<String, u64> = BTreeMap::new();
+            let mut add = |text: &str, count: u64| *found.entry(text.to_owned()).or_default() += count;
+            let visit = &mut |values: FieldValues<'_>| {
+                match values {
+                    FieldValues::Ints(ints) => {
+                        ints.iter().for_each(|int| add(&LogValue::Int(*int).text(), 1))
+                    }
+                    FieldValues::Floats(floats) => {
+                        floats.iter().for_each(|float| add(&LogValue::Float(*float).text(), 1));
+                    }
+                    FieldValues::Text(text, count) => add(text, count),
+                    FieldValues::Missing(count) => add("", count),
+                }
+                ControlFlow::Continue(())
+            };
+            let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
+            let range = (scan.start_ns, scan.end_ns);
+            snapshot.log_values(reader, range, &scan.filter, field, visit).expect("readable logs");
+            let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+            for (stream, record) in self.expected(number, scan) {
+                let stream = decode_stream(&stream).expect("a stream");
+                let record = decode_record(&mut &record[..]).expect("a record");
+                *expected.entry(field.first_text(&stream, &record).unwrap_or_default()).or_default() += 1;
+            }
+            assert_eq!(found, expected, "values of {field:?}, {scan:?}");
         }
     }
 }
@@ -637,8 +669,11 @@ fn any_record() -> impl Strategy<Value = LogRecord<'static>> {
         Just(text("warm")),
         any::<bool>().prop_map(LogValue::Bool),
     ];
-    let name = prop_oneof![Just("status"), Just("id"), Just("service.name")].prop_map(Into::into);
-    let attributes = prop::collection::vec((name, value), 0..4);
+    let name = prop_oneof![Just("status"), Just("id"), Just("service.name")];
+    let number = prop_oneof![(0i64..9).prop_map(LogValue::Int), Just(LogValue::Float(2.5))];
+    let attribute = prop_oneof![3 => (name, value), 1 => (Just("took"), number)];
+    let attribute = attribute.prop_map(|(name, value)| (name.into(), value));
+    let attributes = prop::collection::vec(attribute, 0..4);
     (time, 0u8..3, any_body(), 0u8..4, attributes).prop_map(|(time_ns, severity, body, trace, attributes)| {
         LogRecord {
             time_ns,
@@ -693,8 +728,15 @@ fn any_test() -> impl Strategy<Value = LogTest> {
 }
 
 fn any_field() -> impl Strategy<Value = LogField> {
-    let name =
-        prop_oneof![Just("status"), Just("id"), Just("service.name"), Just("absent")].prop_map(str::to_owned);
+    let name = prop_oneof![
+        Just("status"),
+        Just("id"),
+        Just("service.name"),
+        Just("took"),
+        Just("took"),
+        Just("absent")
+    ]
+    .prop_map(str::to_owned);
     prop_oneof![
         4 => Just(LogField::Body),
         1 => Just(LogField::Any),
@@ -807,10 +849,18 @@ proptest! {
                 let scan = LogScan { start_ns, end_ns, ..scan_of(filter.clone(), newest_first) };
                 model.check(&snapshot, &scan, "a history");
             }
+            let all = LogScan { start_ns: i64::MIN, end_ns: i64::MAX, ..scan_of(filter.clone(), false) };
             let scan = LogScan { start_ns, end_ns, ..scan_of(filter, false) };
             let by: Vec<LogField> = by.iter().filter(|field| **field != LogField::Any).cloned().collect();
             model.check_counts(&snapshot, &scan, 5_000_000, &by);
-            model.check_counts(&snapshot, &scan, 0, &[]);
+            for scan in [&scan, &all] {
+                model.check_counts(&snapshot, scan, 0, &[]);
+                model.check_counts(&snapshot, scan, 0, &by);
+                for field in &by {
+                    model.check_counts(&snapshot, scan, 0, std::slice::from_ref(field));
+                    model.check_values(&snapshot, scan, field);
+                }
+            }
         }
         // What is deleted goes for good.
         replica.settle(&FlushPolicy { force_flush: true, clean_tombstones: true, ..idle() });
