@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { ASK_SCREENS, askFlows, seedAsk } from './ask.mjs';
-import { DASHBOARD_SCREENS, dashboardFlows, seedDashboards } from './dashboards.mjs';
+import { DASHBOARD_SCREENS, dashboardFlows, seedDashboards, SLOW_QUERY } from './dashboards.mjs';
 import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
 import { PAGE_SCREENS, pageFlows, seedPages } from './pages.mjs';
 import { BROKEN, HOSTILE_TRACE, LARGE, SLOW, SPAN, seedSpans, TRACE } from './spans.mjs';
@@ -1532,13 +1532,12 @@ async function main() {
   await test('a running query is listed and killed', () =>
     onPage({}, async (page) => {
       await go(page, '/admin');
-      const slow = 'sum(sum_over_time(vector(1)[3h:1ms])) + sum(sum_over_time(vector(2)[3h:1ms]))';
       const asked = fetch(
-        `${cluster.url()}/api/v1/query_range?query=${encodeURIComponent(slow)}&start=0&end=10000&step=1`,
+        `${cluster.url()}/api/v1/query_range?query=${encodeURIComponent(SLOW_QUERY(1))}&start=0&end=10000&step=1`,
       )
         .then((a) => a.json())
         .catch((e) => ({ error: String(e) }));
-      const row = page.locator('tr', { hasText: 'sum_over_time(vector(1)' }).first();
+      const row = page.locator('tr', { hasText: '(vector(1) + time()' }).first();
       const found = await Promise.race([row.waitFor({ timeout: 30_000 }).then(() => true), asked.then((a) => a)]);
       assert(found === true, `the query was not seen running: ${JSON.stringify(found).slice(0, 300)}`);
       await row.getByRole('button', { name: 'Kill' }).click();
