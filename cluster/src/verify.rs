@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use protocol::ids::{META_GROUP, NodeId, ShardId};
 use storage::fs::Fs;
-use storage::verify::{Findings, check_shard};
-use storage::wal::{self, GroupState, TornTail, WalError};
+use storage::verify::{Finding, Findings, check_shard};
+use storage::wal::{self, Damage, GroupState, TornTail, WalError};
 
 use crate::error::ClusterError;
 use crate::meta::export::Export;
@@ -106,7 +106,9 @@ fn check_log<F: Fs>(fs: &F, dir: &Path, report: &mut Report) -> BTreeMap<ShardId
     found.files += checked.files;
     found.bytes += checked.bytes;
     for damage in checked.damage {
-        found.add(damage.path, Some(damage.offset), damage.reason);
+        let Damage { path, offset, reason } = damage;
+        let is_needed = !checked.unneeded.contains(&(path.clone(), offset));
+        found.damage.push(Finding { path, offset: Some(offset), reason, is_needed });
     }
     report.torn = checked.torn;
     for (group, state) in &checked.groups {

@@ -161,10 +161,25 @@ impl Registry {
     }
 
     /// Bytes that the registry takes, its index aside.
-    pub fn bytes(&self) -> usize {
+    fn own_bytes(&self) -> usize {
         self.series.bytes() + self.by_labels.allocation_size()
     }
+
+    /// Bytes that the registry and its index take.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes() + self.live.bytes()
+    }
+
+    /// Bytes that the registry and its index take once the index has all series: it grows when somebody asks it, as each
+    /// flush does. Who lets series in for as long as an index is small has too many of them then.
+    pub fn expected_bytes(&self) -> usize {
+        let own = self.own_bytes();
+        own + self.live.bytes().max(own * INDEX_PERCENT / 100)
+    }
 }
+
+/// What an index of all series takes, in percent of their registry: measured under a flood of new series.
+const INDEX_PERCENT: usize = 45;
 
 impl RegistryView {
     /// The generation that its ordinals belong to.

@@ -39,6 +39,8 @@ pub struct Finding {
     pub offset: Option<u64>,
     /// The offence.
     pub reason: String,
+    /// Whether somebody needs what was there. The disk forgot it all the same.
+    pub is_needed: bool,
 }
 
 /// What a look through files found.
@@ -57,7 +59,8 @@ pub struct Findings {
 impl Findings {
     /// Notes a damaged place.
     pub fn add(&mut self, path: impl Into<PathBuf>, offset: Option<u64>, reason: impl Into<String>) {
-        self.damage.push(Finding { path: path.into(), offset, reason: reason.into() });
+        let (path, reason) = (path.into(), reason.into());
+        self.damage.push(Finding { path, offset, reason, is_needed: true });
     }
 
     /// Notes what an error about a file says.

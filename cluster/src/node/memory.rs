@@ -32,7 +32,7 @@ const MIN_MEMTABLE_SHARE: u64 = 16;
 
 /// Share of the budget that registries of series may take. The process is measured to hold as much again beside what they
 /// count, and queries end at three quarters.
-const MAX_SERIES_PERCENT: u64 = 25;
+const MAX_SERIES_PERCENT: u64 = 20;
 
 /// Waits until there is memory for what is to be applied, as long as a flush of this store is under way. Without one
 /// there is nothing to wait for: the entry that begins the next flush is among those that wait.

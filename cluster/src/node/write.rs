@@ -19,7 +19,7 @@ use crate::shard_map::ShardMap;
 /// How many nodes are asked, each hinting at the next, before news are waited for.
 const MAX_HOPS: usize = 3;
 /// How long news of another leader are waited for before the known one is asked again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 impl<E: Env> Node<E> {
     /// Proposes to a shard that this node leads.

@@ -54,9 +54,10 @@ impl VerifyArgs {
 
 pub(super) fn line(finding: &Finding) -> String {
     let path = finding.path.display();
+    let unneeded = if finding.is_needed { "" } else { "; nobody needs it any more" };
     match finding.offset {
-        Some(offset) => format!("{path} at offset {offset}: {}", finding.reason),
-        None => format!("{path}: {}", finding.reason),
+        Some(offset) => format!("{path} at offset {offset}: {}{unneeded}", finding.reason),
+        None => format!("{path}: {}{unneeded}", finding.reason),
     }
 }
 
@@ -93,7 +94,12 @@ fn summary(report: &Report) -> String {
 fn to_json(report: &Report) -> Value {
     let found = &report.findings;
     let damage = found.damage.iter().map(|finding| {
-        json!({ "path": finding.path.display().to_string(), "offset": finding.offset, "reason": finding.reason })
+        json!({
+            "path": finding.path.display().to_string(),
+            "offset": finding.offset,
+            "reason": finding.reason,
+            "needed": finding.is_needed,
+        })
     });
     json!({
         "node": report.node.map(|node| node.0),
@@ -116,14 +122,24 @@ mod tests {
         assert!(summary(&report).ends_with("nothing is damaged"), "{}", summary(&report));
         report.findings.add("/d/a.seg", Some(70), "checksum mismatch in floats");
         report.findings.add("/d/manifest", None, "not a manifest");
+        report.findings.add("/d/wal", Some(7), "a record is bad");
+        report.findings.damage[2].is_needed = false;
         let lines: Vec<_> = report.findings.damage.iter().map(line).collect();
         assert_eq!(
             lines,
-            ["/d/a.seg at offset 70: checksum mismatch in floats", "/d/manifest: not a manifest"]
+            [
+                "/d/a.seg at offset 70: checksum mismatch in floats",
+                "/d/manifest: not a manifest",
+                "/d/wal at offset 7: a record is bad; nobody needs it any more"
+            ]
         );
-        assert!(summary(&report).ends_with("2 places are damaged"));
+        assert!(summary(&report).ends_with("3 places are damaged"));
         let json = to_json(&report);
         assert_eq!(json["damage"][0]["offset"], 70);
         assert_eq!(json["damage"][1]["offset"], Value::Null);
+        assert_eq!(
+            (&json["damage"][1]["needed"], &json["damage"][2]["needed"]),
+            (&json!(true), &json!(false))
+        );
     }
 }

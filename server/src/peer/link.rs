@@ -2,7 +2,7 @@
 //!
 //! States of a link: idle (no connection; the next call dials), connecting (calls queue up), connected, and resting
 //! after a failed dial, when calls fail at once instead of queueing behind a peer that is not there. The rest doubles
-//! from 50 ms to half a second: short, because a restarted peer is needed back in its Raft groups.
+//! from 25 to 100 ms: short, because a restarted peer is needed back in its Raft groups.
 //!
 //! When a connection ends, every call that waits on it fails as `Broken`: it may have been carried out. Calls that were
 //! still queued are kept for the next connection. A call whose caller stops waiting is given up: the peer is told at
@@ -27,8 +27,8 @@ use crate::tls::Stream;
 
 /// Calls that may wait for the connection, whatever their length.
 const MAX_QUEUED: usize = 8192;
-const REST_MIN: Duration = Duration::from_millis(50);
-const REST_MAX: Duration = Duration::from_millis(500);
+const REST_MIN: Duration = Duration::from_millis(25);
+const REST_MAX: Duration = Duration::from_millis(100);
 
 type Reply = oneshot::Sender<Result<Bytes, NetError>>;
 

@@ -331,8 +331,7 @@ impl State {
         let rows = self.row_bytes() + self.window.memory_bytes() + self.lock_span_metrics().memory_bytes();
         let side = self.active.side_bytes() + rows + frozen.sum::<usize>();
         self.memory.memtables.set(side as u64);
-        let series = self.registry.bytes() + self.registry.live().bytes();
-        self.memory.series.set(series as u64);
+        self.memory.series.set(self.registry.expected_bytes() as u64);
     }
 
     /// What readers see.
@@ -420,7 +419,7 @@ impl State {
             flushed_index: self.durable.flushed_index(),
             series: self.registry.len() as u64,
             generation: self.registry.generation(),
-            registry_bytes: (self.registry.bytes() + self.registry.live().bytes()) as u64,
+            registry_bytes: self.registry.bytes() as u64,
             memtable_bytes: self.memtable_bytes() as u64,
             memtable_samples: self.active.samples(),
             memtable_records: self.rows[RowSignal::Logs].rows(),

@@ -3,7 +3,7 @@
 //! The replay is the one that opening does; only what opening repairs is left as it is. More is named than opening
 //! minds: also a bad byte in what was purged long ago says that the disk forgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use protocol::ids::ShardId;
@@ -21,6 +21,8 @@ pub struct LogCheck {
     pub bytes: u64,
     /// Places that are not as they were written, each once, in the order of files and offsets.
     pub damage: Vec<Damage>,
+    /// Files and offsets of those that nobody needs: what was written there was purged since, or the replica given up.
+    pub unneeded: BTreeSet<(PathBuf, u64)>,
     /// What a crash left after the last synced batch. The next start cuts it: nothing in it was acknowledged.
     pub torn: Option<TornTail>,
     /// What opening would say of each group.
@@ -51,7 +53,13 @@ pub fn check<F: Fs>(fs: &F, dir: &Path) -> Result<LogCheck, WalError> {
     }
     let scanned = scan(&files, 0)?;
     let ledger = scanned.replay.ledger;
-    let mut damage = scanned.replay.noted;
+    let is_lost = |group: &ShardId| {
+        ledger.suspect.is_some() || ledger.groups.get(group).is_some_and(|group| group.corrupt.is_some())
+    };
+    let noted = scanned.replay.noted;
+    let unneeded = noted.iter().filter(|(_, group)| group.as_ref().is_some_and(|group| !is_lost(group)));
+    let unneeded = unneeded.map(|(damage, _)| (damage.path.clone(), damage.offset)).collect();
+    let mut damage: Vec<Damage> = noted.into_iter().map(|(damage, _)| damage).collect();
     for pair in files.windows(2) {
         if pair[1].sequence != pair[0].sequence + 1 {
             let path = dir.join(segment_name(pair[0].sequence + 1));
@@ -87,5 +95,5 @@ pub fn check<F: Fs>(fs: &F, dir: &Path) -> Result<LogCheck, WalError> {
     });
     let groups = groups.collect();
     let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.len).sum());
-    Ok(LogCheck { files: count, bytes, damage, torn, groups })
+    Ok(LogCheck { files: count, bytes, damage, unneeded, torn, groups })
 }

@@ -412,8 +412,9 @@ pub(super) struct Replay {
     pub(super) ledger: Ledger,
     /// Entries whose bytes are bad: they matter only if nobody purged or truncated them later.
     rotten: Vec<(ShardId, u64, Place, Damage)>,
-    /// Places that are not as they were written, whether or not anybody lost something by it.
-    pub(super) noted: Vec<Damage>,
+    /// Places that are not as they were written, whether or not anybody lost something by it; and whose record it was, where
+    /// that is known.
+    pub(super) noted: Vec<(Damage, Option<ShardId>)>,
     lsn: u64,
     marked: bool,
     /// Whether the last batch was a seal.
@@ -442,7 +443,7 @@ impl Replay {
             Some(_) => {}
         }
         if let Some(reason) = unusable {
-            self.noted.push(file.damage(0, reason));
+            self.noted.push((file.damage(0, reason), None));
             if is_newest {
                 self.ledger.mark_suspect(file.damage(0, reason));
             }
@@ -472,12 +473,12 @@ impl Replay {
                         if let Some(Some(next)) = next {
                             let reason =
                                 format!("batches before {next}, where the next segment begins, are lost");
-                            self.noted.push(file.damage(at, &reason));
+                            self.noted.push((file.damage(at, &reason), None));
                         }
                         break;
                     };
                     let reason = format!("unreadable up to offset {found_at}, where batch {lsn} follows");
-                    self.noted.push(file.damage(at, &reason));
+                    self.noted.push((file.damage(at, &reason), None));
                     if is_newest {
                         self.ledger.mark_suspect(file.damage(at, &reason));
                     }
@@ -543,7 +544,7 @@ impl Replay {
         for (record, body) in records.iter().zip(&bodies) {
             if body.is_none() {
                 let reason = format!("a record of group {} is bad", record.group);
-                self.noted.push(file.damage(payload_at + record.offset, &reason));
+                self.noted.push((file.damage(payload_at + record.offset, &reason), Some(record.group)));
             }
             if is_checkpoint {
                 continue;

@@ -89,7 +89,7 @@ async fn new_series_are_refused_where_they_crowd_memory_and_known_ones_go_on() {
     let node = cluster.node(leader).clone();
     let memory = &node.context.config.memory;
     let mut held = memory.charge(MemoryUse::Series);
-    held.set(memory.budget() / 100 * 26);
+    held.set(memory.budget() / 100 * 21);
     let propose = |node: &Arc<Node<TestEnv>>, name: &str| {
         let labels = Labels::from_pairs([("__name__", "m"), ("n", name)]).unwrap();
         let mut builder = SubBatchBuilder::new(TenantId::default(), 0);

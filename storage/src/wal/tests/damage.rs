@@ -374,7 +374,7 @@ fn a_check_changes_nothing_and_names_the_file_of_every_damage() {
     assert_eq!(intact.files, files.len() as u64);
     let states = expected.iter().map(|(id, (state, _))| (*id, state.clone()));
     assert_eq!(intact.groups, states.collect());
-    let (mut tried, mut named) = (0, 0);
+    let (mut tried, mut named, mut unneeded) = (0, 0, 0);
     for (number, path) in files.iter().enumerate() {
         let bytes = fs.read(path, 1 << 20).expect("readable");
         let end = bytes.iter().rposition(|byte| *byte != 0).expect("not empty") as u64 + 1;
@@ -388,8 +388,12 @@ fn a_check_changes_nothing_and_names_the_file_of_every_damage() {
             tried += 1;
             if found.damage.iter().any(|damage| damage.path == *path) {
                 named += 1;
-                // What opening minds is a part of what the check minds.
-                damaged_groups(&fs, expected, &what);
+                // What opening minds is a part of what the check minds, and of that what somebody needs.
+                let is_needed =
+                    |damage: &Damage| !found.unneeded.contains(&(damage.path.clone(), damage.offset));
+                let lost = damaged_groups(&fs, expected, &what);
+                assert!(lost == 0 || found.damage.iter().any(is_needed), "{what}: {:?}", found.damage);
+                unneeded += usize::from(!found.unneeded.is_empty());
             } else {
                 assert_eq!(found.damage, [], "{what}");
                 assert_eq!(damaged_groups(&fs, expected, &what), 0, "{what}");
@@ -398,6 +402,7 @@ fn a_check_changes_nothing_and_names_the_file_of_every_damage() {
     }
     // Padding has no checksum, and the last batch may pass for one that was never acknowledged.
     assert!(named * 100 > tried * 90, "{named} of {tried} were named");
+    assert!(unneeded > 0 && unneeded < named, "{unneeded} of {named} that nobody needs");
 
     for path in &files[1..] {
         let fs = fs.fork(1);
