@@ -168,6 +168,9 @@ impl<'a> Finder<'a> {
     /// The numbers that are the values of all rows that have the field, each row's once; `None` where they are not all in
     /// columns of numbers, or a row may have several.
     fn numbers(&self) -> Option<Vec<&'a Values>> {
+        if self.cells.is_empty() {
+            return None;
+        }
         let is_number = |values: &&Values| matches!(values, Values::Int(_) | Values::Float(_));
         let mut used = vec![false; self.cells.len()];
         self.rows.key_sets().iter().for_each(|key_set| used[*key_set as usize] = true);
@@ -180,7 +183,7 @@ impl<'a> Finder<'a> {
         }
         let columns = self.columns.iter().filter_map(|column| self.rows.column(*column));
         let columns: Vec<&Values> = columns.filter(|values| !values.is_empty()).collect();
-        (!self.cells.is_empty() && columns.iter().all(is_number)).then_some(columns)
+        columns.iter().all(is_number).then_some(columns)
     }
 
     /// The text of a row's field, put together from the whole record.

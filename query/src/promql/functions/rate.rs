@@ -124,7 +124,10 @@ pub fn float_rate_with(kind: RateKind, window: &Window<'_>, resets: &[usize], un
         for i in resets {
             increase += values[i - 1];
         }
-        increase += unseen.increase;
+        // Nothing added to -0 is 0, and that is another number.
+        if unseen.increase != 0.0 {
+            increase += unseen.increase;
+        }
         if let Some(zero) = zero {
             increase += values[0];
             before = Before::ZeroAt(zero);
