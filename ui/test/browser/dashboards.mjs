@@ -685,6 +685,10 @@ export async function dashboardFlows({ test, onPage, go, settled, clean, assert,
           panel('6', 'timeseries', 'Half', [QUICK, SLOW_QUERY(21)], grid(12, 69, 12, 9)),
         ]),
       );
+      await until('the cluster has said what memory it takes', async () => {
+        const answer = await (await fetch(`${cluster.url()}/api/v1/query?query=${QUICK}`)).json();
+        return answer.data.result.length > 0;
+      });
       const failed = [];
       page.on('requestfailed', (request) => failed.push(decodeURIComponent(request.url())));
       await go(page, `/dashboards/${uid}`);
