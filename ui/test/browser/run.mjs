@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { ASK_SCREENS, askFlows, seedAsk } from './ask.mjs';
-import { DASHBOARD_SCREENS, dashboardFlows, seedDashboards, SLOW_QUERY } from './dashboards.mjs';
+import { DASHBOARD_SCREENS, dashboardFlows, SLOW_QUERY, seedDashboards } from './dashboards.mjs';
 import { browser, Cluster, open, root, sleep, until } from './harness.mjs';
 import { PAGE_SCREENS, pageFlows, seedPages } from './pages.mjs';
 import { BROKEN, HOSTILE_TRACE, LARGE, SLOW, SPAN, seedSpans, TRACE } from './spans.mjs';
