@@ -86,16 +86,20 @@ const type = async (page, text, nth = 0) => {
   await page.keyboard.press('Escape');
 };
 
-/** Chooses the slow part of the picture of durations: its upper half. */
+/** Chooses the slow part of the picture of durations: its upper half. While a new picture arrives it may move away below the
+ * mouse: then it is dragged over again, as a person would. */
 async function choose(page) {
   await page.waitForSelector('[data-testid=heatmap] canvas');
-  await settled(page);
-  const box = await page.getByTestId('heatmap').boundingBox();
-  await page.mouse.move(box.x + 80, box.y + 8);
-  await page.mouse.down();
-  await page.mouse.move(box.x + box.width - 12, box.y + 48, { steps: 6 });
-  await page.mouse.up();
-  await page.getByTestId('chosen').waitFor();
+  await until('a part is chosen', async () => {
+    await settled(page);
+    const box = await page.getByTestId('heatmap').boundingBox();
+    await page.mouse.move(box.x + 80, box.y + 8);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width - 12, box.y + 48, { steps: 6 });
+    await page.mouse.up();
+    await page.getByTestId('chosen').waitFor({ timeout: 5_000 });
+    return true;
+  });
 }
 
 /** Drags with Shift over a part of what is drawn, by shares of its width. */
