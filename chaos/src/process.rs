@@ -524,13 +524,15 @@ pub fn disk_bytes(dir: &Path) -> anyhow::Result<u64> {
     Ok(sum)
 }
 
-/// CPU time and peak memory of a process, as the kernel accounts them.
+/// CPU time, peak memory and writes of a process, as the kernel accounts them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// User and system time in seconds.
     pub cpu_seconds: f64,
     /// Peak resident memory in bytes.
     pub peak_rss_bytes: u64,
+    /// Bytes that it caused to be written to disks.
+    pub written_bytes: u64,
 }
 
 impl Usage {
@@ -545,8 +547,14 @@ impl Usage {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("VmHWM")?;
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let written = io.lines().find_map(|l| l.strip_prefix("write_bytes:")).context("write_bytes")?;
         // Linux reports in units of 1/100 s to user space on every architecture that it runs on here.
-        Ok(Self { cpu_seconds: ticks as f64 / 100.0, peak_rss_bytes: kib * 1024 })
+        Ok(Self {
+            cpu_seconds: ticks as f64 / 100.0,
+            peak_rss_bytes: kib * 1024,
+            written_bytes: written.trim().parse()?,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! A [`Workload`] is a fleet of hosts with 500 series each, scraped at a fixed interval: node-exporter and HTTP metrics
 //! with eight to eleven labels a series; 43 % of the series are constant, 37 % are changing integers (counters, gauges in
 //! multiples of a page), 19 % decimals of two places, 1 % floats with full mantissas. One request carries one sample
-//! of each series of a few hosts: snappy over a remote write 1.0 message.
+//! of each series of a few hosts, or of some series of one: snappy over a remote write 1.0 message.
 //!
 //! The same seed and start give the same bytes, so that two servers or two versions see the same load. Shape *A* is
 //! 100,000 series x 240 scrapes (an hour at 15 s), shape *B* is 1,000,000 series x 10 (mostly first contacts).
@@ -27,15 +27,15 @@ pub struct Shape {
     pub scrapes: usize,
     /// Milliseconds from scrape to scrape.
     pub interval_ms: i64,
-    /// Hosts whose samples share a request.
-    pub hosts_per_request: usize,
+    /// Samples of a request, of as many whole hosts as that comes to, or of a part of one host.
+    pub samples_per_request: usize,
 }
 
 impl Shape {
     /// 100,000 series x 240 scrapes, 2,000 samples a request.
-    pub const A: Self = Self { hosts: 200, scrapes: 240, interval_ms: 15_000, hosts_per_request: 4 };
+    pub const A: Self = Self { hosts: 200, scrapes: 240, interval_ms: 15_000, samples_per_request: 2_000 };
     /// 1,000,000 series x 10 scrapes, 2,000 samples a request.
-    pub const B: Self = Self { hosts: 2_000, scrapes: 10, interval_ms: 15_000, hosts_per_request: 4 };
+    pub const B: Self = Self { hosts: 2_000, scrapes: 10, interval_ms: 15_000, samples_per_request: 2_000 };
 
     /// Series in all.
     pub const fn series(&self) -> usize {
@@ -45,6 +45,11 @@ impl Shape {
     /// Samples in all.
     pub const fn samples(&self) -> u64 {
         (self.series() * self.scrapes) as u64
+    }
+
+    /// Hosts whose requests keep their order.
+    fn hosts_per_group(&self) -> usize {
+        (self.samples_per_request / SERIES_PER_HOST).max(1)
     }
 
     /// Milliseconds from the first to after the last scrape.
@@ -117,16 +122,30 @@ impl Workload {
         self.scrape += 1;
         let mut snappy = snap::raw::Encoder::new();
         let mut message = Vec::new();
-        let groups = self.hosts.chunks_mut(self.shape.hosts_per_request).enumerate();
-        let requests = groups.map(|(group, hosts)| {
-            message.clear();
-            for host in hosts.iter_mut() {
-                host.scrape(at_ms, &mut message);
+        let samples_per_request = self.shape.samples_per_request.max(1);
+        let mut requests = Vec::new();
+        for (group, hosts) in self.hosts.chunks_mut(self.shape.hosts_per_group()).enumerate() {
+            let mut samples = 0;
+            let mut finish = |message: &mut Vec<u8>, samples: &mut usize| {
+                let body = snappy.compress_vec(message).expect("a request is far below snappy's limit");
+                requests.push(Request { group, samples: *samples as u32, body });
+                message.clear();
+                *samples = 0;
+            };
+            for host in hosts {
+                for series in &mut host.series {
+                    series.scrape(&mut host.rng, at_ms + host.offset_ms, &mut message);
+                    samples += 1;
+                    if samples == samples_per_request {
+                        finish(&mut message, &mut samples);
+                    }
+                }
             }
-            let body = snappy.compress_vec(&message).expect("a request is far below snappy's limit");
-            Request { group, samples: (hosts.len() * SERIES_PER_HOST) as u32, body }
-        });
-        Some(requests.collect())
+            if samples > 0 {
+                finish(&mut message, &mut samples);
+            }
+        }
+        Some(requests)
     }
 
     /// Whether series `index` of every host has this kind.
@@ -135,21 +154,18 @@ impl Workload {
     }
 }
 
-impl Host {
-    fn scrape(&mut self, at_ms: i64, out: &mut Vec<u8>) {
-        for series in &mut self.series {
-            series.advance(&mut self.rng);
-            let mut sample = [0; 24];
-            let sample_len = sample_field(series.value, at_ms + self.offset_ms, &mut sample);
-            out.push(0x0a); // WriteRequest.timeseries
-            put_varint(out, (series.labels.len() + sample_len) as u64);
-            out.extend_from_slice(&series.labels);
-            out.extend_from_slice(&sample[..sample_len]);
-        }
-    }
-}
-
 impl Series {
+    /// Its next sample, as a field of the message.
+    fn scrape(&mut self, rng: &mut SmallRng, at_ms: i64, out: &mut Vec<u8>) {
+        self.advance(rng);
+        let mut sample = [0; 24];
+        let sample_len = sample_field(self.value, at_ms, &mut sample);
+        out.push(0x0a); // WriteRequest.timeseries
+        put_varint(out, (self.labels.len() + sample_len) as u64);
+        out.extend_from_slice(&self.labels);
+        out.extend_from_slice(&sample[..sample_len]);
+    }
+
     fn advance(&mut self, rng: &mut SmallRng) {
         match self.kind {
             Kind::Constant => {}
@@ -410,7 +426,7 @@ mod tests {
         WriteRequest::decode(raw.as_slice()).expect("protobuf")
     }
 
-    const SMALL: Shape = Shape { hosts: 6, scrapes: 3, interval_ms: 15_000, hosts_per_request: 4 };
+    const SMALL: Shape = Shape { hosts: 6, scrapes: 3, interval_ms: 15_000, samples_per_request: 2_000 };
 
     #[test]
     fn requests_are_what_prometheus_would_send() {
@@ -435,6 +451,21 @@ mod tests {
             times += 1;
         }
         assert_eq!((seen.len(), times), (SMALL.series(), SMALL.scrapes));
+    }
+
+    #[test]
+    fn a_request_may_hold_a_part_of_a_host() {
+        let scrape = |samples_per_request| {
+            let mut workload = Workload::new(Shape { samples_per_request, ..SMALL }, 1, 0);
+            workload.next_scrape().unwrap()
+        };
+        let small = scrape(200);
+        let sizes: Vec<_> = small.iter().map(|r| (r.group, r.samples)).collect();
+        assert_eq!(sizes[..4], [(0, 200), (0, 200), (0, 100), (1, 200)]);
+        let series = |requests: &[Request]| -> Vec<_> {
+            requests.iter().flat_map(|r| decode(&r.body).timeseries).collect()
+        };
+        assert_eq!(series(&small), series(&scrape(2_000)), "the same samples in the same order");
     }
 
     #[test]

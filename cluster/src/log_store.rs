@@ -17,6 +17,8 @@
 //! Reads are bounded by bytes: replication and apply take at most [`MAX_READ_BYTES`] at once, but always an entry.
 //! Entries that the log's cache no longer holds are read in a step off the reactor, as a disk may take its time.
 //!
+//! Every change of members is appended here before anybody else can see it, which is what [`Alone`] is made of.
+//!
 //! A group whose records were lost answers every call with an error, so that its Raft never starts: see
 //! [`storage::wal::GroupState::damage`].
 
@@ -27,6 +29,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -38,7 +42,8 @@ use storage::mutant::{self, Mutant};
 use storage::wal::{self, Done, Wal, WalEntry, WalError};
 
 use crate::env::{Env, StepKind};
-use crate::types::{Entry, LogId, Types, Vote, codec};
+use crate::meta::ReplicaId;
+use crate::types::{Entry, LogId, Membership, Payload, Types, Vote, codec};
 
 /// Most bytes of entries that are read at once; a single larger entry is read alone.
 pub const MAX_READ_BYTES: usize = 4 << 20;
@@ -48,11 +53,66 @@ pub struct LogStore<E: Env> {
     env: E,
     wal: Wal<E::Fs>,
     group: ShardId,
+    alone: Arc<Alone>,
+}
+
+/// Whether a replica is the only one that votes, by the last members in its log: as long as it is, nothing can be
+/// committed without it, and nobody else can lead.
+#[derive(Debug)]
+pub struct Alone {
+    me: u64,
+    /// How often the members may have changed since the log was opened, and in the lowest bit whether they are known to
+    /// be this replica alone since. 0 for what openraft found when it began.
+    state: AtomicU64,
+}
+
+/// The members of a moment, see [`Alone::members`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Members(u64);
+
+impl Members {
+    /// Whether they are those that were there when the log was opened.
+    pub const fn are_as_opened(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether they are known to be the one replica.
+    pub const fn are_one(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+impl Alone {
+    /// For a replica whose log is about to be opened.
+    pub const fn new(me: ReplicaId) -> Self {
+        Self { me: me.0, state: AtomicU64::new(0) }
+    }
+
+    /// Something to compare: two equal ones have had no change between them.
+    pub fn members(&self) -> Members {
+        Members(self.state.load(Ordering::Acquire))
+    }
+
+    /// Whether only this replica decides by these members.
+    pub fn is_alone_in(&self, members: &Membership) -> bool {
+        members.get_joint_config().len() == 1 && members.voter_ids().eq([self.me])
+    }
+
+    /// The members change now, or may change back. Only openraft's core writes, so that no two changes meet.
+    fn note(&self, alone: bool) {
+        let changes = (self.state.load(Ordering::Relaxed) >> 1) + 1;
+        self.state.store((changes << 1) | u64::from(alone), Ordering::Release);
+    }
 }
 
 impl<E: Env> Clone for LogStore<E> {
     fn clone(&self) -> Self {
-        Self { env: self.env.clone(), wal: self.wal.clone(), group: self.group }
+        Self {
+            env: self.env.clone(),
+            wal: self.wal.clone(),
+            group: self.group,
+            alone: Arc::clone(&self.alone),
+        }
     }
 }
 
@@ -101,8 +161,8 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
 
 impl<E: Env> LogStore<E> {
     /// The log of a group on the node's log.
-    pub fn new(env: E, wal: Wal<E::Fs>, group: ShardId) -> Self {
-        Self { env, wal, group }
+    pub fn new(env: E, wal: Wal<E::Fs>, group: ShardId, alone: Arc<Alone>) -> Self {
+        Self { env, wal, group, alone }
     }
 
     /// Entries of a range that the log holds, as [`Wal::read`] bounds them.
@@ -235,6 +295,9 @@ impl<E: Env> RaftLogStorage<Types<E::Runtime>> for LogStore<E> {
         I::IntoIter: Send,
     {
         let encode = |entry: Entry| {
+            if let Payload::Membership(members) = &entry.payload {
+                self.alone.note(self.alone.is_alone_in(members));
+            }
             let (head, body) = codec::encode_entry_parts(&entry);
             WalEntry { index: entry.log_id.index, head: head.into(), body }
         };
@@ -252,6 +315,8 @@ impl<E: Env> RaftLogStorage<Types<E::Runtime>> for LogStore<E> {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         self.wal.check(self.group).map_err(io_error)?;
+        // Members among what goes make those before them count again.
+        self.alone.note(false);
         self.wal.truncate_after(self.group, last.map(|id| id.index), wal::ignore());
         Ok(())
     }

@@ -60,7 +60,7 @@ use crate::status::{
 
 use context::Context;
 pub use delete::{Delete, LogDelete};
-pub use fragment::{FragmentError, FragmentHandler, NoFragments};
+pub use fragment::{FragmentError, FragmentHandler, FragmentResult, NoFragments};
 pub use space::DataLimits;
 
 /// How long peers may take to hear that this node stops.

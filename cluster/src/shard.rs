@@ -26,6 +26,7 @@ use storage::scan::StoreSnapshot;
 
 use crate::env::{Env, detach};
 use crate::error::ReadError;
+use crate::log_store::Alone;
 use crate::meta::ReplicaId;
 use crate::meta::export::hex;
 use crate::node::context::Context;
@@ -193,6 +194,7 @@ pub(crate) struct Group<E: Env> {
     pub commanding: AtomicBool,
     /// The replica is being stopped; its tasks end.
     pub stopping: AtomicBool,
+    alone: Arc<Alone>,
     metrics: Receiver<E::Runtime, Metrics<E>>,
 }
 
@@ -207,6 +209,7 @@ impl<E: Env> Group<E> {
         id: ShardId,
         replica: ReplicaId,
         raft: GroupRaft<E>,
+        alone: Arc<Alone>,
         shard: Option<ShardParts<E>>,
         wake: Arc<Wake<E::Runtime>>,
     ) -> Self {
@@ -216,6 +219,7 @@ impl<E: Env> Group<E> {
             id,
             replica,
             raft,
+            alone,
             shard,
             wake,
             changing: AtomicBool::new(false),
@@ -312,6 +316,8 @@ impl<E: Env> Group<E> {
                 log_bytes: self.context.log_bytes(self.id),
                 memtable_bytes: stats.memtable_bytes + stats.frozen_bytes,
                 segment_bytes: stats.segment_bytes,
+                flushed_bytes: stats.flushed_bytes,
+                merged_bytes: stats.merged_bytes,
                 segments: stats.segments,
                 series: stats.series,
                 digest_index: digest.op_index.0,
@@ -331,6 +337,8 @@ impl<E: Env> Group<E> {
         let Some(shard) = &self.shard else { return Err(ReadError::NotHosted { shard: self.id }) };
         match consistency {
             Consistency::Local => {}
+            // No round can tell what this replica does not know.
+            Consistency::Linearizable if self.leads_alone() => {}
             Consistency::Session(_) => self.wait_applied(consistency.seen(self.id), timeout).await?,
             Consistency::Linearizable => {
                 let (answer, must_drive) = shard.gate.enter();
@@ -353,6 +361,23 @@ impl<E: Env> Group<E> {
             }
         }
         Ok(shard.store.snapshot())
+    }
+
+    /// Whether this replica leads, has everything that was ever committed, and is the only one that votes. Then whatever
+    /// was acknowledged before this call is applied here, and nobody else can have acknowledged anything.
+    ///
+    /// openraft's view may be old. It can not hide that another one leads: the members had to change first, which
+    /// [`Alone`] tells before anybody else hears of it.
+    pub fn leads_alone(&self) -> bool {
+        let members = self.alone.members();
+        let (leads, was_alone) = self.with_metrics(|m| {
+            // An entry of its own term was applied after all that earlier leaders committed.
+            let is_complete = m.last_applied.is_some_and(|id| id.leader_id.term == m.current_term);
+            let leads = m.state == ServerState::Leader && m.running_state.is_ok() && is_complete;
+            (leads, self.alone.is_alone_in(m.membership_config.membership()))
+        });
+        let is_alone = members.are_one() || (members.are_as_opened() && was_alone);
+        leads && is_alone && self.alone.members() == members
     }
 
     /// One ReadIndex round: which entry a read that began before it must have seen.

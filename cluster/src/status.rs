@@ -114,6 +114,12 @@ pub struct DataStatus {
     pub segment_bytes: u64,
     /// Number of segments.
     pub segments: u64,
+    /// Bytes of segments that flushes have written since the shard began.
+    #[serde(default)]
+    pub flushed_bytes: u64,
+    /// Bytes of segments that merges have written since the shard began.
+    #[serde(default)]
+    pub merged_bytes: u64,
     /// Number of series.
     pub series: u64,
     /// Position of the logical manifest that `digest` is of.

@@ -11,6 +11,8 @@
 //!
 //! Everything here is decoded from peers, so lengths are checked by the readers (`query::fragment`).
 
+use bytes::Bytes;
+
 use crate::logs::messages::{LogAnswer, LogRequest};
 use crate::spans::messages::{TraceAnswer, TraceRequest};
 
@@ -228,8 +230,8 @@ pub struct StepHistogram {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SeriesMessage {
     /// Canonical label bytes.
-    #[prost(bytes = "vec", tag = "1")]
-    pub labels: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub labels: Bytes,
     /// The metric name goes when the query ends (delayed name removal).
     #[prost(bool, tag = "2")]
     pub drop_name: bool,
@@ -237,8 +239,8 @@ pub struct SeriesMessage {
     #[prost(bytes = "vec", tag = "3")]
     pub presence: Vec<u8>,
     /// The floats that are there, f64 little-endian.
-    #[prost(bytes = "vec", tag = "4")]
-    pub values: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub values: Bytes,
     /// The histograms that are there.
     #[prost(message, repeated, tag = "5")]
     pub histograms: Vec<StepHistogram>,
@@ -378,12 +380,12 @@ pub struct FragmentAnswer {
     /// What it cost.
     #[prost(message, optional, tag = "5")]
     pub stats: Option<FragmentStats>,
-    /// Label names or values.
-    #[prost(string, repeated, tag = "6")]
-    pub strings: Vec<String>,
-    /// Canonical label bytes of series.
-    #[prost(bytes = "vec", repeated, tag = "7")]
-    pub label_sets: Vec<Vec<u8>>,
+    /// Label names or values, ascending, as UTF-8.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub strings: Vec<Bytes>,
+    /// Canonical label bytes of series, in label order.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub label_sets: Vec<Bytes>,
     /// Metadata.
     #[prost(message, repeated, tag = "8")]
     pub metadata: Vec<MetadataMessage>,

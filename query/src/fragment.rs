@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use bytes::Bytes;
 use prost::Message;
 use protocol::ids::TenantId;
 use protocol::matcher::{MatchOp, Matcher};
@@ -42,7 +43,7 @@ type Result<T> = std::result::Result<T, QueryError>;
 pub const MAX_ANSWER_BYTES: u64 = 255 << 20;
 
 /// A fragment that came in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fragment(FragmentRequest);
 
 impl Fragment {
@@ -315,14 +316,14 @@ fn matcher_sets(sets: &[MatcherSet]) -> Result<Vec<Vec<Matcher>>> {
 }
 
 /// Ascending, each once, at most `limit` (0 for all); true when some were cut.
-fn settle(mut strings: Vec<String>, limit: u64) -> (Vec<String>, bool) {
-    strings.sort_unstable();
+fn settle(mut strings: Vec<String>, limit: u64) -> (Vec<Bytes>, bool) {
+    strings.sort();
     strings.dedup();
     let cut = limit > 0 && strings.len() as u64 > limit;
     if cut {
         strings.truncate(limit as usize);
     }
-    (strings, cut)
+    (strings.into_iter().map(Bytes::from).collect(), cut)
 }
 
 fn label_names(
@@ -373,13 +374,14 @@ fn list_series(
         })?;
         counted?;
     }
-    sets.sort_unstable();
+    // Each alternative comes in order.
+    sets.sort();
     sets.dedup();
     let truncated = request.limit > 0 && sets.len() as u64 > request.limit;
     if truncated {
         sets.truncate(request.limit as usize);
     }
-    let label_sets = sets.iter().map(|labels| labels.as_bytes().to_vec()).collect();
+    let label_sets = sets.iter().map(|labels| Bytes::copy_from_slice(labels.as_bytes())).collect();
     Ok(FragmentAnswer { label_sets, truncated, ..Default::default() })
 }
 

@@ -170,8 +170,6 @@ async fn serve(
         }
         node = Node::start(env.clone(), node_config(&config, &memory), fragments.clone()) => node?,
     };
-    // A node that joined has the cluster's shards, whatever its own settings say.
-    fragments.expect_shards(node.shard_map().shard_count());
     tracing::info!(node = %node.id(), cluster = node.cluster_id(), "the node runs");
     let backend =
         wiring::connect(&config, &node, runtimes, &memory, &metrics, &fragments, Arc::clone(&active))?;

@@ -9,15 +9,15 @@ pub mod operations;
 pub mod system;
 pub mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use cluster::error::ReadError;
-use cluster::node::{FragmentError, FragmentHandler, Node};
+use cluster::node::{FragmentError, FragmentHandler, FragmentResult, Node};
 use cluster::read::Consistency as ReadConsistency;
 use cluster::router::{CACHED_SERIES_BYTES, Router, RouterConfig};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use protocol::commit_token::{CommitToken, CommitTokenError};
 use protocol::epoch;
 use protocol::error::ErrorKind;
@@ -25,7 +25,7 @@ use protocol::ids::ShardId;
 use protocol::memory::MemoryLedger;
 
 use query::engine::{CacheOptions, ResultCache};
-use query::exec::Turn;
+use query::exec::{Account, Turn};
 use query::source::{Cluster, Consistency, ReadContext, ShardAnswer, SourceError};
 use query::{Accounts, CancelFlag, Control, Engine, EngineOptions, Features, Fragment, Limits, QueryError};
 use sql::{SqlEngine, SqlOptions};
@@ -41,7 +41,7 @@ use crate::runtime::pool::PoolError;
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
-use crate::telemetry::trace::{self, Tracer};
+use crate::telemetry::trace::{self, Position, Tracer};
 use backup::NodeBackup;
 use dashboards::NodeDashboards;
 use operations::NodeOperations;
@@ -63,7 +63,6 @@ pub fn query_limits(settings: &QuerySection) -> Limits {
 pub struct Fragments {
     pool: FairPool,
     limits: Limits,
-    max_queries: usize,
     memory: MemoryLedger,
     accounts: Accounts,
     metrics: QueryMetrics,
@@ -71,10 +70,8 @@ pub struct Fragments {
     tracer: Arc<Tracer>,
 }
 
-/// Fragments that may wait: one of each query of four coordinators on every shard.
-fn max_waiting(max_queries: usize, shards: u16) -> usize {
-    max_queries.saturating_mul(usize::from(shards).max(16)).saturating_mul(4)
-}
+/// Parts of queries that may wait on a place: so many fragments of each query of a few coordinators.
+const MAX_WAITING_PER_QUERY: usize = 64;
 
 impl Fragments {
     /// Starts the threads.
@@ -85,10 +82,11 @@ impl Fragments {
         active: Arc<ActiveQueries>,
         tracer: Arc<Tracer>,
     ) -> Self {
-        let max_queries = settings.max_concurrent as usize;
-        let pool = FairPool::new("pharos-scan", crate::runtime::cores().max(2), max_waiting(max_queries, 1));
+        let places = crate::runtime::cores().max(2);
+        let max_waiting = (settings.max_concurrent as usize * places).saturating_mul(MAX_WAITING_PER_QUERY);
+        let pool = FairPool::new("pharos-scan", places, max_waiting);
         let (limits, accounts) = (query_limits(settings), Accounts::default());
-        Self { pool, limits, max_queries, memory, accounts, metrics, active, tracer }
+        Self { pool, limits, memory, accounts, metrics, active, tracer }
     }
 
     /// What queries use on this node, for their coordinators.
@@ -96,17 +94,12 @@ impl Fragments {
         &self.accounts
     }
 
-    /// Says how many shards the cluster has, which is known once the node is a member of it.
-    pub fn expect_shards(&self, shards: u16) {
-        self.pool.set_max_waiting(max_waiting(self.max_queries, shards));
-    }
-
-    /// Fragments that wait to begin.
+    /// Parts of fragments that wait to begin.
     pub fn waiting(&self) -> usize {
         self.pool.waiting()
     }
 
-    /// Fragments that have begun and not ended.
+    /// Parts of fragments that have begun and not ended.
     pub fn begun(&self) -> usize {
         self.pool.begun()
     }
@@ -118,62 +111,138 @@ impl Fragments {
 }
 
 impl FragmentHandler for Fragments {
+    /// As many parts of the query as there are places on the threads take one shard after the other.
     fn run(
         &self,
-        shard: ShardId,
-        snapshot: StoreSnapshot,
+        shards: Vec<(ShardId, StoreSnapshot)>,
         fragment: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
-        self.metrics.fragments.inc();
-        let (pool, limits, active) = (self.pool.clone(), self.limits, Arc::clone(&self.active));
-        let view = ShardView { shard, snapshot, memory: self.memory.clone() };
-        let accounts = self.accounts.clone();
+    ) -> BoxFuture<'static, Vec<FragmentResult>> {
+        self.metrics.fragments.inc_by(shards.len() as u64);
         let (carried, fragment) = carried::split(&self.tracer, fragment);
-        let mut span = trace::span_at(carried, "fragment");
+        let work = match Work::decode(&fragment) {
+            Ok(work) => work,
+            Err(error) => {
+                let error = fragment_error(error.kind(), error.to_string());
+                let refused = shards.into_iter().map(|(shard, _)| (shard, Err(error.clone()))).collect();
+                return Box::pin(async move { refused });
+            }
+        };
+        let asked: Vec<ShardId> = shards.iter().map(|(shard, _)| *shard).collect();
+        let (pool, query) = (self.pool.clone(), work.query());
+        let parts = asked.len().min(pool.places());
+        let shared = Arc::new(SharedWork {
+            // Parts of no query that is known have nothing in common.
+            account: (query != 0).then(|| self.accounts.of(query)),
+            work,
+            shards: Mutex::new(shards.into_iter()),
+            carried,
+            limits: self.limits,
+            memory: self.memory.clone(),
+            active: Arc::clone(&self.active),
+            cancel: CancelFlag::default(),
+            arrived: Instant::now(),
+        });
         Box::pin(async move {
+            let _stop = StopOnDrop(shared.cancel.clone());
+            let running = (0..parts).map(|_| {
+                let shared = Arc::clone(&shared);
+                pool.run(query, move |turn| shared.run(&turn))
+            });
+            let (mut results, mut failure) = (Vec::with_capacity(asked.len()), None);
+            for part in join_all(running).await {
+                match part {
+                    Ok(answered) => results.extend(answered),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            for shard in asked {
+                if results.iter().all(|(answered, _)| *answered != shard) {
+                    results.push((shard, Err(unanswered(shard, failure.as_ref()))));
+                }
+            }
+            results
+        })
+    }
+}
+
+/// What is told of a shard that no part came to.
+fn unanswered(shard: ShardId, failure: Option<&PoolError>) -> FragmentError {
+    match failure {
+        Some(PoolError::Full) => fragment_error(
+            ErrorKind::ResourceExhausted,
+            "too many parts of queries wait on this node".to_owned(),
+        ),
+        failure => {
+            let error = failure.map(ToString::to_string);
+            tracing::error!(%shard, error, "a fragment of a query failed");
+            let message = format!("an internal error at shard {shard}, see the log of its node");
+            fragment_error(ErrorKind::Internal, message)
+        }
+    }
+}
+
+const fn fragment_error(kind: ErrorKind, message: String) -> FragmentError {
+    FragmentError { kind, message }
+}
+
+/// A fragment and the shards that it is yet to run on.
+struct SharedWork {
+    work: Work,
+    shards: Mutex<std::vec::IntoIter<(ShardId, StoreSnapshot)>>,
+    carried: Option<Position>,
+    limits: Limits,
+    memory: MemoryLedger,
+    account: Option<Arc<Account>>,
+    active: Arc<ActiveQueries>,
+    cancel: CancelFlag,
+    arrived: Instant,
+}
+
+impl SharedWork {
+    /// The next shard, unless nobody waits for the answer any more.
+    fn next(&self) -> Option<(ShardId, StoreSnapshot)> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.next().filter(|_| !self.cancel.is_canceled())
+    }
+
+    /// Runs on shards until none is left. They share a place, which is passed on as the evaluation goes along.
+    fn run(&self, turn: &Arc<dyn Turn>) -> Vec<FragmentResult> {
+        let waited = self.arrived.elapsed();
+        // Only evaluation is heavy enough to be suspected of a crash.
+        let noted = self.work.text().map(|(tenant, text)| self.active.begin_part(tenant, text)).transpose();
+        let mut results = Vec::new();
+        while let Some((shard, snapshot)) = self.next() {
+            let mut span = trace::span_at(self.carried.clone(), "fragment");
             span.set("pharos.shard", u64::from(shard.0));
-            let work = Work::decode(&fragment)
-                .map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
-            let query = work.query();
-            let cancel = CancelFlag::default();
-            let _stop = StopOnDrop(cancel.clone());
-            let run = move |turn: Arc<dyn Turn>| {
-                // Only evaluation is heavy enough to be suspected of a crash.
-                let part = work.text().map(|(tenant, text)| active.begin_part(tenant, text));
-                let _part =
-                    part.transpose().map_err(|e| FragmentError { kind: e.kind(), message: e.to_string() })?;
-                // Parts of no query that is known have nothing in common.
-                let account = (query != 0).then(|| accounts.of(query));
-                let control = Control { cancel, turn: Some(turn), account };
-                Ok(match work {
-                    Work::SpanMetrics => view.snapshot.span_metrics(),
-                    Work::Query(fragment) => fragment.run(&view, limits, control),
-                    Work::Sql(fragment) => fragment.run(&view, limits, control),
-                })
-            };
-            let (begun, position) = (Instant::now(), span.position());
-            let timed = move |turn| (begun.elapsed(), trace::compute_at(position, || run(turn)));
-            let outcome = match pool.run(query, timed).await {
-                Ok((waited, answer)) => {
-                    span.set("pharos.fragment.waited", waited);
-                    answer.map(Bytes::from)
+            span.set("pharos.fragment.waited", waited);
+            let answer = match &noted {
+                Ok(_) => {
+                    let view = ShardView { shard, snapshot, memory: self.memory.clone() };
+                    trace::compute_at(span.position(), || self.run_on(&view, turn))
                 }
-                Err(PoolError::Full) => Err(FragmentError {
-                    kind: ErrorKind::ResourceExhausted,
-                    message: "too many parts of queries wait on this node".to_owned(),
-                }),
-                Err(error) => {
-                    tracing::error!(%shard, %error, "a fragment of a query failed");
-                    let message = format!("an internal error at shard {shard}, see the log of its node");
-                    Err(FragmentError { kind: ErrorKind::Internal, message })
-                }
+                Err(error) => Err(fragment_error(error.kind(), error.to_string())),
             };
-            match &outcome {
+            match &answer {
                 Ok(answer) => span.set("pharos.answer.bytes", answer.len()),
                 Err(error) => span.fail(error),
             }
-            outcome
-        })
+            results.push((shard, answer));
+        }
+        results
+    }
+
+    fn run_on(&self, view: &ShardView, turn: &Arc<dyn Turn>) -> Result<Bytes, FragmentError> {
+        turn.pass(&self.cancel);
+        let control = Control {
+            cancel: self.cancel.clone(),
+            turn: Some(Arc::clone(turn)),
+            account: self.account.clone(),
+        };
+        Ok(Bytes::from(match &self.work {
+            Work::SpanMetrics => view.snapshot.span_metrics(),
+            Work::Query(fragment) => fragment.clone().run(view, self.limits, control),
+            Work::Sql(fragment) => fragment.clone().run(view, self.limits, control),
+        }))
     }
 }
 

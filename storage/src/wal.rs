@@ -65,7 +65,7 @@ impl Default for WalOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             batch_bytes: 8 << 20,
             rewrite_above_segments: 5,
             salt: 0,

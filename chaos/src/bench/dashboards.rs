@@ -133,7 +133,7 @@ impl DashboardReport {
 pub fn dashboards(options: &DashboardOptions) -> anyhow::Result<DashboardReport> {
     let hosts = (options.samples_per_second / SERIES_PER_HOST).max(1);
     let scrapes = options.history_seconds + options.seconds;
-    let shape = Shape { hosts, scrapes, interval_ms: 1000, hosts_per_request: 4 };
+    let shape = Shape { hosts, scrapes, interval_ms: 1000, samples_per_request: 2_000 };
     let cluster = start(&options.binary, &options.dir, options.nodes, options.shards)?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.http).collect();
     let connect = |at: usize| Connection::new(address(ports[at % ports.len()]), Duration::from_secs(150));
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn panels_ask_for_what_the_workload_has() {
-        let shape = Shape { hosts: 8, scrapes: 1, interval_ms: 1000, hosts_per_request: 8 };
+        let shape = Shape { hosts: 8, scrapes: 1, interval_ms: 1000, samples_per_request: 4_000 };
         let request = Workload::new(shape, 1, 0).next_scrape().unwrap().remove(0);
         let body = snap::raw::Decoder::new().decompress_vec(&request.body).unwrap();
         let text = String::from_utf8_lossy(&body).into_owned();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::load::{encode, own_cpu_seconds, send, start_ms};
 use super::{Sizes, address, flush, start, usages};
@@ -48,6 +49,10 @@ pub struct ServerFigures {
     pub log_bytes: u64,
     /// Segment and index bytes for each sample it holds.
     pub bytes_per_sample: f64,
+    /// Bytes that it caused to be written to disk, log and merges included, for each sample it holds.
+    pub written_bytes_per_sample: f64,
+    /// Bytes of segments that merges wrote, by those that flushes wrote.
+    pub merged_by_flushed: f64,
 }
 
 /// What came out.
@@ -118,6 +123,9 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
             index_bytes: sizes.index,
             log_bytes: sizes.log,
             bytes_per_sample: (sizes.segments + sizes.index) as f64 / samples_per_server,
+            written_bytes_per_sample: (flushed[at].written_bytes - before[at].written_bytes) as f64
+                / samples_per_server,
+            merged_by_flushed: merged_by_flushed(&node.status()?, node.id()?),
         });
     }
     Ok(IngestReport {
@@ -139,6 +147,17 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
         cpu_seconds_per_million: servers.iter().map(|s| s.cpu_seconds_per_million).sum(),
         servers,
     })
+}
+
+/// Write amplification of the merges of a node, from the cluster's status.
+fn merged_by_flushed(status: &Value, node: u64) -> f64 {
+    let nodes = status["nodes"].as_array().into_iter().flatten();
+    let groups: Vec<&Value> = nodes
+        .filter(|status| status["id"].as_u64() == Some(node))
+        .flat_map(|status| status["groups"].as_array().into_iter().flatten())
+        .collect();
+    let sum = |key: &str| groups.iter().filter_map(|group| group["data"][key].as_f64()).sum::<f64>();
+    sum("merged_bytes") / sum("flushed_bytes")
 }
 
 impl IngestReport {
@@ -171,7 +190,7 @@ impl IngestReport {
             let _ = writeln!(
                 out,
                 "  node {}: {:.3} CPU-s per M ({:.3} before flush), peak RSS {:.0} MiB, {:.3} B/sample \
-                 (segments {:.1} MiB, index {:.1} MiB), log {:.1} MiB",
+                 (segments {:.1} MiB, index {:.1} MiB), log {:.1} MiB; written {:.1} B/sample, by merges {:.2} of flushes",
                 at + 1,
                 server.cpu_seconds_per_million,
                 server.cpu_seconds_per_million_load,
@@ -179,7 +198,9 @@ impl IngestReport {
                 server.bytes_per_sample,
                 mib(server.segment_bytes),
                 mib(server.index_bytes),
-                mib(server.log_bytes)
+                mib(server.log_bytes),
+                server.written_bytes_per_sample,
+                server.merged_by_flushed
             );
         }
         out

@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn requests_of_a_group_share_a_connection_in_order() {
-        let shape = Shape { hosts: 12, scrapes: 2, interval_ms: 15_000, hosts_per_request: 4 };
+        let shape = Shape { hosts: 12, scrapes: 2, interval_ms: 15_000, samples_per_request: 2_000 };
         let lanes = encode(shape, 1, 0, 2);
         let groups: Vec<Vec<usize>> = lanes.iter().map(|l| l.iter().map(|r| r.group).collect()).collect();
         assert_eq!(groups, [vec![0, 2, 0, 2], vec![1, 1]]);

@@ -164,6 +164,7 @@ impl System {
             let usage = Usage::of(pid)?;
             sum.cpu_seconds += usage.cpu_seconds;
             sum.peak_rss_bytes = sum.peak_rss_bytes.max(usage.peak_rss_bytes);
+            sum.written_bytes += usage.written_bytes;
         }
         Ok(sum)
     }

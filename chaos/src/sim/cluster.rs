@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::env::{Env, StepKind};
-use cluster::node::{FragmentError, FragmentHandler, Node, NodeConfig};
+use cluster::node::{FragmentError, FragmentHandler, FragmentResult, Node, NodeConfig};
 use cluster::status::{GroupPulse, NodeStatus};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use openraft_rt::AsyncRuntime;
 use protocol::error::ErrorKind;
 use protocol::ids::{META_GROUP, NodeId, ShardId, TenantId};
@@ -613,19 +613,27 @@ pub fn decode_samples(mut bytes: &[u8]) -> Option<Vec<(u32, Vec<(i64, f64)>)>> {
 impl FragmentHandler for Samples {
     fn run(
         &self,
-        _shard: ShardId,
-        snapshot: StoreSnapshot,
+        shards: Vec<(ShardId, StoreSnapshot)>,
         fragment: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
+    ) -> BoxFuture<'static, Vec<FragmentResult>> {
         let env = self.env.clone();
-        Box::pin(async move {
-            let read = SampleRead::decode(&fragment).ok_or_else(|| FragmentError {
-                kind: ErrorKind::Internal,
-                message: "not a read of the workload".to_owned(),
-            })?;
-            let answer = env.run_step(StepKind::Scan, move || read.run(&snapshot)).await;
-            answer.map(Bytes::from).map_err(|message| FragmentError { kind: ErrorKind::Corruption, message })
-        })
+        let read = SampleRead::decode(&fragment).ok_or_else(|| FragmentError {
+            kind: ErrorKind::Internal,
+            message: "not a read of the workload".to_owned(),
+        });
+        let runs = shards.into_iter().map(move |(shard, snapshot)| {
+            let (env, read) = (env.clone(), read.clone());
+            async move {
+                let run = async {
+                    let read = read?;
+                    let answer = env.run_step(StepKind::Scan, move || read.run(&snapshot)).await;
+                    let corrupt = |message| FragmentError { kind: ErrorKind::Corruption, message };
+                    answer.map(Bytes::from).map_err(corrupt)
+                };
+                (shard, run.await)
+            }
+        });
+        Box::pin(join_all(runs))
     }
 }
 

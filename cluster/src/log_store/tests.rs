@@ -83,7 +83,7 @@ impl<F: Fs> Running<F> {
     fn open(fs: F, dir: &Path, cache_bytes: usize) -> Self {
         let options = WalOptions { segment_bytes: 16 << 10, cache_bytes, ..WalOptions::default() };
         let (wal, writer) = Wal::open(fs.clone(), dir, options).unwrap();
-        let store = LogStore::new(TestEnv(fs), wal, ShardId(3));
+        let store = LogStore::new(TestEnv(fs), wal, ShardId(3), Arc::new(Alone::new(ReplicaId(1))));
         Self { store: Some(store), writer: Some(std::thread::spawn(|| write(writer))) }
     }
 
@@ -281,6 +281,38 @@ async fn what_was_saved_is_there_after_a_power_cut() {
     assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 0)), Some(log_id(2, 2))));
     let entries = store.try_get_log_entries(..).await.unwrap();
     assert_eq!(entries, [command(2, 1, 10), command(2, 2, 10)]);
+}
+
+#[tokio::test]
+async fn the_log_knows_when_its_replica_decides_alone() {
+    let fs = MemFs::new(1);
+    let running = mem(&fs, 1 << 20);
+    let mut store = running.store();
+    let alone = store.alone.clone();
+    let members = |index, configs: &[&[u64]]| {
+        let all = configs.iter().flat_map(|config| config.iter());
+        let nodes: BTreeMap<u64, crate::types::Node> =
+            all.map(|id| (*id, crate::types::Node { addr: format!("a:{id}") })).collect();
+        let configs = configs.iter().map(|config| config.iter().copied().collect()).collect();
+        let payload = Payload::Membership(Membership::new(configs, nodes).unwrap());
+        Entry { log_id: log_id(1, index), payload }
+    };
+    assert!(alone.members().are_as_opened());
+    store.blocking_append([members(0, &[&[1]])]).await.unwrap();
+    let first = alone.members();
+    assert!(first.are_one() && !first.are_as_opened());
+    store.blocking_append([command(1, 1, 10)]).await.unwrap();
+    assert_eq!(alone.members(), first, "commands change nothing");
+    for (index, configs) in [&[&[1_u64][..], &[1, 2, 3]][..], &[&[1, 2, 3]], &[&[2]]].into_iter().enumerate()
+    {
+        store.blocking_append([members(2 + index as u64, configs)]).await.unwrap();
+        assert!(!alone.members().are_one(), "{configs:?}");
+    }
+    store.blocking_append([members(5, &[&[1]])]).await.unwrap();
+    let again = alone.members();
+    assert!(again.are_one() && again != first);
+    store.truncate_after(Some(log_id(1, 4))).await.unwrap();
+    assert!(!alone.members().are_one(), "those before count again");
 }
 
 #[tokio::test]

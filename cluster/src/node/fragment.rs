@@ -52,15 +52,19 @@ pub struct FragmentError {
     pub message: String,
 }
 
-/// Runs fragments on a shard's data: given by the layer that knows queries.
+/// What a shard answers to a fragment.
+pub type FragmentResult = (ShardId, Result<Bytes, FragmentError>);
+
+/// Runs fragments on shards' data: given by the layer that knows queries.
 pub trait FragmentHandler: Send + Sync + 'static {
-    /// Runs `fragment` on what `snapshot` shows. The handler sees to it that long work leaves the reactor.
+    /// Runs `fragment` on what the snapshot of each of some shards shows, and gives their answers in any order. The
+    /// handler sees to it that long work leaves the reactor, and shares it out: most fragments are so short that handing
+    /// each shard's part to a thread would cost more than the part.
     fn run(
         &self,
-        shard: ShardId,
-        snapshot: StoreSnapshot,
+        shards: Vec<(ShardId, StoreSnapshot)>,
         fragment: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, FragmentError>>;
+    ) -> BoxFuture<'static, Vec<FragmentResult>>;
 }
 
 /// For nodes that answer no queries.
@@ -69,15 +73,14 @@ pub struct NoFragments;
 impl FragmentHandler for NoFragments {
     fn run(
         &self,
-        _: ShardId,
-        _: StoreSnapshot,
+        shards: Vec<(ShardId, StoreSnapshot)>,
         _: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
+    ) -> BoxFuture<'static, Vec<FragmentResult>> {
         let error = FragmentError {
             kind: ErrorKind::Unavailable,
             message: "this node answers no queries".to_owned(),
         };
-        Box::pin(async { Err(error) })
+        Box::pin(async move { shards.into_iter().map(|(shard, _)| (shard, Err(error.clone()))).collect() })
     }
 }
 
@@ -314,7 +317,7 @@ impl<E: Env> Node<E> {
         Ok(rpc::decode_shard_answers(&whole.freeze()).map_err(CallError::from)?)
     }
 
-    /// Runs a fragment on shards of this node, side by side.
+    /// Runs a fragment on shards of this node, once all of them are as fresh as they have to be.
     pub(crate) async fn answer_fragment(
         self: &Arc<Self>,
         shards: Vec<ShardId>,
@@ -326,27 +329,30 @@ impl<E: Env> Node<E> {
             Consistency::Session(_) => timeout.min(SESSION_WAIT),
             _ => timeout,
         };
-        let consistency = &consistency;
-        let running = shards.into_iter().map(|shard| {
-            let fragment = fragment.clone();
-            async move {
-                let run = async {
-                    let snapshot = self.read_shard(shard, consistency, wait).await.map_err(refusal_of)?;
-                    let run = self.fragments.run(shard, snapshot, fragment);
-                    match E::Runtime::timeout(timeout, run).await {
-                        Ok(result) => {
-                            result.map_err(|e| Refusal::Failed { kind: e.kind, message: e.message })
-                        }
-                        Err(_) => Err(Refusal::Failed {
-                            kind: ErrorKind::Timeout,
-                            message: format!("the fragment did not end within {timeout:?}"),
-                        }),
-                    }
-                };
-                ShardAnswer { shard, result: run.await }
+        let reads = shards.iter().map(|shard| self.read_shard(*shard, &consistency, wait));
+        let reads = join_all(reads).await;
+        let (mut answers, mut open) = (Vec::with_capacity(shards.len()), Vec::with_capacity(shards.len()));
+        for (shard, read) in shards.into_iter().zip(reads) {
+            match read {
+                Ok(snapshot) => open.push((shard, snapshot)),
+                Err(error) => answers.push(ShardAnswer { shard, result: Err(refusal_of(error)) }),
             }
-        });
-        join_all(running).await
+        }
+        if open.is_empty() {
+            return answers;
+        }
+        let asked: Vec<ShardId> = open.iter().map(|(shard, _)| *shard).collect();
+        match E::Runtime::timeout(timeout, self.fragments.run(open, fragment)).await {
+            Ok(results) => answers.extend(results.into_iter().map(|(shard, result)| {
+                let result = result.map_err(|e| Refusal::Failed { kind: e.kind, message: e.message });
+                ShardAnswer { shard, result }
+            })),
+            Err(_) => answers.extend(asked.into_iter().map(|shard| {
+                let message = format!("the fragment did not end within {timeout:?}");
+                ShardAnswer { shard, result: Err(Refusal::Failed { kind: ErrorKind::Timeout, message }) }
+            })),
+        }
+        answers
     }
 }
 

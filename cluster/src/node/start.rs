@@ -19,7 +19,7 @@ use storage::wal::Wal;
 use crate::clock::ClusterClock;
 use crate::env::{Env, Net, PeerAddr, StepKind, detach};
 use crate::error::ClusterError;
-use crate::log_store::LogStore;
+use crate::log_store::{Alone, LogStore};
 use crate::meta::machine::MetaMachine;
 use crate::meta::{MetaCommand, MetaOutcome, ReplicaId};
 use crate::network::rpc::{self, Header, Join, Joined, Refusal, Request, RpcError};
@@ -216,12 +216,13 @@ impl<E: Env> Node<E> {
         let context = &self.context;
         let raft_error = |reason: String| ClusterError::Raft { group: id, reason };
         let config = raft_config(context.config.raft, id, replica).map_err(|e| raft_error(e.to_string()))?;
-        let log = LogStore::new(context.env.clone(), context.wal.clone(), id);
+        let alone = Arc::new(Alone::new(replica));
+        let log = LogStore::new(context.env.clone(), context.wal.clone(), id, Arc::clone(&alone));
         let network = GroupNetworkFactory::new(context.peers.clone(), id);
         let raft = Raft::new(replica.0, config, network, log, machine)
             .await
             .map_err(|e| raft_error(e.to_string()))?;
-        Ok(Arc::new(Group::new(context.clone(), id, replica, raft, shard, wake)))
+        Ok(Arc::new(Group::new(context.clone(), id, replica, raft, alone, shard, wake)))
     }
 
     /// Makes a group known and starts its driver.

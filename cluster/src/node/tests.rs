@@ -28,6 +28,7 @@ async fn one_node_makes_a_cluster_and_serves() {
     let written = sorted(cluster.write(0).await);
     assert_eq!(cluster.read(0, Consistency::Linearizable).await, written);
     let node = cluster.node(0);
+    assert!((1..=3).all(|s| node.group(ShardId(s)).is_some_and(|group| group.leads_alone())));
     assert_eq!(node.id(), NodeId(1));
     assert!(node.is_ready());
     assert!(node.meta().shards.values().all(|s| s.born));
@@ -56,6 +57,9 @@ async fn three_nodes_replicate_what_any_of_them_takes() {
     for index in 0..3 {
         assert_eq!(cluster.read(index, Consistency::Local).await, written, "at node {index}");
     }
+
+    // Shards begin with one replica; since there are three, none decides alone.
+    assert!(cluster.nodes().all(|n| n.all_groups().iter().all(|group| !group.leads_alone())));
     // Leaderships are spread.
     wait("leaderships spread", || cluster.nodes().all(|n| (1..=4).any(|s| n.leads(ShardId(s))))).await;
     let status = cluster.node(1).status(Duration::from_secs(5)).await;

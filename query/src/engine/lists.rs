@@ -1,9 +1,10 @@
 //! Lists over all shards: label names and values, series, metadata, exemplars, raw samples.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::ids::TenantId;
 use protocol::labels::Labels;
 use protocol::matcher::Matcher;
@@ -109,7 +110,7 @@ impl Engine {
             end_ms: request.range.end,
             limit: request.limit as u64,
         });
-        Ok(strings(self.list(request, body).await?, request.limit))
+        strings(self.list(request, body).await?, request.limit)
     }
 
     /// Values of a label, ascending; true when the list was cut at the limit.
@@ -121,7 +122,7 @@ impl Engine {
             end_ms: request.range.end,
             limit: request.limit as u64,
         });
-        Ok(strings(self.list(request, body).await?, request.limit))
+        strings(self.list(request, body).await?, request.limit)
     }
 
     /// Series in label order; true when the list was cut at the limit.
@@ -132,16 +133,13 @@ impl Engine {
             end_ms: request.range.end,
             limit: request.limit as u64,
         });
-        let mut all = Vec::new();
+        let mut lists = Vec::new();
         let mut truncated = false;
         for answer in self.list(request, body).await? {
             truncated |= answer.truncated;
-            for set in answer.label_sets {
-                all.push(labels(&set)?);
-            }
+            lists.push(answer.label_sets.iter().map(|set| labels(set)).collect::<Result<Vec<_>>>()?);
         }
-        all.sort_unstable();
-        all.dedup();
+        let mut all = union(lists);
         truncated |= cut(&mut all, request.limit);
         Ok((all, truncated))
     }
@@ -227,12 +225,43 @@ impl Engine {
     }
 }
 
-fn strings(answers: Vec<FragmentAnswer>, limit: usize) -> (Vec<String>, bool) {
+/// The strings of all answers, ascending, each once; true when some are missing.
+fn strings(answers: Vec<FragmentAnswer>, limit: usize) -> Result<(Vec<String>, bool)> {
     let mut truncated = answers.iter().any(|answer| answer.truncated);
-    let all: BTreeSet<String> = answers.into_iter().flat_map(|answer| answer.strings).collect();
-    let mut all: Vec<String> = all.into_iter().collect();
+    let mut all = union(answers.into_iter().map(|answer| answer.strings).collect());
     truncated |= cut(&mut all, limit);
-    (all, truncated)
+    let text = |bytes: Bytes| {
+        let text = String::from_utf8(bytes.into());
+        text.map_err(|_| QueryError::Protocol("malformed answer: a string is not UTF-8".to_owned()))
+    };
+    Ok((all.into_iter().map(text).collect::<Result<_>>()?, truncated))
+}
+
+/// What any of some ascending lists has, ascending, each once. Two by two: lists of shards are often alike, and then
+/// each round halves what is left.
+fn union<T: Ord>(lists: Vec<Vec<T>>) -> Vec<T> {
+    let mut lists = VecDeque::from(lists);
+    while lists.len() > 1 {
+        let (Some(a), Some(b)) = (lists.pop_front(), lists.pop_front()) else { break };
+        lists.push_back(union_of_two(a, b));
+    }
+    lists.pop_front().unwrap_or_default()
+}
+
+fn union_of_two<T: Ord>(a: Vec<T>, b: Vec<T>) -> Vec<T> {
+    let mut out = Vec::with_capacity(a.len().max(b.len()));
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
+        let order = left.cmp(right);
+        let next = if order.is_le() { a.next() } else { b.next() };
+        if order.is_eq() {
+            b.next();
+        }
+        out.extend(next);
+    }
+    out.extend(a);
+    out.extend(b);
+    out
 }
 
 /// The matchers of every selector in an expression.
@@ -244,4 +273,22 @@ fn selectors(expr: &Expr) -> Vec<Vec<Matcher>> {
         _ => {}
     });
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_union_has_everything_once_and_in_order(
+            lists in prop::collection::vec(prop::collection::btree_set(0..40_u8, 0..20), 0..9)
+        ) {
+            let all: BTreeSet<u8> = lists.iter().flatten().copied().collect();
+            let union = union(lists.into_iter().map(|list| list.into_iter().collect()).collect());
+            prop_assert_eq!(union, all.into_iter().collect::<Vec<_>>());
+        }
+    }
 }

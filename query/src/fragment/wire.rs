@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use protocol::histogram::{CounterResetHint, Histogram, Span};
 use protocol::labels::Labels;
 use protocol::scan::{
@@ -138,10 +139,10 @@ pub fn histogram_from_wire(m: HistogramMessage) -> Result<Histogram> {
 pub fn series_to_wire(series: &Series) -> SeriesMessage {
     let histograms = series.histograms.iter().enumerate();
     SeriesMessage {
-        labels: series.labels.as_bytes().to_vec(),
+        labels: Bytes::copy_from_slice(series.labels.as_bytes()),
         drop_name: series.drop_name,
         presence: bitmap(series.values.iter().map(|v| !is_absent(*v))),
-        values: float_bytes(series.values.iter().filter(|v| !is_absent(**v))),
+        values: float_bytes(series.values.iter().filter(|v| !is_absent(**v))).into(),
         histograms: histograms
             .filter_map(|(step, h)| {
                 let histogram = Some(histogram_to_wire(h.as_deref()?));
@@ -153,15 +154,24 @@ pub fn series_to_wire(series: &Series) -> SeriesMessage {
 
 /// The other way of [`series_to_wire`].
 pub fn series_from_wire(m: SeriesMessage, steps: usize) -> Result<Series> {
-    let present = present_steps(&m.presence, steps)?;
-    if m.values.len() != present.len() * 8 {
-        return Err(malformed("the values of a series do not fit its presence"));
-    }
-    let mut series = Series::empty(labels(&m.labels)?, steps);
-    series.drop_name = m.drop_name;
-    for (step, value) in present.iter().zip(floats(&m.values)) {
-        series.values[*step] = value;
-    }
+    let unfit = || malformed("the values of a series do not fit its presence");
+    let labels = labels(&m.labels)?;
+    let mut series = if m.presence.is_empty() {
+        if m.values.len() != steps * 8 {
+            return Err(unfit());
+        }
+        Series { labels, drop_name: m.drop_name, values: floats(&m.values), histograms: Vec::new() }
+    } else {
+        let present = present_steps(&m.presence, steps)?;
+        if m.values.len() != present.len() * 8 {
+            return Err(unfit());
+        }
+        let mut series = Series { drop_name: m.drop_name, ..Series::empty(labels, steps) };
+        for (step, value) in present.iter().zip(floats(&m.values)) {
+            series.values[*step] = value;
+        }
+        series
+    };
     for at in m.histograms {
         let step = at.step as usize;
         let Some(histogram) = at.histogram.filter(|_| step < steps) else {
@@ -276,10 +286,10 @@ pub fn group_from_wire(m: PartialMessage, steps: usize) -> Result<Group> {
 /// The rows of a quantile's group: series that all have the group's labels.
 pub fn rows_to_wire(group: &Group) -> Vec<SeriesMessage> {
     let row = |values: &Vec<f64>| SeriesMessage {
-        labels: group.labels.as_bytes().to_vec(),
+        labels: Bytes::copy_from_slice(group.labels.as_bytes()),
         drop_name: group.drop_name,
         presence: bitmap(values.iter().map(|v| !is_absent(*v))),
-        values: float_bytes(values.iter().filter(|v| !is_absent(**v))),
+        values: float_bytes(values.iter().filter(|v| !is_absent(**v))).into(),
         histograms: Vec::new(),
     };
     group.rows.iter().map(row).collect()
@@ -339,19 +349,23 @@ mod tests {
     proptest! {
         #[test]
         fn series_survive_the_wire(values in proptest::collection::vec(
-            prop_oneof![Just(ABSENT), any::<f64>()], 1..50))
+            prop_oneof![Just(ABSENT), any::<f64>()], 1..50), is_whole: bool)
         {
+            let values: Vec<f64> =
+                values.into_iter().map(|v| if is_whole && is_absent(v) { 1.5 } else { v }).collect();
             let labels = Labels::from_pairs([("a", "b")]).unwrap();
             let mut series = Series { labels, drop_name: true, values, histograms: Vec::new() };
-            series.set_histogram(0, Arc::new(Histogram::default()));
-            series.values[0] = ABSENT;
+            if !is_whole {
+                series.set_histogram(0, Arc::new(Histogram::default()));
+                series.values[0] = ABSENT;
+            }
             let bytes = series_to_wire(&series).encode_to_vec();
             let message = SeriesMessage::decode(bytes.as_slice()).unwrap();
             let back = series_from_wire(message.clone(), series.values.len()).unwrap();
             let bits = |s: &Series| s.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&back), bits(&series));
             prop_assert_eq!(&back.labels, &series.labels);
-            prop_assert!(back.drop_name && back.histogram(0).is_some());
+            prop_assert!(back.drop_name && back.histogram(0).is_some() != is_whole);
             let steps = series.values.len();
             prop_assert!(series_from_wire(message, steps + 8).is_err() || series.values.iter().all(|v| !is_absent(*v)));
         }

@@ -53,12 +53,15 @@ struct Common {
     /// The load
     #[arg(long, value_enum, default_value_t = Load::A, ignore_case = true)]
     workload: Load,
-    /// Hosts of 500 series each, where there should be fewer than the load has
+    /// Hosts of 500 series each, where there should be fewer or more than the load has
     #[arg(long, value_name = "N")]
     hosts: Option<usize>,
-    /// Scrapes, where there should be fewer than the load has
+    /// Scrapes, where there should be fewer or more than the load has
     #[arg(long, value_name = "N")]
     scrapes: Option<usize>,
+    /// Samples of a request
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    samples_per_request: u32,
     /// Client connections
     #[arg(long, default_value_t = 8)]
     connections: usize,
@@ -74,7 +77,8 @@ impl Common {
         };
         let hosts = self.hosts.unwrap_or(shape.hosts);
         let scrapes = self.scrapes.unwrap_or(shape.scrapes);
-        (name.to_owned(), Shape { hosts, scrapes, ..shape })
+        let samples_per_request = self.samples_per_request as usize;
+        (name.to_owned(), Shape { hosts, scrapes, samples_per_request, ..shape })
     }
 }
 

@@ -20,7 +20,6 @@ mod schedule;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,7 +63,7 @@ struct Shared {
     state: Mutex<State>,
     /// A part has a place and waits for a thread.
     work: Condvar,
-    max_waiting: AtomicUsize,
+    max_waiting: usize,
     begun: Instant,
 }
 
@@ -245,7 +244,7 @@ impl FairPool {
             name: name.to_owned(),
             state: Mutex::new(state),
             work: Condvar::new(),
-            max_waiting: AtomicUsize::new(max_waiting),
+            max_waiting,
             begun: Instant::now(),
         });
         let first = Arc::clone(&shared);
@@ -273,7 +272,7 @@ impl FairPool {
         {
             let shared = &self.owner.0;
             let mut state = shared.lock();
-            if state.jobs.len() >= shared.max_waiting.load(Ordering::Relaxed) {
+            if state.jobs.len() >= shared.max_waiting {
                 return Err(PoolError::Full);
             }
             let ticket = state.schedule.arrive(query, shared.now());
@@ -283,9 +282,9 @@ impl FairPool {
         result.await.unwrap_or(Err(PoolError::Closed))
     }
 
-    /// Bounds anew how many may wait to begin. What waits already stays.
-    pub fn set_max_waiting(&self, max_waiting: usize) {
-        self.owner.0.max_waiting.store(max_waiting, Ordering::Relaxed);
+    /// How many parts run at a time.
+    pub fn places(&self) -> usize {
+        self.owner.0.lock().schedule.places()
     }
 
     /// Parts that wait to begin.
@@ -416,13 +415,10 @@ mod tests {
         let mut leaving = Box::pin(pool.run(2, move |_| ran.send(()).is_ok()));
         assert!((&mut leaving).now_or_never().is_none());
         assert_eq!(pool.run(3, |_| 2).await, Err(PoolError::Full));
-        pool.set_max_waiting(2);
-        let mut third = Box::pin(pool.run(3, |_| 3));
-        assert!((&mut third).now_or_never().is_none());
         drop(leaving);
         release.send(()).unwrap();
         holder.await.unwrap().unwrap();
-        assert_eq!(third.await, Ok(3));
+        assert_eq!(pool.run(3, |_| 3).await, Ok(3));
         assert!(seen.try_recv().is_err(), "nobody waited for it");
     }
 }

@@ -25,6 +25,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Looks between two requests to the allocator for what it keeps, and under pressure.
 const LOOKS_PER_RELEASE: u32 = 40;
 const LOOKS_UNDER_PRESSURE: u32 = 8;
+/// Growth beyond what is charged, since the allocator was last asked, by which it is asked again: it keeps what a flush
+/// has freed in places where the next memtables do not grow.
+const KEPT: u64 = 32 << 20;
+/// Looks between two requests for that reason.
+const LOOKS_PER_GROWTH: u32 = 2;
 /// Time from the end of one measurement for who would be refused memory to the next: many may be refused at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Budget where the system does not say how much memory there is.
@@ -82,15 +87,29 @@ pub fn start(
     let mut cached = memory.charge(MemoryUse::Caches);
     let memory = memory.clone();
     runtime.spawn(async move {
-        for look in 0u32.. {
-            cached.set(caches());
+        let measure = || {
             if let Some(anonymous) = anonymous() {
                 memory.set_process(anonymous);
             }
+            memory.used_for(MemoryUse::Other)
+        };
+        let (mut looks, mut least) = (0, measure());
+        loop {
+            cached.set(caches());
+            let uncharged = measure();
             let is_pressed = memory.pressure() >= Pressure::Flush;
-            if look % (if is_pressed { LOOKS_UNDER_PRESSURE } else { LOOKS_PER_RELEASE }) == 0 {
+            let has_grown = uncharged >= least.saturating_add(KEPT);
+            let due = match () {
+                () if has_grown => LOOKS_PER_GROWTH,
+                () if is_pressed => LOOKS_UNDER_PRESSURE,
+                () => LOOKS_PER_RELEASE,
+            };
+            looks += 1;
+            if looks >= due {
+                looks = 0;
                 // It walks the heap and takes its locks: not on a reactor's thread.
                 let _ = tokio::task::spawn_blocking(storage::release_free_memory).await;
+                least = measure();
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}

@@ -42,6 +42,14 @@ fn groups(metrics: &Metrics, node: &Arc<Node<TokioEnv>>) {
     let memtable = by_shard("pharos_shard_memtable_bytes", "Bytes of memtables.");
     let segments = by_shard("pharos_shard_segments", "Segments.");
     let segment_bytes = by_shard("pharos_shard_segment_bytes", "Bytes of segments.");
+    let flushed = by_shard(
+        "pharos_shard_flushed_bytes",
+        "Bytes of segments that flushes have written since the shard began.",
+    );
+    let merged = by_shard(
+        "pharos_shard_merged_bytes",
+        "Bytes of segments that merges have written since the shard began: by those of flushes, the write amplification.",
+    );
     let log_bytes = by_shard("pharos_shard_log_bytes", "Bytes of log entries that are still needed.");
     let all = [
         &leader,
@@ -53,6 +61,8 @@ fn groups(metrics: &Metrics, node: &Arc<Node<TokioEnv>>) {
         &memtable,
         &segments,
         &segment_bytes,
+        &flushed,
+        &merged,
         &log_bytes,
     ]
     .map(Clone::clone);
@@ -91,6 +101,8 @@ fn groups(metrics: &Metrics, node: &Arc<Node<TokioEnv>>) {
                 set(&memtable, data.memtable_bytes);
                 set(&segments, data.segments);
                 set(&segment_bytes, data.segment_bytes);
+                set(&flushed, data.flushed_bytes);
+                set(&merged, data.merged_bytes);
                 set(&log_bytes, data.log_bytes);
             }
         }

@@ -19,7 +19,7 @@ use storage::scan::StoreSnapshot;
 use storage::wal::LogWriter;
 
 use crate::env::{Env, Net, NetError, PeerAddr, PeerHandler, StepKind};
-use crate::node::{FragmentError, FragmentHandler, Node, NodeConfig};
+use crate::node::{FragmentHandler, FragmentResult, Node, NodeConfig};
 use crate::read::Consistency;
 use crate::router::shard_writer::ShardWriter;
 
@@ -129,11 +129,11 @@ struct Dump;
 impl FragmentHandler for Dump {
     fn run(
         &self,
-        _: ShardId,
-        snapshot: StoreSnapshot,
+        shards: Vec<(ShardId, StoreSnapshot)>,
         _: Bytes,
-    ) -> BoxFuture<'static, Result<Bytes, FragmentError>> {
-        Box::pin(async move { Ok(dump(&snapshot).join(",").into()) })
+    ) -> BoxFuture<'static, Vec<FragmentResult>> {
+        let answer = |(shard, snapshot)| (shard, Ok(dump(&snapshot).join(",").into()));
+        Box::pin(async move { shards.into_iter().map(answer).collect() })
     }
 }
 
