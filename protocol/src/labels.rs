@@ -100,18 +100,24 @@ impl Labels {
 
     /// Checks that bytes are canonical, without keeping them.
     pub fn check_canonical(bytes: &[u8]) -> Result<(), LabelsError> {
+        // Lengths below 128 are characters of their own: where the whole is text, so is what lies between them.
+        let is_text = std::str::from_utf8(bytes).is_ok();
+        let check = |text: &[u8]| match is_text && text.len() < 0x80 {
+            true => Ok(()),
+            false => std::str::from_utf8(text).map(drop).map_err(|_| LabelsError::NotUtf8),
+        };
         let mut input = bytes;
         let mut previous: Option<&[u8]> = None;
         while !input.is_empty() {
             let name = read_text(&mut input)?;
             let value = read_text(&mut input)?;
-            let text = std::str::from_utf8(name).map_err(|_| LabelsError::NotUtf8)?;
-            std::str::from_utf8(value).map_err(|_| LabelsError::NotUtf8)?;
+            check(name)?;
+            check(value)?;
             if name.is_empty() {
                 return Err(LabelsError::EmptyName);
             }
             if value.is_empty() || previous.is_some_and(|p| p >= name) {
-                return Err(LabelsError::NotCanonical(text.to_owned()));
+                return Err(LabelsError::NotCanonical(String::from_utf8_lossy(name).into_owned()));
             }
             previous = Some(name);
         }
@@ -237,9 +243,32 @@ fn first_16(hash: &blake3::Hash) -> [u8; 16] {
 /// Prometheus' order: label by label, names first, then values; a prefix sorts before its extension.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        // UTF-8 sorts as its characters do.
-        RawPairs(&self.0).cmp(RawPairs(&other.0))
+        let (ours, theirs) = (&*self.0, &*other.0);
+        let common = common_prefix(ours, theirs);
+        if common == ours.len() || common == theirs.len() {
+            return ours.len().cmp(&theirs.len());
+        }
+        // The texts before the one in which they differ are the same ones.
+        let (mut rest, mut at) = (ours, 0);
+        loop {
+            let our_text = varint::read_prefixed(&mut rest).expect("canonical form was checked");
+            let end = ours.len() - rest.len();
+            if common < end {
+                let their_text =
+                    varint::read_prefixed(&mut &theirs[at..]).expect("canonical form was checked");
+                // UTF-8 sorts as its characters do.
+                return our_text.cmp(their_text);
+            }
+            at = end;
+        }
     }
+}
+
+/// How many bytes two byte strings begin with that are the same.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (our_words, their_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let words = 8 * our_words.iter().zip(their_words).take_while(|(x, y)| x == y).count();
+    words + a[words..].iter().zip(&b[words..]).take_while(|(x, y)| x == y).count()
 }
 
 impl PartialOrd for Labels {
@@ -395,6 +424,32 @@ mod tests {
             prop_assert_eq!(set.get(&name), of.get(&name).map(String::as_str));
             let kept: Vec<_> = of.iter().filter(|(n, _)| **n != name).collect();
             prop_assert_eq!(set.filtered(|n| n != name), Labels::from_pairs(kept).expect("valid labels"));
+        }
+
+        #[test]
+        fn sets_sort_as_their_pairs_do(
+            mut a in proptest::collection::btree_map("[a-c]{1,9}", "[a-cä]{1,2}|x{120,140}[ab]?", 0..6),
+            edits in proptest::collection::vec(("[a-c]{1,9}", "[a-cä]{0,2}|x{120,140}"), 0..3),
+        ) {
+            let one = Labels::from_pairs(a.clone()).expect("valid labels");
+            let before = a.clone();
+            a.extend(edits);
+            a.retain(|_, value| !value.is_empty());
+            let other = Labels::from_pairs(a.clone()).expect("valid labels");
+            prop_assert_eq!(one.cmp(&other), before.cmp(&a), "{} and {}", one, other);
+            prop_assert_eq!(other.cmp(&one), a.cmp(&before));
+            prop_assert_eq!(Labels::from_canonical(other.as_bytes()), Ok(other));
+        }
+
+        #[test]
+        fn only_text_is_taken(long in 0..300usize, at in 0..300usize) {
+            let value: String = "äx".chars().cycle().take(long + 1).collect();
+            let mut bytes = Labels::from_pairs([("a", value.as_str()), ("b", "1")]).unwrap().as_bytes().to_vec();
+            let place = 2 + usize::from(value.len() >= 0x80) + 1 + at % value.len();
+            bytes[place] = 0xff;
+            prop_assert_eq!(Labels::from_canonical(&bytes), Err(LabelsError::NotUtf8));
+            // A text that ends within a character, and the next begins with its rest.
+            prop_assert_eq!(Labels::from_canonical(&[1, b'a', 1, 0xc3, 1, 0xa4, 1, b'x']), Err(LabelsError::NotUtf8));
         }
 
         #[test]

@@ -151,12 +151,10 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
 
 /// Write amplification of the merges of a node, from the cluster's status.
 fn merged_by_flushed(status: &Value, node: u64) -> f64 {
-    let nodes = status["nodes"].as_array().into_iter().flatten();
-    let groups: Vec<&Value> = nodes
-        .filter(|status| status["id"].as_u64() == Some(node))
-        .flat_map(|status| status["groups"].as_array().into_iter().flatten())
-        .collect();
-    let sum = |key: &str| groups.iter().filter_map(|group| group["data"][key].as_f64()).sum::<f64>();
+    let shards = status["shards"].as_array().into_iter().flatten();
+    let replicas = shards.flat_map(|shard| shard["replicas"].as_array().into_iter().flatten());
+    let own: Vec<&Value> = replicas.filter(|replica| replica["node"].as_u64() == Some(node)).collect();
+    let sum = |key: &str| own.iter().filter_map(|replica| replica["data"][key].as_f64()).sum::<f64>();
     sum("merged_bytes") / sum("flushed_bytes")
 }
 

@@ -57,13 +57,22 @@ impl Windows {
     fn new(times: &[i64], moving: &MovingRange, kind: RateKind) -> Self {
         let seconds = kind.per_second.then(|| moving.range as f64 / 1000.0);
         let (mut from, mut to) = (0, 0);
-        let mut steps = Vec::with_capacity(moving.grid.count);
+        let mut steps: Vec<StepWindow> = Vec::with_capacity(moving.grid.count);
+        let mut before = None;
         for step in 0..moving.grid.count {
             let end = moving.grid.at(step).saturating_sub(moving.offset);
             let start = end.saturating_sub(moving.range);
             from += advance(&times[from..], start);
             to += advance(&times[to..], end);
-            steps.push(StepWindow::new(times, from..to.max(from), (start, end), seconds));
+            let inside = from..to.max(from);
+            // A window is what the distances of its samples from its ends make it: those of regular samples are alike.
+            let shape = Shape::of(&times[inside.clone()], start, end);
+            let (first, last) = (inside.start as u32, inside.end as u32);
+            steps.push(match (steps.last(), before == Some(shape)) {
+                (Some(alike), true) => StepWindow { from: first, to: last, ..*alike },
+                _ => StepWindow::new(first..last, shape, seconds),
+            });
+            before = Some(shape);
         }
         Self { steps, seconds }
     }
@@ -73,32 +82,50 @@ impl Windows {
     }
 }
 
+/// What the numbers of a window follow from, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    /// Samples inside; below two the rest is 0.
+    samples: usize,
+    sampled: i64,
+    to_first: i64,
+    from_last: i64,
+}
+
+impl Shape {
+    fn of(inside: &[i64], start: i64, end: i64) -> Self {
+        match inside {
+            [first, .., last] => Self {
+                samples: inside.len(),
+                sampled: last - first,
+                to_first: first - start,
+                from_last: end - last,
+            },
+            _ => Self { samples: inside.len(), sampled: 0, to_first: 0, from_last: 0 },
+        }
+    }
+}
+
 impl StepWindow {
-    fn new(
-        times: &[i64],
-        inside: std::ops::Range<usize>,
-        (start, end): (i64, i64),
-        seconds: Option<f64>,
-    ) -> Self {
+    fn new(inside: std::ops::Range<u32>, shape: Shape, seconds: Option<f64>) -> Self {
         let mut window = Self {
-            from: inside.start as u32,
-            to: inside.end as u32,
+            from: inside.start,
+            to: inside.end,
             sampled: 0.0,
             to_start: 0.0,
             to_end: 0.0,
             factor: 0.0,
         };
-        if inside.len() < 2 {
+        if shape.samples < 2 {
             return window;
         }
-        let (first, last) = (times[inside.start], times[inside.end - 1]);
-        let sampled = (last - first) as f64 / 1000.0;
-        let average = sampled / (inside.len() - 1) as f64;
+        let sampled = shape.sampled as f64 / 1000.0;
+        let average = sampled / (shape.samples - 1) as f64;
         let threshold = average * 1.1;
         let bounded = |distance: f64| if distance >= threshold { average / 2.0 } else { distance };
         window.sampled = sampled;
-        window.to_start = bounded((first - start) as f64 / 1000.0);
-        window.to_end = bounded((end - last) as f64 / 1000.0);
+        window.to_start = bounded(shape.to_first as f64 / 1000.0);
+        window.to_end = bounded(shape.from_last as f64 / 1000.0);
         window.factor = window.factor(window.to_start, seconds);
         window
     }

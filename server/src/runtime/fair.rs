@@ -397,7 +397,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_full_queue_refuses_and_who_left_is_skipped() {
-        let pool = FairPool::new("test", 1, 1);
+        let pool = FairPool::new("test", 1, 2);
         let (release, held) = mpsc::channel::<()>();
         let (started, begun) = mpsc::channel::<()>();
         let holder = tokio::spawn({
@@ -414,11 +414,13 @@ mod tests {
         let (ran, seen) = mpsc::channel::<()>();
         let mut leaving = Box::pin(pool.run(2, move |_| ran.send(()).is_ok()));
         assert!((&mut leaving).now_or_never().is_none());
-        assert_eq!(pool.run(3, |_| 2).await, Err(PoolError::Full));
+        let mut third = Box::pin(pool.run(3, |_| 3));
+        assert!((&mut third).now_or_never().is_none());
+        assert_eq!(pool.run(4, |_| 4).await, Err(PoolError::Full));
         drop(leaving);
         release.send(()).unwrap();
         holder.await.unwrap().unwrap();
-        assert_eq!(pool.run(3, |_| 3).await, Ok(3));
+        assert_eq!(third.await, Ok(3));
         assert!(seen.try_recv().is_err(), "nobody waited for it");
     }
 }

@@ -27,9 +27,9 @@ const LOOKS_PER_RELEASE: u32 = 40;
 const LOOKS_UNDER_PRESSURE: u32 = 8;
 /// Growth beyond what is charged, since the allocator was last asked, by which it is asked again: it keeps what a flush
 /// has freed in places where the next memtables do not grow.
-const KEPT: u64 = 32 << 20;
-/// Looks between two requests for that reason.
-const LOOKS_PER_GROWTH: u32 = 2;
+const KEPT: u64 = 64 << 20;
+/// Looks between two requests for that reason: what it gives back has to be had again from the kernel, page by page.
+const LOOKS_PER_GROWTH: u32 = 4;
 /// Time from the end of one measurement for who would be refused memory to the next: many may be refused at once.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Budget where the system does not say how much memory there is.
