@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Longest answer that is read.
-const MAX_BODY_BYTES: usize = 256 << 20;
+const MAX_BODY_BYTES: usize = 1 << 30;
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! A linearizable read asks the shard's leader, which asks a quorum whether it still leads (ReadIndex: no clock is
 //! trusted) and waits until it has applied what was committed then. One such round serves every reader that came before
-//! it began: [`ReadGate`] keeps at most one round of a shard in flight, and those who come meanwhile share the next.
+//! it began: [`ReadGate`] keeps at most one round of a shard in flight, and those who come meanwhile share the next. A
+//! leader that is known to be the only one that votes asks nobody (see [`crate::log_store::Alone`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -113,6 +113,8 @@ impl System {
             "-retentionPeriod=10y".to_owned(),
             // What was written is to be seen at once, as it is elsewhere.
             "-search.latencyOffset=0s".to_owned(),
+            // A million series are asked for where a load has as many; 300,000 are the default.
+            "-search.maxUniqueTimeseries=10000000".to_owned(),
         ];
         Self::process(SystemKind::VictoriaMetrics, addr, dir, &arguments, "/health")
     }
