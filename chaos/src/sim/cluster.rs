@@ -3,7 +3,7 @@
 //! Nodes boot, crash, abort and lose their disks; [`SimCluster::tend`] starts again what is down for long enough. A node
 //! that ends by itself must have had a reason: a fault of its disk since it booted. Anything else is a finding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::env::{Env, StepKind};
 use cluster::node::{FragmentError, FragmentHandler, FragmentResult, Node, NodeConfig};
-use cluster::status::{GroupPulse, NodeStatus};
+use cluster::status::{GroupPulse, NodeStatus, Role};
 use futures_util::future::{BoxFuture, join_all};
 use openraft_rt::AsyncRuntime;
 use protocol::error::ErrorKind;
@@ -300,6 +300,29 @@ impl SimCluster {
                 }
             }
         }
+    }
+
+    /// The replicas of groups without a leader, in words.
+    pub fn leaderless(&self) -> String {
+        let statuses = self.statuses();
+        let pulses = || statuses.iter().flat_map(|status| status.groups.iter().map(|group| &group.pulse));
+        let led: BTreeSet<u16> =
+            pulses().filter(|pulse| pulse.role == Role::Leader).map(|pulse| pulse.group.0).collect();
+        let words = pulses().filter(|pulse| !led.contains(&pulse.group.0)).map(|pulse| {
+            format!(
+                "group {} at {}: {:?}, term {}, log to {}, applied {}, voters {:?}, learners {:?}, joint {}",
+                pulse.group,
+                pulse.replica,
+                pulse.role,
+                pulse.term,
+                pulse.last_log,
+                pulse.applied,
+                pulse.voters,
+                pulse.learners,
+                pulse.joint
+            )
+        });
+        words.collect::<Vec<_>>().join("; ")
     }
 
     /// What every node that runs says about itself.

@@ -320,7 +320,10 @@ impl Simulation {
             let acked = || self.oracle.counts().acked_batches >= MIN_ACKED;
             if !self.cluster.wait(CATCH_UP, acked).await {
                 let acked = self.oracle.counts().acked_batches;
-                self.broken(format!("only {acked} batches were acknowledged, {CATCH_UP:?} after healing"));
+                self.broken(format!(
+                    "only {acked} batches were acknowledged, {CATCH_UP:?} after healing; {}",
+                    self.cluster.leaderless()
+                ));
             }
         }
         stop.store(true, Ordering::Relaxed);
