@@ -297,7 +297,7 @@ pub enum Change {
 /// `voters` are those that should vote, `learners` those that should follow without a vote (only the meta group has
 /// some that stay). A wanted voter must be caught up before it votes; while one that answers is not, the rest waits for
 /// it. One that can not come yet is left for later: its node does not answer, or has to give up an older replica first whose
-/// vote the group needs.
+/// vote the group needs. A replica whose successor on the same node has answered is no vote any more.
 pub fn reconcile(
     leader: &GroupPulse,
     voters: &BTreeSet<ReplicaId>,
@@ -320,8 +320,15 @@ pub fn reconcile(
     if voting == *voters {
         return None;
     }
-    let is_whole =
-        |r: &ReplicaId| *r == leader.replica || (is_caught_up(leader, *r) && reachable.contains(&r.node()));
+    // A node holds one replica of a shard: where a newer one has answered, the older is gone, whatever it last said.
+    let has_successor = |r: &ReplicaId| {
+        let newer = |other: &ReplicaId| other.node() == r.node() && other.generation() > r.generation();
+        leader.matched.iter().any(|(other, matched)| newer(other) && *matched > 0)
+    };
+    let is_whole = |r: &ReplicaId| {
+        *r == leader.replica
+            || (is_caught_up(leader, *r) && reachable.contains(&r.node()) && !has_successor(r))
+    };
     let ready = |r: &ReplicaId| voting.contains(r) || is_caught_up(leader, *r);
     let is_held_up = |r: &ReplicaId| {
         let older = voting.iter().find(|old| old.node() == r.node() && *old != r);

@@ -371,6 +371,18 @@ fn an_empty_seat_is_given_to_who_is_ready_while_another_newcomer_is_held_up() {
 }
 
 #[test]
+fn a_voter_whose_successor_has_answered_is_gone() {
+    let (newer_3, newer_4) = (ReplicaId::new(NodeId(3), 2), ReplicaId::new(NodeId(4), 2));
+    let mut pulse = leader(1, 1, &[1, 3, 4]);
+    pulse.learners = vec![newer_3, newer_4];
+    // What the first one of node 3 said last is remembered; that of node 4 lives, and is needed.
+    pulse.matched = BTreeMap::from([(r(1), 100), (r(3), 100), (newer_3, 100), (r(4), 100), (newer_4, 0)]);
+    let wanted = BTreeSet::from([r(1), newer_3, newer_4]);
+    let next = reconcile(&pulse, &wanted, &BTreeSet::new(), &nodes(&[1, 3, 4]));
+    assert_eq!(next, Some(Change::SetVoters(BTreeSet::from([r(1), newer_3, r(4)]))));
+}
+
+#[test]
 fn a_silent_voter_loses_its_seat_to_who_is_ready() {
     let newer = ReplicaId::new(NodeId(1), 2);
     let mut pulse = leader(3, 3, &[1, 2, 3]);
