@@ -9,6 +9,7 @@ pub mod operations;
 pub mod system;
 pub mod view;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ use crate::api::read::Queries;
 use crate::config::{Config, ConfigError, QuerySection};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::runtime::fair::FairPool;
-use crate::runtime::pool::PoolError;
+use crate::runtime::pool::{PoolError, message};
 use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::QueryMetrics;
@@ -172,13 +173,16 @@ fn unanswered(shard: ShardId, failure: Option<&PoolError>) -> FragmentError {
             ErrorKind::ResourceExhausted,
             "too many parts of queries wait on this node".to_owned(),
         ),
-        failure => {
-            let error = failure.map(ToString::to_string);
-            tracing::error!(%shard, error, "a fragment of a query failed");
-            let message = format!("an internal error at shard {shard}, see the log of its node");
-            fragment_error(ErrorKind::Internal, message)
-        }
+        Some(error) => internal(shard, &error.to_string()),
+        None => internal(shard, "no part came to it"),
     }
+}
+
+/// The reason goes to the log, not to the client.
+fn internal(shard: ShardId, reason: &str) -> FragmentError {
+    tracing::error!(%shard, reason, "a fragment of a query failed");
+    let message = format!("an internal error at shard {shard}, see the log of its node");
+    fragment_error(ErrorKind::Internal, message)
 }
 
 const fn fragment_error(kind: ErrorKind, message: String) -> FragmentError {
@@ -218,7 +222,10 @@ impl SharedWork {
             let answer = match &noted {
                 Ok(_) => {
                     let view = ShardView { shard, snapshot, memory: self.memory.clone() };
-                    trace::compute_at(span.position(), || self.run_on(&view, turn))
+                    // A panic ends the work on this shard alone, and what it may have left half done is dropped with it.
+                    let run = AssertUnwindSafe(|| self.run_on(&view, turn));
+                    let outcome = trace::compute_at(span.position(), || catch_unwind(run));
+                    outcome.map_err(|panic| internal(shard, &format!("panicked: {}", message(&*panic))))
                 }
                 Err(error) => Err(fragment_error(error.kind(), error.to_string())),
             };
@@ -231,18 +238,18 @@ impl SharedWork {
         results
     }
 
-    fn run_on(&self, view: &ShardView, turn: &Arc<dyn Turn>) -> Result<Bytes, FragmentError> {
+    fn run_on(&self, view: &ShardView, turn: &Arc<dyn Turn>) -> Bytes {
         turn.pass(&self.cancel);
         let control = Control {
             cancel: self.cancel.clone(),
             turn: Some(Arc::clone(turn)),
             account: self.account.clone(),
         };
-        Ok(Bytes::from(match &self.work {
+        Bytes::from(match &self.work {
             Work::SpanMetrics => view.snapshot.span_metrics(),
             Work::Query(fragment) => fragment.clone().run(view, self.limits, control),
             Work::Sql(fragment) => fragment.clone().run(view, self.limits, control),
-        }))
+        })
     }
 }
 

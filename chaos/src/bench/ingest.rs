@@ -125,7 +125,7 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
             bytes_per_sample: (sizes.segments + sizes.index) as f64 / samples_per_server,
             written_bytes_per_sample: (flushed[at].written_bytes - before[at].written_bytes) as f64
                 / samples_per_server,
-            merged_by_flushed: merged_by_flushed(&node.status()?, node.id()?),
+            merged_by_flushed: merged_by_flushed(&node.status()?),
         });
     }
     Ok(IngestReport {
@@ -149,11 +149,11 @@ pub fn ingest(options: &IngestOptions) -> anyhow::Result<IngestReport> {
     })
 }
 
-/// Write amplification of the merges of a node, from the cluster's status.
-fn merged_by_flushed(status: &Value, node: u64) -> f64 {
+/// Write amplification of the merges of a node, from the cluster's status as the node itself sees it.
+fn merged_by_flushed(status: &Value) -> f64 {
     let shards = status["shards"].as_array().into_iter().flatten();
     let replicas = shards.flat_map(|shard| shard["replicas"].as_array().into_iter().flatten());
-    let own: Vec<&Value> = replicas.filter(|replica| replica["node"].as_u64() == Some(node)).collect();
+    let own: Vec<&Value> = replicas.filter(|replica| replica["node"] == status["node"]).collect();
     let sum = |key: &str| own.iter().filter_map(|replica| replica["data"][key].as_f64()).sum::<f64>();
     sum("merged_bytes") / sum("flushed_bytes")
 }

@@ -59,7 +59,7 @@ struct Common {
     /// Scrapes, where there should be fewer or more than the load has
     #[arg(long, value_name = "N")]
     scrapes: Option<usize>,
-    /// Samples of a request
+    /// Samples of a request: of as many whole hosts as that comes to, or of a part of one host
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     samples_per_request: u32,
     /// Client connections
