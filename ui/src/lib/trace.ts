@@ -121,6 +121,19 @@ export function viewOf(trace: Trace): TraceView {
   };
 }
 
+/** Spans come a while after their end: senders collect them, and parts of a trace come from several. */
+const ARRIVES_WITHIN_MS = 30_000;
+
+/** Whether more spans of a trace are to be expected: one ended a moment ago. Clocks that are far ahead say nothing. */
+export function mayGrow(trace: Trace, nowMs: number): boolean {
+  const at = (ms: number): bigint => BigInt(Math.round(ms)) * 1_000_000n;
+  const [since, until] = [at(nowMs - ARRIVES_WITHIN_MS), at(nowMs + ARRIVES_WITHIN_MS)];
+  return trace.spans.some(({ endTimeUnixNano }) => {
+    const end = BigInt(endTimeUnixNano);
+    return since < end && end < until;
+  });
+}
+
 /** Spans above a span, the nearest first. */
 export function ancestors(view: TraceView, at: number): number[] {
   const out: number[] = [];

@@ -19,8 +19,8 @@ import {
   ZoomOut,
 } from 'lucide-react';
 import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useMemo, useState } from 'react';
-import { ApiError } from '../api/client';
-import { getTrace } from '../api/traces';
+import { type Answer, ApiError } from '../api/client';
+import { getTrace, type Trace } from '../api/traces';
 import { PageHead } from '../components/Shell';
 import { Empty, ErrorBox, Skeleton } from '../components/states';
 import { Minimap } from '../components/traces/Minimap';
@@ -39,6 +39,7 @@ import {
   finder,
   gapsOf,
   keptFor,
+  mayGrow,
   parseWindow,
   positions,
   rowsOf,
@@ -62,6 +63,12 @@ const CompareTraces = lazy(async () => ({
 const Flame = lazy(async () => ({ default: (await import('../components/traces/Flame')).Flame }));
 const ServiceMap = lazy(async () => ({ default: (await import('../components/traces/ServiceMap')).ServiceMap }));
 
+/** How often a trace that may grow is looked at again, and the largest, in bytes, for which that is worth it. */
+const AGAIN_MS = 2000;
+const MOST_AGAIN = 2 << 20;
+
+const isAskedAgain = ({ data, bytes }: Answer<Trace>, at: number): boolean => bytes < MOST_AGAIN && mayGrow(data, at);
+
 export default function TracePage() {
   const { id } = useParams({ from: '/trace/$id' });
   const now = useClock((s) => s.now);
@@ -70,17 +77,20 @@ export default function TracePage() {
     queryKey: ['trace', currentTenant(), id, now],
     enabled: known !== null,
     queryFn: ({ signal }) => getTrace(known!.id, signal),
+    refetchInterval: ({ state: { data, dataUpdatedAt } }) =>
+      data && isAskedAgain(data, dataUpdatedAt) ? AGAIN_MS : false,
     placeholderData: (old, before) => (before?.queryKey[2] === id ? old : undefined),
   });
   const view = useMemo(() => (found.data ? viewOf(found.data.data) : null), [found.data]);
   const back = <Link to="/traces">Traces</Link>;
-  if (view)
+  if (view && found.data)
     return (
       <Loaded
         key={view.trace.traceId}
         view={view}
-        bytes={found.data?.bytes ?? 0}
+        bytes={found.data.bytes}
         dimmed={found.isPlaceholderData}
+        grows={isAskedAgain(found.data, found.dataUpdatedAt)}
         back={back}
       />
     );
@@ -144,11 +154,14 @@ function Loaded({
   view,
   bytes,
   dimmed,
+  grows,
   back,
 }: {
   view: TraceView;
   bytes: number;
   dimmed: boolean;
+  /** More spans may come, and are looked for. */
+  grows: boolean;
   back: React.ReactNode;
 }) {
   const search = useSearch({ from: '/trace/$id' });
@@ -162,7 +175,9 @@ function Loaded({
     [navigate],
   );
   const chosen = placeOf(view, search.span);
-  const [cursor, setCursor] = useState(chosen ?? 0);
+  // By its name: spans that arrive move the others.
+  const [cursorAt, setCursorAt] = useState(search.span);
+  const cursor = placeOf(view, cursorAt) ?? 0;
   const logs = useTraceLogs(trace.traceId);
   const logCounts = useMemo(() => {
     const out = new Map<string, number>();
@@ -205,16 +220,16 @@ function Loaded({
   );
   const toggle = useCallback(
     (at: number, open?: boolean) => {
-      setCursor(at);
+      setCursorAt(keyOf(view, at));
       if (open === undefined || open !== isOpen(at)) change({ fold: foldAfter([at]) });
     },
-    [isOpen, foldAfter, change],
+    [view, isOpen, foldAfter, change],
   );
   /** Goes to a span, wherever it is hidden, and into it where a drawer is open. */
   const go = useCallback(
     (at: number | undefined, open = chosen !== undefined || search.view === 'flame') => {
       if (at === undefined) return;
-      setCursor(at);
+      setCursorAt(keyOf(view, at));
       const closed = ancestors(view, at).filter((up) => !isOpen(up));
       const part: Partial<TraceSearch> = {
         ...(kept && !kept[at] ? { all: true } : {}),
@@ -331,7 +346,15 @@ function Loaded({
           </div>
           <div>
             <dt>spans</dt>
-            <dd className="tab-num">{formatCount(view.size.length)}</dd>
+            <dd className="tab-num">
+              {formatCount(view.size.length)}
+              {grows && (
+                <span className="muted small" title="One ended a moment ago: the page looks again by itself">
+                  {' '}
+                  and what may still come
+                </span>
+              )}
+            </dd>
           </div>
           <div>
             <dt>levels</dt>

@@ -1081,6 +1081,30 @@ async function main() {
       await page.waitForSelector('.wf-row.is-chosen');
     }));
 
+  await test('spans that come after a trace was opened are shown, and nothing else moves', () =>
+    onPage({}, async (page) => {
+      const trace = '5'.repeat(32);
+      const id = (n) => n.toString(16).padStart(16, '0');
+      const start = Date.now() - 1000;
+      const part = (n, name, more) => ({
+        trace,
+        id: id(n),
+        name,
+        start: start + n,
+        end: start + 900,
+        ...more,
+      });
+      await cluster.writeSpans({ store: [part(7, 'late read', { parent: id(1) })] });
+      await go(page, `/trace/${trace}?span=${id(7)}`);
+      const row = (name) => page.locator('.wf-row', { hasText: name });
+      await row('late read').getByText('orphan').waitFor();
+      await cluster.writeSpans({ web: [part(1, 'GET /late'), part(3, 'early read', { parent: id(1) })] }, 2);
+      await row('GET /late').waitFor();
+      await row('late read').getByText('orphan').waitFor({ state: 'detached' });
+      assert(await page.locator('.wf-row.is-chosen', { hasText: 'late read' }).isVisible(), 'the chosen one stays');
+      assert(parameter(page, 'span') === id(7), 'also in the address');
+    }));
+
   await test('parts that are missing, and long silences, are said', () =>
     onPage({}, async (page) => {
       await go(page, '/trace/abc123');
