@@ -23,4 +23,7 @@ pub enum DecodeError {
     /// A field has a value that no encoder writes.
     #[error("encoded column is malformed: {0}")]
     Malformed(&'static str),
+    /// The bytes are not those that their checksum was made of.
+    #[error("encoded column has another checksum")]
+    Checksum,
 }

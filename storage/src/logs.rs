@@ -23,6 +23,7 @@
 
 mod counting;
 pub(crate) mod filter;
+mod groups;
 pub mod scan;
 pub mod segment;
 pub mod table;

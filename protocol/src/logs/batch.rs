@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::block::{self, Block, Limits, Want};
+use super::block::{self, Block, Layout, Limits, Want};
 use super::codec::{encode_record, is_shallow};
 use super::dict::Dict;
 use super::rows::{RowMap, Rows, Scratch};
@@ -353,7 +353,7 @@ fn write_part(
     let mut packed = Vec::new();
     dict.encode(Pack::Quick, &mut packed);
     varint::write_prefixed(&mut bytes, &packed);
-    block::encode(rows, dict, Pack::Quick, &mut bytes);
+    block::encode(rows, dict, Pack::Quick, Layout::Plain, &mut bytes);
     if bytes.len() <= MAX_BYTES {
         out.push((own_key, bytes.into()));
         return Ok(());
@@ -433,13 +433,13 @@ impl<'a> OpenLogBatch<'a> {
                 source: DecodeError::Malformed("end of a dictionary"),
             });
         }
-        let block = Block::parse(input, LIMITS).map_err(malformed("block"))?;
+        let block = Block::parse(input, Layout::Plain, LIMITS).map_err(malformed("block"))?;
         Ok(Self { signal, tenant, key: BatchKey(key), checksum, dict, block })
     }
 
     /// Decodes columns.
     pub fn rows(&self, want: &Want) -> Result<Rows, LogBatchError> {
-        let rows = self.block.decode(&self.dict, want, Trust::Stranger, LIMITS);
+        let rows = self.block.decode(&self.dict, want, None, Trust::Stranger, LIMITS);
         rows.map_err(|source| LogBatchError::Malformed { part: "rows", source })
     }
 }

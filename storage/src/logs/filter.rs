@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use memchr::memmem::Finder;
 use protocol::encoding::DecodeError;
 use protocol::encoding::columns::Trust;
-use protocol::logs::block::{Attributes, Block, Bodies, Want};
+use protocol::logs::block::{Attributes, Block, Bodies, BodyCount, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::{CompiledTest, FilterError, beginnings};
@@ -64,6 +64,11 @@ impl Bits {
 
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Sets one.
+    pub fn set(&mut self, at: usize) {
+        self.words[at / 64] |= 1 << (at % 64);
     }
 
     /// Whether all are set.
@@ -126,6 +131,15 @@ pub(crate) enum Verdict {
 impl Verdict {
     fn of(passes: bool) -> Self {
         if passes { Self::All } else { Self::None }
+    }
+
+    /// Of rows that have to pass both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, Self::All) => Self::All,
+            _ => Self::Some,
+        }
     }
 
     fn not(self) -> Self {
@@ -702,16 +716,6 @@ impl Bound<'_> {
         }
     }
 
-    /// Whether [`Self::want_in`] depends on the templates that bodies have.
-    pub fn reads_bodies(&self) -> bool {
-        match self {
-            Self::And(parts) | Self::Or(parts) => parts.iter().any(Self::reads_bodies),
-            Self::Not(part) => part.reads_bodies(),
-            Self::Body(_) | Self::Any(_) => true,
-            _ => false,
-        }
-    }
-
     /// Columns that [`Self::of_rows`] looks at in a block whose rows have these templates: what they decide is not read.
     pub fn want_in(&self, templates: &[u32], block: &Block<'_>, dict: &Dict) -> Result<Want, DecodeError> {
         let text = |test: &TextTest<'_>| {
@@ -738,6 +742,58 @@ impl Bound<'_> {
             }
             _ => self.want(),
         })
+    }
+
+    /// What templates say of the rows of each group of a block's bodies.
+    pub fn by_group(
+        &self,
+        bodies: &[BodyCount],
+        block: &Block<'_>,
+        dict: &Dict,
+    ) -> Result<Vec<Verdict>, DecodeError> {
+        let text = |test: &TextTest<'_>| -> Vec<Verdict> {
+            let one = |template: Option<u32>| template.map_or(Verdict::Some, |at| test.of_template(at, dict));
+            bodies.iter().map(|(template, _)| one(*template)).collect()
+        };
+        Ok(match self {
+            Self::All => vec![Verdict::All; bodies.len()],
+            Self::And(parts) => Self::all_by_group(parts.iter(), bodies, block, dict)?,
+            Self::Or(parts) => {
+                let mut any = vec![Verdict::None; bodies.len()];
+                for part in parts {
+                    let part = part.by_group(bodies, block, dict)?;
+                    any.iter_mut().zip(part).for_each(|(any, one)| *any = any.not().and(one.not()).not());
+                }
+                any
+            }
+            Self::Not(part) => part.by_group(bodies, block, dict)?.into_iter().map(Verdict::not).collect(),
+            Self::Body(test) => text(test),
+            Self::Any(test) if test.columns_in(block, dict)?.is_empty() => text(test),
+            Self::Any(test) => {
+                // What the body has not an attribute may have.
+                let any = |verdict| if verdict == Verdict::None { Verdict::Some } else { verdict };
+                text(test).into_iter().map(any).collect()
+            }
+            _ => vec![Verdict::Some; bodies.len()],
+        })
+    }
+
+    /// [`Self::by_group`] of several that all have to pass.
+    pub fn all_by_group<'b>(
+        parts: impl Iterator<Item = &'b Self>,
+        bodies: &[BodyCount],
+        block: &Block<'_>,
+        dict: &Dict,
+    ) -> Result<Vec<Verdict>, DecodeError>
+    where
+        Self: 'b,
+    {
+        let mut all = vec![Verdict::All; bodies.len()];
+        for part in parts {
+            let part = part.by_group(bodies, block, dict)?;
+            all.iter_mut().zip(part).for_each(|(all, one)| *all = all.and(one));
+        }
+        Ok(all)
     }
 
     /// What the directory and the fuse filter say of a block.

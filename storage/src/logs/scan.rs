@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 use protocol::encoding::columns::Trust;
 use protocol::ids::TenantId;
 use protocol::logs::batch::OpenLogBatch;
-use protocol::logs::block::{Attributes, Bodies, Want};
+use protocol::logs::block::{Among, Attributes, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::FilterError;
@@ -38,6 +38,7 @@ use protocol::spans::{Span, row};
 
 use super::counting::{Counter, Gatherer};
 use super::filter::{Bits, Bound, Compiled, Verdict, columns_named, may_be_empty};
+use super::groups::Groups;
 use super::ms;
 use super::segment::{LIMITS, LogSegmentReader};
 use super::table::HeldBatch;
@@ -620,81 +621,7 @@ impl<'f> Opener<'f> {
                 if !concerning.is_empty() {
                     return self.select_around(piece, &concerning, want);
                 }
-                let bound = self.bound(dict);
-                let block = reader.block(number)?;
-                let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
-                let timed = timed || !whole || bound.reads_times();
-                let fault = |source| reader.fault(number, source);
-                let wanted = want(dict);
-                // Where nobody asks when rows were, they stay together with those like them, as they are kept.
-                let is_grouped = !timed && bound.want().and(wanted.clone()).is_grouped();
-                let more = |want: &Want| {
-                    let rows = match is_grouped {
-                        true => block.decode_grouped(dict, want, Trust::Own, LIMITS),
-                        false => block.decode_untimed(dict, want, Trust::Own, LIMITS),
-                    };
-                    rows.map_err(fault)
-                };
-                let first = |want: &Want| match timed {
-                    true => block.decode(dict, want, Trust::Own, LIMITS).map_err(fault),
-                    false => more(want),
-                };
-                let (own, rows, mut bits) = match (verdict, bound.quick_and_slow()) {
-                    (Verdict::All, _) => {
-                        let rows = first(&wanted)?;
-                        let bits = Bits::all(rows.len(), true);
-                        (wanted.clone(), rows, bits)
-                    }
-                    (_, None) => {
-                        let entry = &reader.blocks()[number];
-                        let templates: Vec<u32> = entry.bodies.iter().filter_map(|body| body.0).collect();
-                        let own = bound.want_in(&templates, &block, dict).map_err(fault)?;
-                        let rows = first(&own)?;
-                        let bits = bound.of_rows(&rows, dict);
-                        (own, rows, bits)
-                    }
-                    (_, Some((quick, slow))) => {
-                        // Of what is slow to judge, only what rows that pass the rest have is read.
-                        let body = match slow.iter().any(|part| part.reads_bodies()) {
-                            true => Bodies::Templates,
-                            false => Bodies::None,
-                        };
-                        let start = Want { body, ..Want::default() };
-                        let own = quick.iter().fold(start, |want, part| want.and(part.want()));
-                        let rows = first(&own)?;
-                        let bits = Bits::all(rows.len(), true);
-                        let bits = quick.iter().fold(bits, |bits, part| bits.and(&part.of_rows(&rows, dict)));
-                        if bits.count() == 0 {
-                            return Ok(None);
-                        }
-                        let (templates, is_split) = templates_of(&rows, &bits);
-                        let mut rest = Want::default();
-                        for part in &slow {
-                            rest = rest.and(part.want_in(&templates, &block, dict).map_err(fault)?);
-                        }
-                        if rest.body == Bodies::Of(Vec::new()) && is_split {
-                            rest.body = Bodies::None;
-                        }
-                        let rows = if rest == Want::default() { rows } else { rows.joined(more(&rest)?) };
-                        let bits = slow.iter().fold(bits, |bits, part| {
-                            let passing = part.of_rows_among(&rows, dict, &bits);
-                            bits.and(&passing)
-                        });
-                        (own.and(rest), rows, bits)
-                    }
-                };
-                if !whole {
-                    bits.keep(within(&rows, range));
-                }
-                if bits.count() == 0 {
-                    return Ok(None);
-                }
-                let has_all = wanted.clone().and(own.clone()) == own;
-                let mut rows = if has_all { rows } else { first(&wanted)? };
-                if wanted.body == Bodies::None {
-                    rows.forget_bodies();
-                }
-                Ok(Some((rows, DictOf::Segment(dict), bits)))
+                self.select_in(piece, (reader, number), verdict, want, timed)
             }
             Place::Batch(_) if !concerning.is_empty() => self.select_around(piece, &concerning, want),
             Place::Batch(held) => {
@@ -710,6 +637,120 @@ impl<'f> Opener<'f> {
                 Ok(found.then(|| (rows, DictOf::Batch(Box::new(batch.dict)), bits)))
             }
         }
+    }
+
+    /// As [`Self::select`], of a block that no delete concerns.
+    fn select_in<'a>(
+        &mut self,
+        piece: &Piece<'a>,
+        (reader, number): (&'a LogSegmentReader, usize),
+        verdict: Verdict,
+        want: &dyn Fn(&Dict) -> Want,
+        timed: bool,
+    ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
+        let range = self.range;
+        let dict = reader.dict()?;
+        let bound = self.bound(dict);
+        let block = reader.block(number)?;
+        let bodies = &reader.blocks()[number].bodies;
+        let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
+        let timed = timed || !whole || bound.reads_times();
+        let fault = |source| reader.fault(number, source);
+        let mut wanted = want(dict);
+        // Where nobody asks when rows were, they stay together with those like them, as they are kept.
+        let is_grouped = !timed && bound.want().and(wanted.clone()).is_grouped();
+        let more = |want: &Want, among: Among<'_>| {
+            let rows = match is_grouped {
+                true => block.decode_grouped(dict, want, among, Trust::Own, LIMITS),
+                false => block.decode_untimed(dict, want, among, Trust::Own, LIMITS),
+            };
+            rows.map_err(fault)
+        };
+        let first = |want: &Want, among: Among<'_>| match timed {
+            true => block.decode(dict, want, among, Trust::Own, LIMITS).map_err(fault),
+            false => more(want, among),
+        };
+        let groups = || match is_grouped {
+            true => Ok(Groups::in_order(bodies, block.rows())),
+            false => Groups::by_time(bodies, &block).map_err(fault),
+        };
+        let (own, rows, mut bits) = match (verdict, bound.quick_and_slow()) {
+            (Verdict::All, _) => {
+                let rows = first(&wanted, None)?;
+                let bits = Bits::all(rows.len(), true);
+                (wanted.clone(), rows, bits)
+            }
+            (_, None) => {
+                let templates: Vec<u32> = bodies.iter().filter_map(|body| body.0).collect();
+                let own = bound.want_in(&templates, &block, dict).map_err(fault)?;
+                let rows = first(&own, None)?;
+                let bits = bound.of_rows(&rows, dict);
+                (own, rows, bits)
+            }
+            (_, Some((quick, slow))) => {
+                // Of what is quick to judge, only what the templates of what is slow leave over is read; of what is slow,
+                // only what then is undecided.
+                let verdicts = Bound::all_by_group(slow.iter().copied(), bodies, &block, dict).map_err(fault)?;
+                let possible: Vec<bool> = verdicts.iter().map(|verdict| *verdict != Verdict::None).collect();
+                if !possible.contains(&true) {
+                    return Ok(None);
+                }
+                let groups = groups()?;
+                let own = quick.iter().fold(Want::default(), |want, part| want.and(part.want()));
+                let rows = first(&own, groups.among(&possible).as_deref())?;
+                let bits = quick.iter().fold(groups.rows_of(&possible), |bits, part| {
+                    let passing = part.of_rows_among(&rows, dict, &bits);
+                    bits.and(&passing)
+                });
+                if bits.count() == 0 {
+                    return Ok(None);
+                }
+                let used = groups.used(&bits);
+                if used.iter().zip(&verdicts).all(|(used, verdict)| !used || *verdict == Verdict::All) {
+                    (own, rows, bits)
+                } else {
+                    let (templates, is_split) = groups.templates(&used);
+                    let mut rest = Want::default();
+                    for part in &slow {
+                        rest = rest.and(part.want_in(&templates, &block, dict).map_err(fault)?);
+                    }
+                    if rest.body == Bodies::Of(Vec::new()) && is_split {
+                        rest.body = Bodies::Templates;
+                    }
+                    let rows = rows.joined(more(&rest, groups.among(&used).as_deref())?);
+                    let bits = slow.iter().fold(bits, |bits, part| {
+                        let passing = part.of_rows_among(&rows, dict, &bits);
+                        bits.and(&passing)
+                    });
+                    (own.and(rest), rows, bits)
+                }
+            }
+        };
+        if !whole {
+            bits.keep(within(&rows, range));
+        }
+        if bits.count() == 0 {
+            return Ok(None);
+        }
+        let has_all = wanted.clone().and(own.clone()) == own;
+        let forgets = wanted.body == Bodies::None;
+        let mut rows = match has_all {
+            true => rows,
+            // Where most of the groups have rows that pass, there is little to leave out.
+            false if bits.count() * 4 > rows.len() => first(&wanted, None)?,
+            false => {
+                let groups = groups()?;
+                let used = groups.used(&bits);
+                if wanted.body == Bodies::All {
+                    wanted.body = Bodies::Of(groups.templates(&used).0);
+                }
+                first(&wanted, groups.among(&used).as_deref())?
+            }
+        };
+        if forgets {
+            rows.forget_bodies();
+        }
+        Ok(Some((rows, DictOf::Segment(dict), bits)))
     }
 
     fn open<'a>(
@@ -737,16 +778,6 @@ impl<'f> Opener<'f> {
         }
         Ok(Some(Opened { rows, dict, matching, next: 0 }))
     }
-}
-
-/// Templates of the bodies of some rows, and whether all these have one.
-fn templates_of(rows: &Rows, among: &Bits) -> (Vec<u32>, bool) {
-    let Some(body) = rows.body() else { return (Vec::new(), true) };
-    let mut used = vec![false; body.groups().len()];
-    among.iter().for_each(|row| used[body.entry(row).0 as usize] = true);
-    let groups = || body.groups().iter().zip(&used).filter(|(_, used)| **used).map(|(group, _)| group);
-    let templates = groups().filter_map(|group| group.template()).collect();
-    (templates, groups().all(|group| group.template().is_some()))
 }
 
 /// Rows of a closed time range.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use protocol::encoding::columns::{self, Pack, Trust};
 use protocol::encoding::{DecodeError, frame};
 use protocol::logs::RowSignal;
-use protocol::logs::block::{Block, BodyCount, Limits, Want};
+use protocol::logs::block::{Block, BodyCount, Layout, Limits, Want};
 use protocol::logs::dict::Dict;
 use protocol::logs::rows::Rows;
 use protocol::varint::{
@@ -96,6 +96,8 @@ pub struct NewBlock<'a> {
     pub tenant: &'a str,
     /// The block.
     pub bytes: &'a [u8],
+    /// Bytes from its start that have no checksum in it.
+    pub unchecked: usize,
     /// Number of records.
     pub rows: usize,
     /// First and last time.
@@ -128,7 +130,7 @@ impl<S: Sink> LogSegmentBuilder<S> {
         self.blocks.push(BlockEntry {
             offset,
             len: block.bytes.len(),
-            crc: crc32c::crc32c(block.bytes),
+            crc: crc32c::crc32c(&block.bytes[..block.unchecked]),
             filter_len: filter.len(),
             filter_crc: crc32c::crc32c(&filter),
             rows: block.rows,
@@ -355,11 +357,15 @@ impl LogSegmentReader {
         self.0.dict.get().map_or(0, |dict| dict.memory_bytes())
     }
 
-    /// A block.
+    /// A block. What is read of it may have another checksum than it should.
     pub fn block(&self, number: usize) -> Result<Block<'_>, SegmentError> {
         let entry = &self.0.blocks[number];
-        let bytes = self.bytes(entry.offset, entry.len, entry.crc, "block")?;
-        let block = Block::parse(bytes, LIMITS).map_err(|source| self.fault(number, source))?;
+        let layout = Layout::of_epoch(self.0.header.encoder_epoch);
+        let bytes = self.slice(entry.offset, entry.len);
+        let unchecked = Block::unchecked(bytes, layout)
+            .ok_or_else(|| self.fault(number, DecodeError::Checksum))?;
+        self.bytes(entry.offset, unchecked, entry.crc, "block")?;
+        let block = Block::parse(bytes, layout, LIMITS).map_err(|source| self.fault(number, source))?;
         if block.rows() == entry.rows {
             Ok(block)
         } else {
@@ -369,7 +375,7 @@ impl LogSegmentReader {
 
     /// Columns of a block.
     pub fn rows(&self, number: usize, want: &Want) -> Result<Rows, SegmentError> {
-        let rows = self.block(number)?.decode(self.dict()?, want, Trust::Own, LIMITS);
+        let rows = self.block(number)?.decode(self.dict()?, want, None, Trust::Own, LIMITS);
         rows.map_err(|source| self.fault(number, source))
     }
 
@@ -393,9 +399,13 @@ impl LogSegmentReader {
         Ok(hashes.iter().any(|hash| filter.contains(hash)))
     }
 
+    /// Bytes of a block or filter. The directory was checked: they lie in the file.
+    fn slice(&self, offset: u64, len: usize) -> &[u8] {
+        &self.0.file[offset as usize..offset as usize + len]
+    }
+
     fn bytes(&self, offset: u64, len: usize, crc: u32, what: &'static str) -> Result<&[u8], SegmentError> {
-        // The directory was checked: the range lies in the file.
-        let bytes = &self.0.file[offset as usize..offset as usize + len];
+        let bytes = self.slice(offset, len);
         // Each time: a page that was right once may come back from a failing disk as something else.
         if crc32c::crc32c(bytes) != crc {
             return Err(corrupt(&self.0.path, offset, Corruption::Checksum(what)));
@@ -409,7 +419,8 @@ impl LogSegmentReader {
         let mut damage = Vec::new();
         let numbers = 0..self.0.blocks.len();
         for number in numbers.clone() {
-            damage.extend(self.block(number).err());
+            let whole = |block: Block<'_>| block.verify().map_err(|source| self.fault(number, source));
+            damage.extend(self.block(number).and_then(whole).err());
             damage.extend(self.may_hold(number, 0).err());
         }
         damage.extend(self.dict().err());
@@ -422,7 +433,11 @@ impl LogSegmentReader {
     /// An error about a block's content.
     pub fn fault(&self, number: usize, source: DecodeError) -> SegmentError {
         let offset = self.0.blocks[number].offset;
-        corrupt(&self.0.path, offset, Corruption::Column { what: "block", source })
+        let reason = match source {
+            DecodeError::Checksum => Corruption::Checksum("block"),
+            source => Corruption::Column { what: "block", source },
+        };
+        corrupt(&self.0.path, offset, reason)
     }
 }
 

@@ -79,6 +79,11 @@ impl Replica {
         Self { store: open(&fs), fs, log: Vec::new(), time_ms: 0 }
     }
 
+    /// Old and new epochs by turns, so that segments of all layouts are read and merged beside each other.
+    fn epoch(&self) -> u16 {
+        if self.log.len().is_multiple_of(2) { protocol::epoch::OLDEST } else { protocol::epoch::NEWEST }
+    }
+
     fn apply_at(store: &ShardStore<MemFs>, index: u64, command: &[u8]) -> CommandOutcome {
         let at = LogPosition { index: LogIndex(index), log_id: &index.to_le_bytes() };
         CommandOutcome::decode(&store.apply(at, command)).expect("an outcome")
@@ -101,8 +106,20 @@ impl Replica {
         self.write_bytes(batch_of(&TenantId::default(), key, records))
     }
 
+    /// Writes and flushes in an old or the newest epoch.
+    fn write_and_flush(&mut self, epoch: u16, records: &[(LogStream<'_>, LogRecord<'_>)]) {
+        let (first, rest) = records.split_at(records.len() / 2);
+        self.write(1, first);
+        self.write(2, rest);
+        if self.epoch() != epoch {
+            self.write(1, first);
+        }
+        assert_eq!(self.epoch(), epoch);
+        self.flush();
+    }
+
     fn flush(&mut self) {
-        let header = CommandHeader { encoder_epoch: 1, cluster_time_ms: self.time_ms };
+        let header = CommandHeader { encoder_epoch: self.epoch(), cluster_time_ms: self.time_ms };
         let body = CommandBody::BeginFlush { new_generation: false };
         self.apply(protocol::command::Command { header, body }.encode());
     }
@@ -474,12 +491,17 @@ fn a_reader_stops_when_it_likes_and_reads_no_more_than_it_needs() {
     snapshot.log_records(stopped, &scan_of(LogFilter::All, true), never).expect("no error");
 }
 
+const EPOCHS: [u16; 2] = [protocol::epoch::OLDEST, protocol::epoch::NEWEST];
+
 #[test]
 fn a_damaged_segment_is_named_and_a_copy_repairs_it() {
+    EPOCHS.into_iter().for_each(damage_a_segment);
+}
+
+fn damage_a_segment(epoch: u16) {
     let mut replica = Replica::new();
     let records: Vec<_> = (0..300).map(|i| (stream("a"), line(i, format!("n {i}")))).collect();
-    replica.write(1, &records);
-    replica.flush();
+    replica.write_and_flush(epoch, &records);
     replica.settle(&idle());
     let snapshot = replica.store.manifest_for_snapshot();
     let file = snapshot.files().into_iter().find(|f| f.name().ends_with(".seg")).expect("a segment");
@@ -519,11 +541,14 @@ fn a_damaged_segment_is_named_and_a_copy_repairs_it() {
 
 #[test]
 fn damage_under_an_open_reader_is_noticed() {
+    EPOCHS.into_iter().for_each(damage_an_open_segment);
+}
+
+fn damage_an_open_segment(epoch: u16) {
     use super::segment::LogSegmentReader;
     let mut replica = Replica::new();
     let records: Vec<_> = (0..300).map(|i| (stream("a"), line(i, format!("n {i}")))).collect();
-    replica.write(1, &records);
-    replica.flush();
+    replica.write_and_flush(epoch, &records);
     replica.settle(&idle());
     let snapshot = replica.store.manifest_for_snapshot();
     let sealed = snapshot.files().into_iter().find(|f| f.name().ends_with(".seg")).expect("a segment");
@@ -554,6 +579,96 @@ fn damage_under_an_open_reader_is_noticed() {
     }
     assert!(noticed > 0);
     assert!(read().expect("it is whole again") == whole);
+}
+
+/// Kinds of lines with words, streams, levels and attributes of their own; some without a template, some that are no text.
+fn mixed(number: i64) -> (LogStream<'static>, LogRecord<'static>) {
+    let kind = number * number % 11 % 7;
+    let mut record = match kind {
+        0 | 1 => line(0, format!("GET /v1/carts/{} answered in {}ms", number % 997, number % 53)),
+        2 => line(0, format!("user {number} failed: deadline exceeded after {}ms", number % 31)),
+        3 => line(0, format!("retry {} refused by 10.0.0.{}", number % 5, number % 200)),
+        4 => line(0, "cache is warm"),
+        5 if number % 10 == 0 => LogRecord { body: LogValue::Int(number), ..line(0, "") },
+        5 => line(0, "x".repeat((number % 300) as usize + 2100)),
+        _ => line(0, format!("message {number} taken by worker {}", number % 16)),
+    };
+    record.time_ns = number * 1_000_003;
+    record.severity = if kind == 2 || number % 17 == 0 { 17 } else { 9 };
+    record.flags = u32::from(number % 19 == 0);
+    record.event_name = if kind == 3 { "retry" } else { "" }.into();
+    record.trace_id = if number % 3 == 0 { u128::from(number as u64 / 9 + 1).to_be_bytes() } else { [0; 16] };
+    if kind < 2 {
+        record.attributes.push(("status".into(), LogValue::Int(200 + number % 4)));
+        record.attributes.push(("path".into(), text(format!("/v1/carts/{}", number % 997))));
+    } else if kind == 3 {
+        record.attributes.push(("why".into(), text(if number % 2 == 0 { "it failed before" } else { "-" })));
+    }
+    (stream(["a", "b", "c", "d"][number as usize % 4]), record)
+}
+
+#[test]
+fn of_large_blocks_what_a_question_needs_is_read_and_the_answers_are_the_same() {
+    let records: Vec<_> = (1..6000).map(mixed).collect();
+    let mut model = Model::default();
+    model.0.extend(records.iter().map(|(s, r)| (0, encoded(s, r), r.effective_ns())));
+    let field = |field: LogField, test: LogTest| LogFilter::Field(field, test);
+    let phrase = |text: &str| LogTest::Phrase { text: text.to_owned(), ignore_case: false };
+    let any = |text: &str| field(LogField::Any, phrase(text));
+    let body = |text: &str| field(LogField::Body, phrase(text));
+    let service = |name: &str| {
+        field(LogField::Attribute("service.name".into()), LogTest::Equals(name.to_owned()))
+    };
+    let at_least = |value| {
+        LogTest::Range(LogRange { from: Some(Bound { value, inclusive: true }), to: None })
+    };
+    let level = field(LogField::Severity, at_least(17.0));
+    let not = |filter: LogFilter| LogFilter::Not(Box::new(filter));
+    let filters = [
+        LogFilter::And(vec![any("failed"), service("b"), level.clone()]),
+        LogFilter::And(vec![body("failed"), service("b"), level.clone()]),
+        LogFilter::And(vec![not(body("failed")), level.clone()]),
+        LogFilter::And(vec![not(any("answered")), service("c")]),
+        LogFilter::And(vec![LogFilter::Or(vec![body("refused"), body("warm")]), service("d")]),
+        LogFilter::And(vec![body("nobody says this"), service("a")]),
+        LogFilter::And(vec![body("31ms"), service("a"), level.clone()]),
+        LogFilter::And(vec![any("30"), level.clone()]),
+        LogFilter::And(vec![field(LogField::EventName, LogTest::Exists), any("before")]),
+        LogFilter::And(vec![field(LogField::Attribute("status".into()), LogTest::Exists), service("a")]),
+        field(LogField::TraceId, LogTest::Equals(format!("{:032x}", 77))),
+        field(LogField::Flags, at_least(1.0)),
+        body("deadline exceeded"),
+        LogFilter::All,
+    ];
+    for epoch in EPOCHS {
+        let mut replica = Replica::new();
+        replica.write_and_flush(epoch, &records);
+        replica.settle(&idle());
+        let snapshot = replica.store.snapshot();
+        assert_eq!(replica.store.stats().segment_records, records.len() as u64);
+        for filter in &filters {
+            for range in [(i64::MIN, i64::MAX), (1_000_000_000, 4_000_000_000)] {
+                let mut scan = LogScan { start_ns: range.0, end_ns: range.1, ..scan_of(filter.clone(), true) };
+                model.check(&snapshot, &scan, "all columns");
+                scan.newest_first = false;
+                model.check(&snapshot, &scan, "oldest first");
+                let start_ns = range.0.max(0);
+                let scan = LogScan { start_ns, end_ns: range.1.min(1 << 40), ..scan };
+                for by in [
+                    &[][..],
+                    &[LogField::Severity],
+                    &[LogField::Attribute("service.name".into()), LogField::EventName],
+                    &[LogField::Attribute("why".into()), LogField::Flags],
+                ] {
+                    model.check_counts(&snapshot, &scan, 0, by);
+                    model.check_counts(&snapshot, &scan, 500_000_000, by);
+                }
+                for field in [LogField::Attribute("status".into()), LogField::Body] {
+                    model.check_values(&snapshot, &scan, &field);
+                }
+            }
+        }
+    }
 }
 
 /// Texts that no template fits, or hardly any.
@@ -827,7 +942,10 @@ proptest! {
                 }
                 Step::Flush => replica.flush(),
                 Step::Settle => replica.settle(&idle()),
-                Step::Merge => replica.settle(&FlushPolicy { merge_all: true, ..idle() }),
+                Step::Merge => {
+                    let encoder_epoch = replica.epoch();
+                    replica.settle(&FlushPolicy { merge_all: true, encoder_epoch, ..idle() });
+                }
                 Step::Restart { crash } => replica.restart(crash),
                 Step::Wait => replica.time_ms += WINDOW_MS / 2,
                 Step::Delete { tenant: number, filter, day, days } => {

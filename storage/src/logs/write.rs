@@ -11,7 +11,7 @@ use protocol::encoding::columns::{Pack, Trust};
 use protocol::ids::TenantId;
 use protocol::logs::RowSignal;
 use protocol::logs::batch::{LogBatch, record_checksum};
-use protocol::logs::block::{self, Block, Bodies, Want};
+use protocol::logs::block::{self, Block, Bodies, Encoded, Layout, Want};
 use protocol::logs::dict::Dict;
 use protocol::logs::rows::{RowMap, Rows};
 use protocol::logs::template::Split;
@@ -242,6 +242,7 @@ fn count_kept(reader: &LogSegmentReader, uses: &mut HashMap<Vec<u8>, u64>) -> Re
 
 struct PartitionWriter<F: Fs> {
     signal: RowSignal,
+    layout: Layout,
     builder: LogSegmentBuilder<FileSink<F::File>>,
     dict: Dict,
     uses: Vec<u64>,
@@ -355,6 +356,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
         };
         Ok(PartitionWriter {
             signal: self.signal,
+            layout: Layout::of_epoch(self.options.encoder_epoch),
             builder: LogSegmentBuilder::new(&header, FileSink::new(file))?,
             dict: Dict::default(),
             uses: Vec::new(),
@@ -410,8 +412,10 @@ impl<F: Fs> PartitionWriter<F> {
         let rows = std::mem::replace(&mut self.rows, Rows::new());
         let dict = &self.dict;
         let mut bytes = Vec::new();
-        let bodies = block::encode(&rows, dict, Pack::Small, &mut bytes);
-        let read = Block::parse(&bytes, LIMITS).and_then(|b| b.decode(dict, &Want::ALL, Trust::Own, LIMITS));
+        let Encoded { bodies, unchecked } =
+            block::encode(&rows, dict, Pack::Small, self.layout, &mut bytes);
+        let read = Block::parse(&bytes, self.layout, LIMITS)
+            .and_then(|block| block.decode(dict, &Want::ALL, None, Trust::Own, LIMITS));
         let read =
             read.map_err(|error| StorageError::Rows(format!("a block can not be read back: {error}")))?;
         let (mut checksum, mut scratch) = (0u64, Vec::new());
@@ -430,6 +434,7 @@ impl<F: Fs> PartitionWriter<F> {
         self.builder.push(NewBlock {
             tenant: &self.tenant,
             bytes: &bytes,
+            unchecked,
             rows: read.len(),
             span,
             checksum,

@@ -1,0 +1,111 @@
+//! Groups of bodies: rows of a block whose bodies have one template stand together in its grouped columns. Which group a row
+//! is in tells, with what the directory says of the groups, which parts of those columns a question needs.
+
+use std::ops::Range;
+
+use protocol::encoding::DecodeError;
+use protocol::encoding::columns::Trust;
+use protocol::logs::block::{Block, BodyCount};
+
+use super::filter::Bits;
+
+/// The groups of a block, in grouped order, and where its rows are in that.
+pub(super) struct Groups<'a> {
+    bodies: &'a [BodyCount],
+    rows: usize,
+    /// Of rows in the order of times, the number of each one's group; nothing of rows in grouped order.
+    numbers: Option<Vec<u32>>,
+}
+
+impl<'a> Groups<'a> {
+    /// Of rows in grouped order.
+    pub fn in_order(bodies: &'a [BodyCount], rows: usize) -> Self {
+        Self { bodies, rows, numbers: None }
+    }
+
+    /// Of rows in the order of times.
+    pub fn by_time(bodies: &'a [BodyCount], block: &Block<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { bodies, rows: block.rows(), numbers: Some(block.numbers(Trust::Own)?) })
+    }
+
+    /// Where each group is in grouped order.
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut end = 0;
+        self.bodies.iter().map(move |(_, count)| {
+            let start = end;
+            end += *count as usize;
+            start..end
+        })
+    }
+
+    /// By number, the group. Those without a template have the numbers 0 and 1, also where there is but one.
+    fn of_number(&self, number: u32) -> usize {
+        let plain = self.bodies.iter().take_while(|(template, _)| template.is_none()).count();
+        match (number as usize).checked_sub(2) {
+            Some(at) => plain + at,
+            None => (number as usize).min(plain.saturating_sub(1)),
+        }
+    }
+
+    /// Rows of some groups.
+    pub fn rows_of(&self, wanted: &[bool]) -> Bits {
+        if wanted.iter().all(|wanted| *wanted) {
+            return Bits::all(self.rows, true);
+        }
+        let mut bits = Bits::all(self.rows, false);
+        match &self.numbers {
+            None => {
+                let ranges = self.ranges().zip(wanted).filter(|(_, wanted)| **wanted);
+                ranges.for_each(|(range, _)| range.for_each(|row| bits.set(row)));
+            }
+            Some(numbers) => {
+                let known = |number| wanted.get(self.of_number(number)).copied().unwrap_or(false);
+                let by_number: Vec<bool> = (0..wanted.len() as u32 + 2).map(known).collect();
+                let rows = numbers.iter().enumerate();
+                rows.filter(|(_, number)| by_number[**number as usize]).for_each(|(row, _)| bits.set(row));
+            }
+        }
+        bits
+    }
+
+    /// Which groups have some of these rows.
+    pub fn used(&self, rows: &Bits) -> Vec<bool> {
+        let mut used = vec![false; self.bodies.len()];
+        match &self.numbers {
+            None => {
+                let mut ends = self.ranges().map(|range| range.end);
+                let (mut group, mut end) = (0, ends.next().unwrap_or(0));
+                for row in rows.iter() {
+                    while row >= end {
+                        let Some(next) = ends.next() else { return used };
+                        (group, end) = (group + 1, next);
+                    }
+                    used[group] = true;
+                }
+            }
+            Some(numbers) => {
+                let mut by_number = vec![false; self.bodies.len() + 2];
+                rows.iter().for_each(|row| by_number[numbers[row] as usize] = true);
+                let numbers = (0..).zip(by_number).filter(|(_, used)| *used);
+                numbers.for_each(|(number, _)| used[self.of_number(number)] = true);
+            }
+        }
+        used
+    }
+
+    /// Places of some groups in grouped order; `None` if those are all.
+    pub fn among(&self, wanted: &[bool]) -> Option<Vec<Range<usize>>> {
+        if wanted.iter().all(|wanted| *wanted) {
+            return None;
+        }
+        Some(self.ranges().zip(wanted).filter(|(_, wanted)| **wanted).map(|(range, _)| range).collect())
+    }
+
+    /// The templates of some groups, ascending, and whether all these have one.
+    pub fn templates(&self, wanted: &[bool]) -> (Vec<u32>, bool) {
+        let bodies = || self.bodies.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        let mut templates: Vec<u32> = bodies().filter_map(|((template, _), _)| *template).collect();
+        templates.sort_unstable();
+        (templates, bodies().all(|((template, _), _)| template.is_some()))
+    }
+}
