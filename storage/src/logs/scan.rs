@@ -690,7 +690,8 @@ impl<'f> Opener<'f> {
             (_, Some((quick, slow))) => {
                 // Of what is quick to judge, only what the templates of what is slow leave over is read; of what is slow,
                 // only what then is undecided.
-                let verdicts = Bound::all_by_group(slow.iter().copied(), bodies, &block, dict).map_err(fault)?;
+                let verdicts =
+                    Bound::all_by_group(slow.iter().copied(), bodies, &block, dict).map_err(fault)?;
                 let possible: Vec<bool> = verdicts.iter().map(|verdict| *verdict != Verdict::None).collect();
                 if !possible.contains(&true) {
                     return Ok(None);

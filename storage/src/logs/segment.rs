@@ -362,8 +362,8 @@ impl LogSegmentReader {
         let entry = &self.0.blocks[number];
         let layout = Layout::of_epoch(self.0.header.encoder_epoch);
         let bytes = self.slice(entry.offset, entry.len);
-        let unchecked = Block::unchecked(bytes, layout)
-            .ok_or_else(|| self.fault(number, DecodeError::Checksum))?;
+        let unchecked =
+            Block::unchecked(bytes, layout).ok_or_else(|| self.fault(number, DecodeError::Checksum))?;
         self.bytes(entry.offset, unchecked, entry.crc, "block")?;
         let block = Block::parse(bytes, layout, LIMITS).map_err(|source| self.fault(number, source))?;
         if block.rows() == entry.rows {

@@ -616,12 +616,10 @@ fn of_large_blocks_what_a_question_needs_is_read_and_the_answers_are_the_same() 
     let phrase = |text: &str| LogTest::Phrase { text: text.to_owned(), ignore_case: false };
     let any = |text: &str| field(LogField::Any, phrase(text));
     let body = |text: &str| field(LogField::Body, phrase(text));
-    let service = |name: &str| {
-        field(LogField::Attribute("service.name".into()), LogTest::Equals(name.to_owned()))
-    };
-    let at_least = |value| {
-        LogTest::Range(LogRange { from: Some(Bound { value, inclusive: true }), to: None })
-    };
+    let service =
+        |name: &str| field(LogField::Attribute("service.name".into()), LogTest::Equals(name.to_owned()));
+    let at_least =
+        |value| LogTest::Range(LogRange { from: Some(Bound { value, inclusive: true }), to: None });
     let level = field(LogField::Severity, at_least(17.0));
     let not = |filter: LogFilter| LogFilter::Not(Box::new(filter));
     let filters = [
@@ -648,7 +646,8 @@ fn of_large_blocks_what_a_question_needs_is_read_and_the_answers_are_the_same() 
         assert_eq!(replica.store.stats().segment_records, records.len() as u64);
         for filter in &filters {
             for range in [(i64::MIN, i64::MAX), (1_000_000_000, 4_000_000_000)] {
-                let mut scan = LogScan { start_ns: range.0, end_ns: range.1, ..scan_of(filter.clone(), true) };
+                let mut scan =
+                    LogScan { start_ns: range.0, end_ns: range.1, ..scan_of(filter.clone(), true) };
                 model.check(&snapshot, &scan, "all columns");
                 scan.newest_first = false;
                 model.check(&snapshot, &scan, "oldest first");

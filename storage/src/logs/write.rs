@@ -412,8 +412,7 @@ impl<F: Fs> PartitionWriter<F> {
         let rows = std::mem::replace(&mut self.rows, Rows::new());
         let dict = &self.dict;
         let mut bytes = Vec::new();
-        let Encoded { bodies, unchecked } =
-            block::encode(&rows, dict, Pack::Small, self.layout, &mut bytes);
+        let Encoded { bodies, unchecked } = block::encode(&rows, dict, Pack::Small, self.layout, &mut bytes);
         let read = Block::parse(&bytes, self.layout, LIMITS)
             .and_then(|block| block.decode(dict, &Want::ALL, None, Trust::Own, LIMITS));
         let read =

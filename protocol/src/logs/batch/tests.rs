@@ -73,7 +73,8 @@ fn round_trip(records: &[(LogStream<'_>, LogRecord<'_>)]) -> Vec<Bytes> {
         assert_eq!(sum, batch.checksum);
         let open = OpenLogBatch::new(bytes).expect("own bytes");
         let want = Want { observed: false, traces: false, spans: false, ..Want::ALL };
-        let rows = open.block.decode_grouped(&open.dict, &want, None, Trust::Stranger, LIMITS).expect("own bytes");
+        let rows =
+            open.block.decode_grouped(&open.dict, &want, None, Trust::Stranger, LIMITS).expect("own bytes");
         assert!(grouped(&rows, &open.dict) == grouped(&batch.rows, &batch.dict), "rows by group are others");
     }
     if parts.len() > 1 {

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::{
     Attributes, BITS, BODIES, BODY_TEXT, Bodies, EACH, EVENTS, FIXED, FLAGS, KEY_SETS, Layout, Limits,
-    MAX_EXPONENT, OBSERVED, ORIGINS, PLAIN, SECTIONS, SEVERITIES, SPANS, STREAMS, TIMES, TRACES, Want, digits,
+    MAX_EXPONENT, OBSERVED, ORIGINS, PLAIN, SECTIONS, SEVERITIES, SPANS, STREAMS, TIMES, TRACES, Want,
+    digits,
 };
 use crate::encoding::columns::{self, Trust};
 use crate::encoding::{DecodeError, frame};
@@ -164,13 +165,20 @@ impl<'a> Block<'a> {
             let column = u32::try_from(varint::read_u64(head)?).ok()?;
             columns.push((column, next(head)?));
         }
-        (head.is_empty() && input.is_empty())
-            .then_some(Self { rows, layout: Layout::Checked, sections, columns })
+        (head.is_empty() && input.is_empty()).then_some(Self {
+            rows,
+            layout: Layout::Checked,
+            sections,
+            columns,
+        })
     }
 
     /// Compares the checksums of all sections.
     pub fn verify(&self) -> Result<(), DecodeError> {
-        self.sections.iter().chain(self.columns.iter().map(|(_, section)| section)).try_for_each(|section| section.bytes().map(drop))
+        self.sections
+            .iter()
+            .chain(self.columns.iter().map(|(_, section)| section))
+            .try_for_each(|section| section.bytes().map(drop))
     }
 
     /// Number of rows.
@@ -314,7 +322,8 @@ impl<'a> Block<'a> {
                 .collect();
         }
         if want.traces {
-            rows.traces = decode_ids(self.sections[TRACES].bytes()?, budget.take(count)?, trust, &mut budget)?;
+            rows.traces =
+                decode_ids(self.sections[TRACES].bytes()?, budget.take(count)?, trust, &mut budget)?;
         }
         if want.spans {
             rows.spans = decode_ids(self.sections[SPANS].bytes()?, budget.take(count)?, trust, &mut budget)?;

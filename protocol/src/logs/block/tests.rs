@@ -97,7 +97,9 @@ fn each_section_has_its_checksum_and_nobody_else_minds() {
     let severities = Want { severities: true, ..Want::default() };
     let decode = |bytes: &[u8], want: &Want| {
         let block = Block::parse(bytes, *layout, LIMITS)?;
-        block.decode_grouped(&batch.dict, want, None, Trust::Own, LIMITS).map(|rows| rows.severities().to_vec())
+        block
+            .decode_grouped(&batch.dict, want, None, Trust::Own, LIMITS)
+            .map(|rows| rows.severities().to_vec())
     };
     let expected = decode(bytes, &severities).expect("own bytes");
     let mut read = 0;
