@@ -417,7 +417,7 @@ impl<'a> Block<'a> {
     /// Values of a grouped column; zeros in parts that hold none of the rows that are looked at.
     fn decode_parts(&self, section: usize, among: Among<'_>, trust: Trust) -> Result<Vec<i64>, DecodeError> {
         let mut input = self.sections[section].bytes()?;
-        if self.layout == Layout::Plain {
+        if self.layout == Layout::Plain || section == KEY_SETS {
             return columns::decode(input, self.rows, trust);
         }
         let input = &mut input;

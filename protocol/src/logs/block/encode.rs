@@ -12,7 +12,7 @@ use crate::logs::text::{ASIDE, NO_TEMPLATE, RAW, Slot, TextColumn, VALUE};
 use crate::varint;
 
 /// Rows from which on a part of a grouped column is long enough.
-const PART_ROWS: usize = 512;
+const PART_ROWS: usize = 2048;
 
 /// A block that was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,12 +79,14 @@ pub fn encode(rows: &Rows, dict: &Dict, pack: Pack, layout: Layout, out: &mut Ve
         Layout::Plain => Vec::new(),
         Layout::Checked => numbering.parts(body),
     };
-    for values in [&rows.streams, &rows.severities, &rows.flags, &rows.events, &rows.key_sets] {
+    for values in [&rows.streams, &rows.severities, &rows.flags, &rows.events] {
         sections.put(|out, _| match layout {
             Layout::Plain => columns::encode(&of_grouped(values), false, pack, out),
             Layout::Checked => encode_parts(&of_grouped(values), &parts, pack, out),
         });
     }
+    // Where attributes are depends on all of them.
+    sections.put(|out, _| columns::encode(&of_grouped(&rows.key_sets), false, pack, out));
     debug_assert_eq!(sections.ends.len(), SECTIONS);
 
     // Entries of each column in grouped order.
