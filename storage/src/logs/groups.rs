@@ -25,7 +25,11 @@ impl<'a> Groups<'a> {
 
     /// Of rows in the order of times.
     pub fn by_time(bodies: &'a [BodyCount], block: &Block<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { bodies, rows: block.rows(), numbers: Some(block.numbers(Trust::Own)?) })
+        let numbers = block.numbers(Trust::Own)?;
+        if numbers.iter().any(|number| *number as usize >= bodies.len() + 2) {
+            return Err(DecodeError::Malformed("number of a group"));
+        }
+        Ok(Self { bodies, rows: block.rows(), numbers: Some(numbers) })
     }
 
     /// Where each group is in grouped order.
@@ -107,5 +111,56 @@ impl<'a> Groups<'a> {
         let mut templates: Vec<u32> = bodies().filter_map(|((template, _), _)| *template).collect();
         templates.sort_unstable();
         (templates, bodies().all(|((template, _), _)| template.is_some()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::encoding::columns::Pack;
+    use protocol::ids::TenantId;
+    use protocol::logs::LogValue;
+    use protocol::logs::batch::LogBatch;
+    use protocol::logs::block::{Layout, encode};
+
+    use super::*;
+    use crate::logs::segment::LIMITS;
+    use crate::logs::tests::{batch_of, line, stream};
+
+    #[test]
+    fn rows_groups_and_templates_agree_in_either_order() {
+        let records: Vec<_> = (0..90)
+            .map(|i| {
+                let mut record = line(i + 1, ["a b c", "d e f"][i as usize % 2]);
+                if i % 9 == 0 {
+                    record.body = LogValue::Int(i);
+                }
+                (stream("a"), record)
+            })
+            .collect();
+        let batch = LogBatch::decode(&batch_of(&TenantId::default(), 1, &records)).expect("own bytes");
+        for layout in [Layout::Plain, Layout::Checked] {
+            let mut bytes = Vec::new();
+            let bodies = encode(&batch.rows, &batch.dict, Pack::Small, layout, &mut bytes).bodies;
+            let block = Block::parse(&bytes, layout, LIMITS).expect("own bytes");
+            assert_eq!(bodies.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [10, 40, 40]);
+            let (ordered, timed) =
+                (Groups::in_order(&bodies, 90), Groups::by_time(&bodies, &block).expect("own bytes"));
+            for group in 0..3 {
+                let wanted: Vec<bool> = (0..3).map(|other| other == group).collect();
+                for groups in [&ordered, &timed] {
+                    let rows = groups.rows_of(&wanted);
+                    assert_eq!(
+                        (rows.count(), groups.used(&rows)),
+                        (bodies[group].1 as usize, wanted.clone())
+                    );
+                }
+                let place = ordered.rows_of(&wanted).iter().next().expect("a row");
+                assert_eq!(timed.among(&wanted).expect("not all")[0].start, place);
+                assert_eq!(timed.templates(&wanted).1, bodies[group].0.is_some());
+            }
+            assert!(timed.rows_of(&[true, false, false]).iter().all(|row| row % 9 == 0));
+            assert_eq!(timed.among(&[true; 3]), None);
+            assert!(Groups::by_time(&bodies[..1], &block).is_err(), "a directory of another block");
+        }
     }
 }

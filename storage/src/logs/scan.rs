@@ -674,6 +674,7 @@ impl<'f> Opener<'f> {
             true => Ok(Groups::in_order(bodies, block.rows())),
             false => Groups::by_time(bodies, &block).map_err(fault),
         };
+        let mut known_groups = None;
         let (own, rows, mut bits) = match (verdict, bound.quick_and_slow()) {
             (Verdict::All, _) => {
                 let rows = first(&wanted, None)?;
@@ -696,7 +697,7 @@ impl<'f> Opener<'f> {
                 if !possible.contains(&true) {
                     return Ok(None);
                 }
-                let groups = groups()?;
+                let groups = known_groups.insert(groups()?);
                 let own = quick.iter().fold(Want::default(), |want, part| want.and(part.want()));
                 let rows = first(&own, groups.among(&possible).as_deref())?;
                 let bits = quick.iter().fold(groups.rows_of(&possible), |bits, part| {
@@ -740,7 +741,7 @@ impl<'f> Opener<'f> {
             // Where most of the groups have rows that pass, there is little to leave out.
             false if bits.count() * 4 > rows.len() => first(&wanted, None)?,
             false => {
-                let groups = groups()?;
+                let groups = known_groups.map_or_else(groups, Ok)?;
                 let used = groups.used(&bits);
                 if wanted.body == Bodies::All {
                     wanted.body = Bodies::Of(groups.templates(&used).0);

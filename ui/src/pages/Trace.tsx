@@ -77,8 +77,7 @@ export default function TracePage() {
     queryKey: ['trace', currentTenant(), id, now],
     enabled: known !== null,
     queryFn: ({ signal }) => getTrace(known!.id, signal),
-    refetchInterval: ({ state: { data, dataUpdatedAt } }) =>
-      data && isAskedAgain(data, dataUpdatedAt) ? AGAIN_MS : false,
+    refetchInterval: ({ state: { data } }) => (data && isAskedAgain(data, Date.now()) ? AGAIN_MS : false),
     placeholderData: (old, before) => (before?.queryKey[2] === id ? old : undefined),
   });
   const view = useMemo(() => (found.data ? viewOf(found.data.data) : null), [found.data]);

@@ -72,7 +72,6 @@ impl<'a> Section<'a> {
 #[derive(Clone, Debug)]
 pub struct Block<'a> {
     rows: usize,
-    layout: Layout,
     sections: [Section<'a>; SECTIONS],
     columns: Vec<(u32, Section<'a>)>,
 }
@@ -118,11 +117,19 @@ impl<'a> Block<'a> {
 
     /// Finds the sections of a block that fills `input`.
     pub fn parse(input: &'a [u8], layout: Layout, limits: Limits) -> Result<Self, DecodeError> {
+        let mut rest = input;
         let block = match layout {
-            Layout::Plain => Self::parse_plain(input),
-            Layout::Checked => Self::parse_checked(input),
+            Layout::Plain => Self::read(&mut rest, |head| varint::read_prefixed(head).map(Section::plain)),
+            Layout::Checked => varint::read_prefixed(&mut rest).and_then(|mut head| {
+                let block = Self::read(&mut head, |head| {
+                    let (len, mut section) = Section::read_head(head)?;
+                    section.bytes = varint::read_bytes(&mut rest, len)?;
+                    Some(section)
+                });
+                block.filter(|_| head.is_empty())
+            }),
         };
-        let block = block.ok_or(DecodeError::Truncated)?;
+        let block = block.filter(|_| rest.is_empty()).ok_or(DecodeError::Truncated)?;
         if block.rows > limits.rows {
             return Err(DecodeError::Malformed("number of rows"));
         }
@@ -132,45 +139,21 @@ impl<'a> Block<'a> {
         Ok(block)
     }
 
-    fn parse_plain(mut input: &'a [u8]) -> Option<Self> {
-        let input = &mut input;
-        let rows = varint::read_len(input)?;
-        let mut sections = std::array::from_fn(|_| Section::plain(&[]));
-        for section in &mut sections {
-            *section = Section::plain(varint::read_prefixed(input)?);
-        }
-        let mut columns = Vec::new();
-        for _ in 0..varint::read_len(input)? {
-            let column = u32::try_from(varint::read_u64(input)?).ok()?;
-            columns.push((column, Section::plain(varint::read_prefixed(input)?)));
-        }
-        input.is_empty().then_some(Self { rows, layout: Layout::Plain, sections, columns })
-    }
-
-    fn parse_checked(mut input: &'a [u8]) -> Option<Self> {
-        let mut head = varint::read_prefixed(&mut input)?;
-        let head = &mut head;
-        let mut next = |head: &mut &'a [u8]| {
-            let (len, mut section) = Section::read_head(head)?;
-            section.bytes = varint::read_bytes(&mut input, len)?;
-            Some(section)
-        };
+    fn read(
+        head: &mut &'a [u8],
+        mut section: impl FnMut(&mut &'a [u8]) -> Option<Section<'a>>,
+    ) -> Option<Self> {
         let rows = varint::read_len(head)?;
         let mut sections = std::array::from_fn(|_| Section::plain(&[]));
-        for section in &mut sections {
-            *section = next(head)?;
+        for known in &mut sections {
+            *known = section(head)?;
         }
         let mut columns = Vec::new();
         for _ in 0..varint::read_len(head)? {
             let column = u32::try_from(varint::read_u64(head)?).ok()?;
-            columns.push((column, next(head)?));
+            columns.push((column, section(head)?));
         }
-        (head.is_empty() && input.is_empty()).then_some(Self {
-            rows,
-            layout: Layout::Checked,
-            sections,
-            columns,
-        })
+        Some(Self { rows, sections, columns })
     }
 
     /// Compares the checksums of all sections.
@@ -359,9 +342,11 @@ impl<'a> Block<'a> {
             };
             rows.body = Some(self.decode_bodies(Entries::All(numbers), &texts, dict, trust, &mut budget)?);
         }
-        let scattered = |section: usize, len: usize, among: Among<'_>, budget: &mut Budget| {
+        let parts = |section: usize, budget: &mut Budget| {
             budget.take(count)?;
-            let values = self.decode_parts(section, among, trust)?;
+            self.decode_parts(&self.sections[section], among, trust)
+        };
+        let scattered = |values: Vec<i64>, len: usize| {
             // As numbers without a sign, negative ones are too large. Where all their bits together are no larger number
             // than one that is allowed, none of them is, and that is found out quicker than the largest.
             let bits = values.iter().fold(0, |bits, value| bits | *value as u64);
@@ -379,19 +364,19 @@ impl<'a> Block<'a> {
             Ok::<_, DecodeError>(out)
         };
         if want.streams {
-            rows.streams = scattered(STREAMS, dict.streams().len(), among, &mut budget)?;
+            rows.streams = scattered(parts(STREAMS, &mut budget)?, dict.streams().len())?;
         }
         if want.severities {
-            rows.severities = scattered(SEVERITIES, dict.severities().len(), among, &mut budget)?;
+            rows.severities = scattered(parts(SEVERITIES, &mut budget)?, dict.severities().len())?;
         }
         if want.flags {
-            rows.flags = scattered(FLAGS, usize::MAX, among, &mut budget)?;
+            rows.flags = scattered(parts(FLAGS, &mut budget)?, usize::MAX)?;
         }
         if want.events {
-            rows.events = scattered(EVENTS, dict.events().len(), among, &mut budget)?;
+            rows.events = scattered(parts(EVENTS, &mut budget)?, dict.events().len())?;
         }
         if want.attributes != Attributes::None {
-            rows.key_sets = scattered(KEY_SETS, dict.key_sets_len(), None, &mut budget)?;
+            rows.key_sets = scattered(plain(KEY_SETS, &mut budget)?, dict.key_sets_len())?;
             self.decode_attributes(&mut rows, &grouped, dict, (&want.attributes, among), trust, &mut budget)?;
         }
         Ok(rows)
@@ -415,9 +400,14 @@ impl<'a> Block<'a> {
     }
 
     /// Values of a grouped column; zeros in parts that hold none of the rows that are looked at.
-    fn decode_parts(&self, section: usize, among: Among<'_>, trust: Trust) -> Result<Vec<i64>, DecodeError> {
-        let mut input = self.sections[section].bytes()?;
-        if self.layout == Layout::Plain || section == KEY_SETS {
+    fn decode_parts(
+        &self,
+        section: &Section<'_>,
+        among: Among<'_>,
+        trust: Trust,
+    ) -> Result<Vec<i64>, DecodeError> {
+        let mut input = section.bytes()?;
+        if section.crc.is_none() {
             return columns::decode(input, self.rows, trust);
         }
         let input = &mut input;
