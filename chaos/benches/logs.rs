@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use chaos::log_workload::{LINES_PER_REQUEST, Line, LogWorkload, json_len, streams};
 use protocol::command::{Command, CommandBody, CommandHeader, encode_write};
+use protocol::epoch;
 use protocol::ids::{LogIndex, ShardId, TenantId};
 use protocol::logs::batch::{BatchKey, LogBatchBuilder};
 use protocol::logs::filter::{Bound, LogRange};
@@ -75,7 +76,7 @@ fn main() {
     )
     .expect("an empty directory opens");
     let mut index = 0;
-    let header = CommandHeader { encoder_epoch: 1, cluster_time_ms: 1 };
+    let header = CommandHeader { encoder_epoch: epoch::NEWEST, cluster_time_ms: 1 };
     let mut apply = |command: &[u8]| {
         index += 1;
         store.apply(LogPosition { index: LogIndex(index), log_id: b"1" }, command);
@@ -86,6 +87,7 @@ fn main() {
         }
     };
     let idle = FlushPolicy {
+        encoder_epoch: epoch::NEWEST,
         memtable_bytes: usize::MAX,
         max_age_ms: i64::MAX,
         merge_factor: usize::MAX,

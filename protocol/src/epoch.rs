@@ -9,7 +9,7 @@
 //! A change of format adds a constant here, and asks for it where it writes.
 
 /// The newest epoch that this build knows.
-pub const NEWEST: u16 = 4;
+pub const NEWEST: u16 = 5;
 /// The first one.
 pub const OLDEST: u16 = 1;
 /// From here on a fragment may carry its place in a trace.
@@ -22,3 +22,5 @@ pub const NONE_STALE: u16 = 2;
 pub const MERGES_BY_TENANT: u16 = 3;
 /// From here on sections of logs' and spans' blocks have checksums of their own.
 pub const CHECKED_SECTIONS: u16 = 4;
+/// From here on flushes of logs and spans pack their columns as sub-batches do, and merges pack them small.
+pub const QUICK_FLUSHES: u16 = 5;

@@ -15,6 +15,7 @@
 
 pub mod batch;
 pub mod block;
+pub mod checksum;
 pub mod codec;
 pub mod dict;
 pub mod filter;

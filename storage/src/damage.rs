@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::StorageError;
+use crate::manifest::FileRef;
 use crate::segment::SegmentError;
 
 /// Names of damaged files, shared by a store and the views of it.
@@ -39,8 +40,10 @@ impl Damage {
         self.names().remove(name);
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.names().contains(name)
+    pub(crate) fn contains(&self, file: &FileRef) -> bool {
+        let names = self.names();
+        // Asked for every file, again and again, and mostly there is no damage: names cost something to make up.
+        !names.is_empty() && names.contains(&file.name())
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {

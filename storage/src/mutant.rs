@@ -51,11 +51,13 @@ pub enum Mutant {
     OperationsRepeated,
     /// A flush leaves out its last log record or span.
     FlushLosesRecord,
+    /// A merge takes over log records that a delete hides, and says that the delete was heeded.
+    MergeKeepsDeleted,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BatchNotSynced,
         Self::CallbackBeforeWrite,
         Self::VoteForgotten,
@@ -78,6 +80,7 @@ impl Mutant {
         Self::FilesReplacedUnsynced,
         Self::OperationsRepeated,
         Self::FlushLosesRecord,
+        Self::MergeKeepsDeleted,
     ];
 }
 

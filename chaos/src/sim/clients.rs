@@ -5,13 +5,15 @@
 //! fate is unknown. Sometimes it repeats a batch that was acknowledged, or sends other values for samples that were:
 //! neither may change anything. Log batches go the same way under keys of their own, with records that are there twice:
 //! sent again they must not be doubled, and what is there twice must stay so. So do spans, batch by batch of the same
-//! traces, each of which must be found whole on its shard. Now and then it reads its series linearizably, through any node, and the oracle judges.
+//! traces, each of which must be found whole on its shard. In half of the seeds clients delete what they have logged, here
+//! and there, and what is deleted must not come back. Now and then it reads its series linearizably, through any node, and the oracle judges.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::node::delete::LogDelete;
 use cluster::read::Consistency;
 use cluster::router::shard_writer::{Proposed, ShardWriter, WriteError};
 use cluster::router::spans::TraceSlots;
@@ -20,7 +22,7 @@ use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
 use protocol::ids::{ClusterSecret, SLOT_COUNT, ShardId, SlotId, TenantId};
 use protocol::labels::Labels;
 use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
-use protocol::logs::{LogRecord, LogSink, LogStream, LogValue, RowSignal};
+use protocol::logs::{LogField, LogFilter, LogRecord, LogSink, LogStream, LogTest, LogValue, RowSignal};
 use protocol::spans::row;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -39,6 +41,8 @@ use crate::sim::runtime::SimRuntime;
 const SERIES_PER_CLIENT: u32 = 6;
 /// Traces of one client.
 const TRACES: u8 = 8;
+/// Time of a client's first log record.
+const FIRST_LOG_MS: i64 = WALL_START_MS - 3_600_000;
 /// Most samples of a batch.
 const MAX_SAMPLES: usize = 12;
 /// How long a client sends one batch again.
@@ -51,6 +55,8 @@ pub struct Client {
     number: u32,
     cluster: SimCluster,
     rng: SmallRng,
+    /// Decides about deletes, so that a seed without them is as it was.
+    deletes: SmallRng,
     stop: Arc<AtomicBool>,
     series: Vec<OwnSeries>,
     /// Keys the ids of series; learnt with the first shard.
@@ -96,10 +102,11 @@ impl Client {
             number,
             cluster: cluster.clone(),
             rng,
+            deletes: stream(cluster.plan().seed, Stream::Deletes, u64::from(number)),
             stop,
             series,
             secret,
-            next_log_ms: WALL_START_MS - 3_600_000,
+            next_log_ms: FIRST_LOG_MS,
             next_span_ms: WALL_START_MS - 3_600_000,
         }
     }
@@ -107,7 +114,9 @@ impl Client {
     /// Writes and reads until told to stop; then the client is idle.
     pub async fn run_and_return(mut self) -> Self {
         while !self.stop.load(Ordering::Relaxed) {
-            if chance(&mut self.rng, 0.15) {
+            if chance(&mut self.deletes, self.cluster.plan().deletes) {
+                self.delete_logs().await;
+            } else if chance(&mut self.rng, 0.15) {
                 let recent = chance(&mut self.rng, 0.8);
                 self.read(recent).await;
             } else if chance(&mut self.rng, 0.4) {
@@ -240,6 +249,33 @@ impl Client {
             if chance(&mut self.rng, 0.7) {
                 at = self.rng.random_range(0..self.cluster.len());
             }
+        }
+    }
+
+    /// Deletes the client's log records of a range of time, which nothing is written to any more, retries included.
+    async fn delete_logs(&mut self) {
+        let written_ms = self.next_log_ms - FIRST_LOG_MS;
+        let end_ms = self.next_log_ms - 1 - self.deletes.random_range(0..=written_ms / 2);
+        let start_ms = end_ms - self.deletes.random_range(0..=written_ms / 2);
+        let delete = self.cluster.oracle().begin_delete(LOG_SERIES + self.number, start_ms, end_ms);
+        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
+        let request = LogDelete {
+            tenant: TenantId::default(),
+            filter: LogFilter::Field(client, LogTest::Equals(self.number.to_string())),
+            start_ns: start_ms * 1_000_000,
+            end_ns: end_ms * 1_000_000,
+        };
+        let deadline = executor::elapsed() + GIVE_UP_AFTER;
+        while executor::elapsed() < deadline {
+            let at = self.deletes.random_range(0..self.cluster.len());
+            let request = request.clone();
+            let delete_logs = |node: SimNode| async move { node.delete_logs(request, ATTEMPT).await };
+            match self.cluster.on_node(at, delete_logs).await {
+                Some(Ok(())) => return self.cluster.oracle().end_delete(&delete),
+                Some(Err(error)) => executor::say(|| format!("client {}: {error}", self.number)),
+                None => {}
+            }
+            SimRuntime::sleep(Duration::from_millis(self.deletes.random_range(20..250))).await;
         }
     }
 

@@ -5,6 +5,10 @@
 //! from then on every linearizable read that begins later must show it. What may never happen: an owed sample is
 //! missing, a value that was never sent, one place twice, an open sample that was shown once and is gone later.
 //!
+//! A delete makes its range *free* as soon as it begins: what lies there may show or not. Once it has ended, what was owed
+//! when it began is *gone*, and no read that begins later may show it. What was open then stays free: its batch may have
+//! reached the log before the delete or after it.
+//!
 //! Time here is a counter of events, not the clock: a read is judged by what was owed when it began.
 //!
 //! Violations carry the number of the invariant in the list of `docs/reliability.md`.
@@ -56,6 +60,8 @@ pub mod invariant {
     pub const NOTHING_INVENTED: u8 = 10;
     /// A sample of unknown fate is there once or not at all, and never vanishes later.
     pub const UNKNOWN_STAYS: u8 = 11;
+    /// What was deleted does not come back.
+    pub const DELETED_STAYS: u8 = 12;
     /// No panic.
     pub const NO_PANIC: u8 = 18;
     /// After healing the cluster works again within its time.
@@ -65,14 +71,45 @@ pub mod invariant {
 #[derive(Clone, Debug)]
 struct Sample {
     value: u64,
-    /// Event since which it is owed, and how that came.
-    owed: Option<(u64, Owed)>,
+    fate: Fate,
+}
+
+/// What reads may show of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It may be there or not.
+    Open,
+    /// It is there since this event, and that came so.
+    Owed(u64, Owed),
+    /// A delete may have reached it.
+    Free,
+    /// It is deleted since this event.
+    Gone(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owed {
     Acknowledged,
     Shown,
+}
+
+/// A delete that has begun.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    series: SeriesNumber,
+    /// Times of what was owed.
+    owed: Vec<i64>,
+}
+
+impl Sample {
+    /// It must be there from now on, if nothing has deleted it. Whether that is new.
+    fn owe(&mut self, event: u64, how: Owed) -> bool {
+        let is_new = self.fate == Fate::Open;
+        if is_new {
+            self.fate = Fate::Owed(event, how);
+        }
+        is_new
+    }
 }
 
 /// A sample on its way.
@@ -97,6 +134,8 @@ pub struct Counts {
     pub acked_samples: u64,
     /// Samples that were shown by a read though never acknowledged at that time.
     pub shown_early: u64,
+    /// Samples whose delete was acknowledged.
+    pub deleted_samples: u64,
     /// Reads that were judged.
     pub reads: u64,
     /// Reads that failed.
@@ -135,7 +174,8 @@ impl Oracle {
         let mut state = self.lock();
         state.next_value += 1;
         let value = state.next_value;
-        let before = state.series.entry(series).or_default().insert(at_ms, Sample { value, owed: None });
+        let before =
+            state.series.entry(series).or_default().insert(at_ms, Sample { value, fate: Fate::Open });
         assert!(before.is_none(), "the workload uses a place twice");
         Sent { series, at_ms, value }
     }
@@ -150,7 +190,37 @@ impl Oracle {
         for sent in samples {
             executor::note(sent.value);
             if let Some(sample) = state.series.get_mut(&sent.series).and_then(|s| s.get_mut(&sent.at_ms)) {
-                sample.owed.get_or_insert((event, Owed::Acknowledged));
+                sample.owe(event, Owed::Acknowledged);
+            }
+        }
+    }
+
+    /// A delete of a series' samples in `[from_ms, to_ms]` begins, to which none will be sent any more.
+    pub fn begin_delete(&self, series: SeriesNumber, from_ms: i64, to_ms: i64) -> Delete {
+        let mut state = self.lock();
+        let mut owed = Vec::new();
+        for (at_ms, sample) in state.series.entry(series).or_default().range_mut(from_ms..=to_ms) {
+            match sample.fate {
+                Fate::Owed(..) => owed.push(*at_ms),
+                Fate::Open => {}
+                Fate::Free | Fate::Gone(_) => continue,
+            }
+            sample.fate = Fate::Free;
+        }
+        Delete { series, owed }
+    }
+
+    /// A delete was acknowledged.
+    pub fn end_delete(&self, delete: &Delete) {
+        let mut state = self.lock();
+        state.events += 1;
+        let event = state.events;
+        state.counts.deleted_samples += delete.owed.len() as u64;
+        let samples = state.series.entry(delete.series).or_default();
+        for at_ms in &delete.owed {
+            if let Some(sample) = samples.get_mut(at_ms) {
+                executor::note(sample.value);
+                sample.fate = Fate::Gone(event);
             }
         }
     }
@@ -196,12 +266,13 @@ impl Oracle {
         for (at_ms, value) in found {
             let sent = state.series.get_mut(&series).and_then(|samples| samples.get_mut(at_ms));
             match sent {
-                Some(sample) if sample.value as f64 == *value => {
-                    if sample.owed.is_none() {
-                        early += 1;
-                        sample.owed = Some((event, Owed::Shown));
-                    }
-                }
+                Some(sample) if sample.value as f64 == *value => match sample.fate {
+                    Fate::Gone(since) if since < read.began => violations.push((
+                        invariant::DELETED_STAYS,
+                        format!("{by}: series {series} shows {value} at {at_ms}, which was deleted"),
+                    )),
+                    _ => early += u64::from(sample.owe(event, Owed::Shown)),
+                },
                 Some(sample) => violations.push((
                     invariant::NOTHING_INVENTED,
                     format!("{by}: series {series} at {at_ms} has value {value}, sent was {}", sample.value),
@@ -218,8 +289,8 @@ impl Oracle {
         for (at_ms, sample) in samples.range(from_ms..=to_ms) {
             while found_times.next_if(|time| time < at_ms).is_some() {}
             let is_found = found_times.peek() == Some(at_ms);
-            match sample.owed {
-                Some((since, how)) if since < read.began && !is_found => {
+            match sample.fate {
+                Fate::Owed(since, how) if since < read.began && !is_found => {
                     let (number, how) = match how {
                         Owed::Acknowledged => (invariant::NOTHING_LOST, "acknowledged"),
                         Owed::Shown => (invariant::UNKNOWN_STAYS, "shown before"),
@@ -333,6 +404,28 @@ mod tests {
         });
         let (lost, invented) = (invariant::NOTHING_LOST, invariant::NOTHING_INVENTED);
         assert_eq!(broken, [invented, invented, lost]);
+    }
+
+    #[test]
+    fn what_was_deleted_must_not_come_back() {
+        let broken = check(|oracle| {
+            let sent = [oracle.send(1, 5), oracle.send(1, 6), oracle.send(1, 7)];
+            oracle.acknowledge(&sent[..1]);
+            let begun = oracle.begin_read();
+            let delete = oracle.begin_delete(1, 5, 6);
+            read(oracle, &[(5, 1.0)]);
+            read(oracle, &[]);
+            oracle.end_delete(&delete);
+            oracle.judge(begun, 1, 0, 100, &[(5, 1.0)], "test");
+            // The second one's batch may come after the delete; the third is none of its concern.
+            oracle.acknowledge(&sent[1..]);
+            read(oracle, &[(6, 2.0), (7, 3.0)]);
+            read(oracle, &[(7, 3.0)]);
+            assert!(!oracle.is_violated());
+            read(oracle, &[(5, 1.0), (7, 3.0)]);
+            read(oracle, &[]);
+        });
+        assert_eq!(broken, [invariant::DELETED_STAYS, invariant::NOTHING_LOST]);
     }
 
     #[test]

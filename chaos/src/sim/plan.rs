@@ -71,6 +71,8 @@ pub struct Plan {
     pub safety: Duration,
     /// Whether processes are started with this build or one that knows an epoch less, as it comes.
     pub mixed_builds: bool,
+    /// Probability that a client deletes log records instead of writing.
+    pub deletes: f64,
 }
 
 fn seconds(rng: &mut SmallRng, low: f64, high: f64) -> Duration {
@@ -136,6 +138,7 @@ impl Plan {
             wal_segment_bytes: spread(rng, 16_384.0, 1_048_576.0) as u64,
             safety: Duration::from_secs(60),
             mixed_builds: false,
+            deletes: 0.0,
         };
         if chance(rng, 0.25) {
             plan.nodes = REPLICAS + 1;
@@ -147,6 +150,9 @@ impl Plan {
             }
         }
         plan.mixed_builds = chance(rng, 0.25);
+        if chance(rng, 0.5) {
+            plan.deletes = spread(rng, 0.005, 0.05);
+        }
         plan
     }
 }
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn every_kind_is_on_in_some_seeds_and_off_in_others() {
         let plans: Vec<Plan> = (0..200).map(Plan::draw).collect();
-        let kinds: [fn(&Plan) -> bool; 11] = [
+        let kinds: [fn(&Plan) -> bool; 12] = [
             |p| p.power_cut.is_some(),
             |p| p.partition.is_some(),
             |p| p.disk_full.is_some(),
@@ -176,6 +182,7 @@ mod tests {
             |p| p.net.loss > 0.0,
             |p| p.net.duplicate > 0.0,
             |p| p.mixed_builds,
+            |p| p.deletes > 0.0,
         ];
         for (number, kind) in kinds.iter().enumerate() {
             let on = plans.iter().filter(|p| kind(p)).count();

@@ -24,6 +24,8 @@ pub enum Stream {
     Clients = 6,
     /// Rates and switches of the run.
     Plan = 7,
+    /// What clients delete, and when.
+    Deletes = 8,
 }
 
 /// A generator for one concern of one seed.

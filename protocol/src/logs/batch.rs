@@ -1,10 +1,10 @@
 #![doc = include_str!("batch.md")]
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::block::{self, Block, Layout, Limits, Want};
-use super::codec::{encode_record, is_shallow};
+use super::checksum::{RowChecksums, record_checksum};
+use super::codec::is_shallow;
 use super::dict::Dict;
 use super::rows::{RowMap, Rows, Scratch};
 use super::{LogRecord, LogSink, LogStream, RowSignal, TimestampNs};
@@ -121,14 +121,6 @@ pub enum LogBatchError {
 pub struct RecordTooLong {
     /// What the record takes, alone and packed.
     pub bytes: usize,
-}
-
-/// Adds to the checksum of a set of records, in any order.
-pub fn record_checksum(stream: &[u8], record: &LogRecord<'_>, scratch: &mut Vec<u8>) -> u64 {
-    scratch.clear();
-    scratch.extend_from_slice(&xxh3_64(stream).to_le_bytes());
-    encode_record(record, scratch);
-    xxh3_64(scratch)
 }
 
 /// Gathers records into sub-batches.
@@ -365,11 +357,10 @@ fn write_part(
     let middle = rows.len() / 2;
     for range in [0..middle, middle..rows.len()] {
         let (mut half, mut half_dict, mut map) = (Rows::new(), Dict::default(), RowMap::default());
-        let (mut sum, mut scratch) = (0u64, Vec::new());
+        let (mut sum, mut checksums) = (0u64, RowChecksums::new(rows, dict));
         for row in range {
             half.push_from(&mut half_dict, rows, dict, row, &mut map, &|_| true);
-            let stream = dict.streams().get(rows.streams()[row]);
-            sum = sum.wrapping_add(record_checksum(stream, &rows.record(row, dict), &mut scratch));
+            sum = sum.wrapping_add(checksums.of(row));
         }
         write_part(signal, tenant, key, &half, &half_dict, sum, out)?;
     }

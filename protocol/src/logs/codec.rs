@@ -49,10 +49,7 @@ pub fn is_shallow(value: &LogValue<'_>) -> bool {
 pub fn encode_value(value: &LogValue<'_>, out: &mut Vec<u8>) {
     match value {
         LogValue::Empty => out.push(EMPTY),
-        LogValue::String(text) => {
-            out.push(STRING);
-            write_prefixed(out, text.as_bytes());
-        }
+        LogValue::String(text) => encode_text(text.as_bytes(), out),
         LogValue::Int(int) => {
             out.push(INT);
             write_u64(out, zigzag(*int));
@@ -76,6 +73,12 @@ pub fn encode_value(value: &LogValue<'_>, out: &mut Vec<u8>) {
             encode_attributes(items, out);
         }
     }
+}
+
+/// Appends a value that is a text of these bytes.
+pub(super) fn encode_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(STRING);
+    write_prefixed(out, text);
 }
 
 /// Reads what [`encode_value`] wrote and moves `input` past it.

@@ -17,6 +17,7 @@ use super::dict::{ColumnKey, Dict, ValueKind};
 use super::template::{Split, kinds};
 use super::text::{Blobs, TextColumn, TextMap, VALUE};
 use super::{LogRecord, LogValue, TimestampNs};
+use crate::varint::{write_prefixed, write_u64, zigzag};
 
 /// Where a row's two times come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -471,6 +472,35 @@ impl Rows {
             flags: self.flags.get(row).copied().unwrap_or(0),
             event_name: Cow::Borrowed(self.events.get(row).map_or("", |number| dict.event(*number))),
             attributes: self.attributes(row, dict),
+        }
+    }
+
+    /// Appends the bytes that [`codec::encode_record`] gives the record of a row, all of whose columns were decoded.
+    pub(super) fn encode_record(&self, row: usize, dict: &Dict, text: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let (time_ns, observed_ns) = self.times_of(row);
+        let (severity, severity_text) = dict.severity(self.severities[row]);
+        write_u64(out, zigzag(time_ns));
+        write_u64(out, zigzag(observed_ns));
+        out.push(severity);
+        write_prefixed(out, severity_text.as_bytes());
+        match &self.body {
+            Some(body) => body.encode_value(row, dict, text, out),
+            None => codec::encode_value(&LogValue::Empty, out),
+        }
+        out.extend_from_slice(&self.traces[row]);
+        out.extend_from_slice(&self.spans[row]);
+        write_u64(out, u64::from(self.flags[row]));
+        write_prefixed(out, dict.event(self.events[row]).as_bytes());
+        let columns = dict.key_columns(self.key_sets[row]);
+        write_u64(out, columns.len() as u64);
+        for (column, cell) in columns.iter().zip(self.cells(row)) {
+            write_prefixed(out, dict.column(*column).name.as_bytes());
+            let (values, cell) = (&self.columns[*column as usize], *cell as usize);
+            match values {
+                Values::Text(column) => column.encode_value(cell, dict, text, out),
+                Values::Other(blobs) => out.extend_from_slice(blobs.get(cell)),
+                values => codec::encode_value(&values.value(cell, dict), out),
+            }
         }
     }
 

@@ -517,6 +517,21 @@ impl TextColumn {
         }
     }
 
+    /// Appends the bytes that [`codec::encode_value`] gives an entry's value.
+    pub(super) fn encode_value(&self, entry: usize, dict: &Dict, text: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let (number, at) = self.entry(entry);
+        let group = &self.groups[number as usize];
+        match group.template() {
+            None if number == VALUE => out.extend_from_slice(group.blobs.get(at)),
+            None => codec::encode_text(group.blobs.get(at), out),
+            Some(_) => {
+                text.clear();
+                self.render(entry, dict, text);
+                codec::encode_text(text, out);
+            }
+        }
+    }
+
     /// Visits the texts that are kept as they are.
     pub fn each_kept(&self, mut visit: impl FnMut(&str)) {
         let blobs = &self.groups[RAW as usize].blobs;

@@ -402,7 +402,7 @@ impl State {
 
     /// Whether a segment of the manifest is to be replaced by a peer's copy.
     pub fn is_damaged(&self, file: &FileRef) -> bool {
-        self.damage.contains(&file.name())
+        self.damage.contains(file)
     }
 
     pub fn segment_bytes(&self) -> u64 {

@@ -491,6 +491,33 @@ fn a_reader_stops_when_it_likes_and_reads_no_more_than_it_needs() {
     snapshot.log_records(stopped, &scan_of(LogFilter::All, true), never).expect("no error");
 }
 
+#[test]
+fn a_flush_packs_quickly_and_a_merge_small() {
+    let sizes = |epoch| {
+        let mut replica = Replica::new();
+        for part in 0..2 {
+            // Numbers that are small mostly: blocks of equal widths do badly.
+            let lines = (part * 4000..(part + 1) * 4000).map(|n: i64| {
+                let took = if n % 50 == 0 { n * n * 977 } else { n * n % 7 };
+                (stream("a"), line(n, format!("took {took} ms")))
+            });
+            replica.write(part as u64, &lines.collect::<Vec<_>>());
+            let header = CommandHeader { encoder_epoch: epoch, cluster_time_ms: 0 };
+            let body = CommandBody::BeginFlush { new_generation: false };
+            replica.apply(protocol::command::Command { header, body }.encode());
+            replica.settle(&idle());
+        }
+        let flushed = replica.store.segment_bytes();
+        replica.settle(&FlushPolicy { merge_all: true, encoder_epoch: epoch, ..idle() });
+        assert_eq!(replica.store.stats().segments, 1);
+        (flushed, replica.store.segment_bytes())
+    };
+    let small = sizes(protocol::epoch::QUICK_FLUSHES - 1);
+    let quick = sizes(protocol::epoch::QUICK_FLUSHES);
+    assert!(quick.0 > small.0 + small.0 / 10, "flushed: {quick:?} and {small:?}");
+    assert_eq!(quick.1, small.1, "merged");
+}
+
 const EPOCHS: [u16; 2] = [protocol::epoch::OLDEST, protocol::epoch::NEWEST];
 
 #[test]

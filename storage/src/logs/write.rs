@@ -8,10 +8,12 @@ use std::path::Path;
 
 use hashbrown::HashMap;
 use protocol::encoding::columns::{Pack, Trust};
+use protocol::epoch;
 use protocol::ids::TenantId;
 use protocol::logs::RowSignal;
-use protocol::logs::batch::{LogBatch, record_checksum};
+use protocol::logs::batch::LogBatch;
 use protocol::logs::block::{self, Block, Bodies, Encoded, Layout, Want};
+use protocol::logs::checksum::RowChecksums;
 use protocol::logs::dict::Dict;
 use protocol::logs::rows::{RowMap, Rows};
 use protocol::logs::template::Split;
@@ -23,6 +25,7 @@ use super::segment::{
 };
 use super::table::LogTableView;
 use super::tombstone::{Hidden, LogTombstone, Written};
+use crate::encoding::Effort;
 use crate::engine::files::{aside_path, files_dir};
 use crate::error::StorageError;
 use crate::fs::{Fs, OpenMode};
@@ -111,14 +114,13 @@ impl Source<'_> {
             self.rows = self.reader.rows(block, &Want::ALL)?;
             let mut kept = Bits::all(self.rows.len(), true);
             if !self.hidden.is_empty() {
-                let (dict, mut scratch) = (self.reader.dict()?, Vec::new());
+                let dict = self.reader.dict()?;
                 for hidden in &self.hidden {
                     kept = kept.and(&hidden.rows(&hidden.filter.bind(dict), &self.rows, dict).not());
                 }
+                let mut checksums = RowChecksums::new(&self.rows, dict);
                 for row in kept.clone().not().iter() {
-                    let stream = dict.streams().get(self.rows.streams()[row]);
-                    let sum = record_checksum(stream, &self.rows.record(row, dict), &mut scratch);
-                    self.dropped = self.dropped.wrapping_add(sum);
+                    self.dropped = self.dropped.wrapping_add(checksums.of(row));
                 }
             }
             self.left = kept.iter().map(|row| row as u32).collect();
@@ -191,7 +193,10 @@ pub(crate) fn merge<F: Fs>(
     for tenant in tenants {
         let unreadable =
             |error| StorageError::Rows(format!("a delete that was applied can not be read: {error}"));
-        let hidden = Hidden::of_tenant(left_out.tombstones, tenant).map_err(unreadable)?;
+        let mut hidden = Hidden::of_tenant(left_out.tombstones, tenant).map_err(unreadable)?;
+        if mutant::is(Mutant::MergeKeepsDeleted) {
+            hidden.clear();
+        }
         let mut sources = Vec::new();
         for (number, reader) in readers.iter().enumerate() {
             let blocks = reader.blocks_of(tenant);
@@ -240,9 +245,18 @@ fn count_kept(reader: &LogSegmentReader, uses: &mut HashMap<Vec<u8>, u64>) -> Re
     Ok(())
 }
 
+/// How blocks are packed. What a flush writes is merged soon.
+fn pack_of(options: &WriteOptions) -> Pack {
+    match options.effort {
+        Effort::Fast if options.encoder_epoch >= epoch::QUICK_FLUSHES => Pack::Quick,
+        Effort::Fast | Effort::Thorough => Pack::Small,
+    }
+}
+
 struct PartitionWriter<F: Fs> {
     signal: RowSignal,
     layout: Layout,
+    pack: Pack,
     builder: LogSegmentBuilder<FileSink<F::File>>,
     dict: Dict,
     uses: Vec<u64>,
@@ -357,6 +371,7 @@ impl<'a, F: Fs> LogSegmentsWriter<'a, F> {
         Ok(PartitionWriter {
             signal: self.signal,
             layout: Layout::of_epoch(self.options.encoder_epoch),
+            pack: pack_of(&self.options),
             builder: LogSegmentBuilder::new(&header, FileSink::new(file))?,
             dict: Dict::default(),
             uses: Vec::new(),
@@ -412,16 +427,12 @@ impl<F: Fs> PartitionWriter<F> {
         let rows = std::mem::replace(&mut self.rows, Rows::new());
         let dict = &self.dict;
         let mut bytes = Vec::new();
-        let Encoded { bodies, unchecked } = block::encode(&rows, dict, Pack::Small, self.layout, &mut bytes);
+        let Encoded { bodies, unchecked } = block::encode(&rows, dict, self.pack, self.layout, &mut bytes);
         let read = Block::parse(&bytes, self.layout, LIMITS)
             .and_then(|block| block.decode(dict, &Want::ALL, None, Trust::Own, LIMITS));
         let read =
             read.map_err(|error| StorageError::Rows(format!("a block can not be read back: {error}")))?;
-        let (mut checksum, mut scratch) = (0u64, Vec::new());
-        for row in 0..read.len() {
-            let stream = dict.streams().get(read.streams()[row]);
-            checksum = checksum.wrapping_add(record_checksum(stream, &read.record(row, dict), &mut scratch));
-        }
+        let checksum = RowChecksums::new(&read, dict).sum();
         self.uses.resize(dict.templates().len(), 0);
         rows.each_template(|template, count| self.uses[template as usize] += count as u64);
         let mut hashes = Vec::new();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::codec::encode_record;
 use super::super::codec::tests::any_value;
 use super::super::{Attribute, LogValue};
 use super::*;
@@ -71,6 +72,7 @@ fn round_trip(records: &[(LogStream<'_>, LogRecord<'_>)]) -> Vec<Bytes> {
             found.push((record.effective_ns(), encoded(&stream, &record)));
         }
         assert_eq!(sum, batch.checksum);
+        assert_eq!(RowChecksums::new(&batch.rows, &batch.dict).sum(), sum, "straight from the columns");
         let open = OpenLogBatch::new(bytes).expect("own bytes");
         let want = Want { observed: false, traces: false, spans: false, ..Want::ALL };
         let rows =
