@@ -1,9 +1,10 @@
-//! The bytes of a log sub-batch and of an outcome: what decodes can be put together to the last record.
+//! The bytes of a log sub-batch and of an outcome: what decodes can be put together to the last record, and has a checksum.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use protocol::logs::batch::{LogBatch, LogBatchOutcome, record_checksum};
+use protocol::logs::batch::{LogBatch, LogBatchOutcome};
+use protocol::logs::checksum::{RowChecksums, record_checksum};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = LogBatchOutcome::decode(bytes);
@@ -13,4 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
         let stream = batch.dict.streams().get(batch.rows.streams()[row]);
         record_checksum(stream, &batch.rows.record(row, &batch.dict), &mut scratch);
     }
+    RowChecksums::new(&batch.rows, &batch.dict).sum();
 });

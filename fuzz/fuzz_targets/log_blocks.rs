@@ -27,7 +27,7 @@ static BATCH: LazyLock<LogBatch> = LazyLock::new(|| {
         };
         let attributes = vec![
             ("took".into(), LogValue::Int(n as i64)),
-            ("ratio".into(), LogValue::Double(n as f64 / 8.0)),
+            ("ratio".into(), LogValue::Float(n as f64 / 8.0)),
             ("who".into(), LogValue::String(format!("user-{}", n % 7).into())),
         ];
         builder.record(&LogRecord {
