@@ -277,6 +277,16 @@ pub fn can_spare(leader: &GroupPulse, words: &[GroupPulse], lost: ReplicaId) -> 
     leader.replica != lost && !leader.joint && whole > leader.voters.len() / 2
 }
 
+/// Whether a replica may end for its successor on the same node: its group lives on without it, and no other that is to end
+/// for its own successor, and could, comes first. Two that went at once, each by what it last heard of the other, could take
+/// the majority with them. `words` are what all nodes say, this one included.
+pub fn may_end(leader: &GroupPulse, words: &[GroupPulse], meta: &ShardMeta, old: ReplicaId) -> bool {
+    let has_to_end = |r: ReplicaId| meta.replica_on(r.node()).is_some_and(|wanted| wanted != r);
+    let goes_first =
+        |r: ReplicaId| r < old && has_to_end(r) && leader.voters.contains(&r) && can_spare(leader, words, r);
+    can_spare(leader, words, old) && !words.iter().any(|word| goes_first(word.replica))
+}
+
 /// A step that a group's leader should take to bring its membership to what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

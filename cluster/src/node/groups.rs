@@ -1,7 +1,8 @@
 //! Follows the meta state: starts the replicas that this node should hold, ends those it should not.
 //!
 //! A replica's directory names it (`replica`: its [`ReplicaId`]). One that holds an older placement of the same shard is
-//! taken away before the new one starts: its name is never used again. See `shard_dirs.rs` for how.
+//! taken away before the new one starts: its name is never used again. See `shard_dirs.rs` for how. As long as the group
+//! may need its vote it runs on, or is started again, in place of the new one.
 //!
 //! A replica that can not be opened because its files or its part of the log are damaged is given up, and made anew from
 //! the others, only while those are seen to be whole: another replica leads, and a majority without this one follows it
@@ -20,7 +21,7 @@ use storage::error::StorageError;
 
 use crate::env::{Env, StepKind};
 use crate::error::ClusterError;
-use crate::meta::{MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId};
+use crate::meta::{MemberState, MetaCommand, MetaOutcome, MetaState, ReplicaId, ShardMeta};
 use crate::node::identity::SHARDS_DIR;
 use crate::node::shard_dirs::{self, Aside, Holds};
 use crate::node::{Node, lock};
@@ -120,7 +121,7 @@ impl<E: Env> Node<E> {
                     if group.is_leader() {
                         // It would wait for its own successor, which can not begin before it has ended.
                         self.transfer_leader(shard).await;
-                    } else if self.has_left(&group) || self.can_spare(shard, group.replica) {
+                    } else if self.has_left(&group) || self.may_end(&group, meta) {
                         self.end_group(&group, true).await;
                     }
                 }
@@ -173,13 +174,17 @@ impl<E: Env> Node<E> {
             Some(Holds::Nameless(Some(upto))) if upto.generation() >= wanted.generation() => {
                 return Err(self.nameless(shard));
             }
-            Some(Holds::Replica(old) | Holds::Nameless(Some(old))) => {
-                if !self.can_spare(shard, old) {
-                    let reason =
-                        format!("replica {old} may still be needed: no majority without it is whole");
-                    return Err(ClusterError::Refused { reason });
-                }
+            Some(Holds::Replica(old) | Holds::Nameless(Some(old))) if self.can_spare(shard, old) => {
                 self.take_away(shard, old, true).await?;
+            }
+            Some(Holds::Replica(old)) => {
+                // Its vote may be what the group lacks to have a leader, and without one nobody can tell.
+                self.open_unwanted(shard, old).await;
+                return Ok(());
+            }
+            Some(Holds::Nameless(Some(old))) => {
+                let reason = format!("replica {old} may still be needed: no majority without it is whole");
+                return Err(ClusterError::Refused { reason });
             }
             // The name is durable before the log knows of the replica, so its loss is damage.
             Some(Holds::Nameless(None)) | None if self.is_in_log(shard) => return Err(self.nameless(shard)),
@@ -215,14 +220,11 @@ impl<E: Env> Node<E> {
         let holds = lock(&self.dirs).holds(shard);
         let result = match holds {
             Some(Holds::Replica(replica)) => match self.next_try(shard, replica) {
-                Try::Open => {
-                    if let Err(error) = self.open_shard(shard, replica).await {
-                        self.note_broken(shard, replica, &error);
-                    }
+                Try::Renew if self.can_spare(shard, replica) => self.take_away(shard, replica, true).await,
+                _ => {
+                    self.open_unwanted(shard, replica).await;
                     Ok(())
                 }
-                Try::Renew if self.can_spare(shard, replica) => self.take_away(shard, replica, true).await,
-                Try::Renew | Try::Wait => Ok(()),
             },
             Some(Holds::Nameless(_)) => Ok(()),
             None => {
@@ -233,6 +235,15 @@ impl<E: Env> Node<E> {
         };
         if let Err(e) = result {
             tracing::warn!(%shard, error = &e as &dyn std::error::Error, "an old replica could not be set aside");
+        }
+    }
+
+    /// Opens a replica that this node should not hold any more, or not under this name, where that makes sense.
+    async fn open_unwanted(self: &Arc<Self>, shard: ShardId, replica: ReplicaId) {
+        if let Try::Open = self.next_try(shard, replica)
+            && let Err(error) = self.open_shard(shard, replica).await
+        {
+            self.note_broken(shard, replica, &error);
         }
     }
 
@@ -326,6 +337,17 @@ impl<E: Env> Node<E> {
         let knows = pulses.newest_meta_version().is_some_and(|newest| self.meta().version >= newest);
         let leader = pulses.leader_pulse(shard);
         knows && leader.is_some_and(|leader| placement::can_spare(&leader, &pulses.words_on(shard), replica))
+    }
+
+    /// Whether a running replica may end, so that its successor on this node can begin: see [`placement::may_end`].
+    fn may_end(&self, group: &Group<E>, meta: &ShardMeta) -> bool {
+        if !self.can_spare(group.id, group.replica) {
+            return false;
+        }
+        let Some(leader) = self.context.pulses.leader_pulse(group.id) else { return false };
+        let mut words = self.context.pulses.words_on(group.id);
+        words.push(group.place());
+        placement::may_end(&leader, &words, meta, group.replica)
     }
 
     async fn open_shard(self: &Arc<Self>, shard: ShardId, replica: ReplicaId) -> Result<(), ClusterError> {

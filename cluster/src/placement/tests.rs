@@ -455,3 +455,33 @@ fn a_replica_is_spared_only_while_a_majority_without_it_is_whole() {
     let alone = GroupPulse { voters: vec![r(1), r(2)], ..leader.clone() };
     assert!(!can_spare(&alone, &[word(3, whole)], r(2)), "one of two is no majority");
 }
+
+#[test]
+fn of_two_replicas_that_are_to_end_one_waits_for_the_other() {
+    let leader = leader(1, 1, &[1, 2, 3, 4]);
+    let mut meta = state(4, 1).shards[&ShardId(1)].clone();
+    // Nodes 2 and 4 should hold newer replicas than those that vote.
+    meta.replicas = [(1, 1), (2, 2), (4, 2)].into_iter().map(|(n, g)| (NodeId(n), g)).collect();
+    let words = |nodes: &[u64]| -> Vec<GroupPulse> {
+        let word = |n: &u64| GroupPulse { replica: r(*n), role: Role::Follower, ..leader.clone() };
+        nodes.iter().map(word).collect()
+    };
+    assert!(may_end(&leader, &words(&[2, 3, 4]), &meta, r(2)));
+    assert!(!may_end(&leader, &words(&[2, 3, 4]), &meta, r(4)), "2 goes first");
+    assert!(
+        !may_end(&leader, &words(&[3, 4]), &meta, r(4)),
+        "2 is gone, and its successor does not vote yet"
+    );
+    let whole = GroupPulse {
+        voters: vec![r(1), ReplicaId::new(NodeId(2), 2), r(3), r(4)],
+        matched: [r(1), ReplicaId::new(NodeId(2), 2), r(3), r(4)].map(|r| (r, 100)).into(),
+        ..leader.clone()
+    };
+    let mut all = words(&[3, 4]);
+    all.push(GroupPulse { replica: ReplicaId::new(NodeId(2), 2), ..all[0].clone() });
+    assert!(may_end(&whole, &all, &meta, r(4)));
+    // One whose own end the group could not bear holds nobody up.
+    let behind = GroupPulse { matched: [(r(1), 100), (r(2), 100), (r(3), 100)].into(), ..leader.clone() };
+    assert!(!may_end(&behind, &words(&[2, 3, 4]), &meta, r(2)));
+    assert!(may_end(&behind, &words(&[2, 3, 4]), &meta, r(4)));
+}
