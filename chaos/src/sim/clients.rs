@@ -22,14 +22,14 @@ use protocol::batch::{SubBatchBuilder, SubBatchOutcome};
 use protocol::ids::{ClusterSecret, SLOT_COUNT, ShardId, SlotId, TenantId};
 use protocol::labels::Labels;
 use protocol::logs::batch::{BatchKey, LogBatchBuilder, LogBatchOutcome};
-use protocol::logs::{LogField, LogFilter, LogRecord, LogSink, LogStream, LogTest, LogValue, RowSignal};
+use protocol::logs::{LogRecord, LogSink, LogStream, LogValue, RowSignal};
 use protocol::spans::row;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use crate::sim::cluster::{
     CLIENT_LABEL, LOG_SERIES, METRIC, SERIES_LABEL, SPAN_SERIES, SampleRead, SimCluster, SimNode,
-    decode_samples, log_body, log_copies, span_of_value, span_trace,
+    decode_samples, log_body, log_copies, rows_of, span_of_value, span_trace,
 };
 use crate::sim::executor;
 use crate::sim::machine::WALL_START_MS;
@@ -41,8 +41,8 @@ use crate::sim::runtime::SimRuntime;
 const SERIES_PER_CLIENT: u32 = 6;
 /// Traces of one client.
 const TRACES: u8 = 8;
-/// Time of a client's first log record.
-const FIRST_LOG_MS: i64 = WALL_START_MS - 3_600_000;
+/// Time of a client's first log record and of its first span.
+const FIRST_ROW_MS: i64 = WALL_START_MS - 3_600_000;
 /// Most samples of a batch.
 const MAX_SAMPLES: usize = 12;
 /// How long a client sends one batch again.
@@ -106,8 +106,8 @@ impl Client {
             stop,
             series,
             secret,
-            next_log_ms: FIRST_LOG_MS,
-            next_span_ms: WALL_START_MS - 3_600_000,
+            next_log_ms: FIRST_ROW_MS,
+            next_span_ms: FIRST_ROW_MS,
         }
     }
 
@@ -254,14 +254,13 @@ impl Client {
 
     /// Deletes the client's log records of a range of time, which nothing is written to any more, retries included.
     async fn delete_logs(&mut self) {
-        let written_ms = self.next_log_ms - FIRST_LOG_MS;
+        let written_ms = self.next_log_ms - FIRST_ROW_MS;
         let end_ms = self.next_log_ms - 1 - self.deletes.random_range(0..=written_ms / 2);
         let start_ms = end_ms - self.deletes.random_range(0..=written_ms / 2);
         let delete = self.cluster.oracle().begin_delete(LOG_SERIES + self.number, start_ms, end_ms);
-        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
         let request = LogDelete {
             tenant: TenantId::default(),
-            filter: LogFilter::Field(client, LogTest::Equals(self.number.to_string())),
+            filter: rows_of(self.number),
             start_ns: start_ms * 1_000_000,
             end_ns: end_ms * 1_000_000,
         };

@@ -435,6 +435,12 @@ pub fn span_of_value(trace_id: [u8; 16], value: u64, at_ms: i64) -> Span<'static
     }
 }
 
+/// The log records or spans of a client.
+pub fn rows_of(client: u32) -> LogFilter {
+    let label = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
+    LogFilter::Field(label, LogTest::Equals(client.to_string()))
+}
+
 /// Answers the workload's reads: all samples of a client's series in a range of time, its log records as one more and its
 /// spans as another.
 struct Samples {
@@ -511,11 +517,10 @@ impl SampleRead {
 
     fn run_logs(self, snapshot: &StoreSnapshot, out: &mut Vec<u8>) -> Result<(), String> {
         let tenant = TenantId::default();
-        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
         let scan = LogScan {
             start_ns: self.from_ms.saturating_mul(1_000_000),
             end_ns: self.to_ms.saturating_mul(1_000_000),
-            filter: LogFilter::Field(client, LogTest::Equals(self.client.to_string())),
+            filter: rows_of(self.client),
             newest_first: false,
             columns: LogColumns::All,
         };
@@ -561,12 +566,11 @@ impl SampleRead {
     /// The client's spans, and whether their traces are found whole by their ids: all of them if everything is read, else one.
     fn run_spans(self, snapshot: &StoreSnapshot, out: &mut Vec<u8>) -> Result<(), String> {
         let tenant = TenantId::default();
-        let client = LogField::ResourceAttribute(CLIENT_LABEL.to_owned());
         let range = (self.from_ms.saturating_mul(1_000_000), self.to_ms.saturating_mul(1_000_000));
         let scan = LogScan {
             start_ns: range.0,
             end_ns: range.1,
-            filter: LogFilter::Field(client, LogTest::Equals(self.client.to_string())),
+            filter: rows_of(self.client),
             newest_first: false,
             columns: LogColumns::All,
         };

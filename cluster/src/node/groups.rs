@@ -331,23 +331,25 @@ impl<E: Env> Node<E> {
     }
 
     /// Whether a shard lives on without a replica of this node, as far as the others' last words say: see
-    /// [`placement::can_spare`]. Not while they know of a newer meta state than this node.
+    /// [`placement::can_spare`].
     fn can_spare(&self, shard: ShardId, replica: ReplicaId) -> bool {
-        let pulses = &self.context.pulses;
-        let knows = pulses.newest_meta_version().is_some_and(|newest| self.meta().version >= newest);
-        let leader = pulses.leader_pulse(shard);
-        knows && leader.is_some_and(|leader| placement::can_spare(&leader, &pulses.words_on(shard), replica))
+        let words = self.context.pulses.words_on(shard);
+        self.trusted_leader(shard).is_some_and(|leader| placement::can_spare(&leader, &words, replica))
     }
 
     /// Whether a running replica may end, so that its successor on this node can begin: see [`placement::may_end`].
     fn may_end(&self, group: &Group<E>, meta: &ShardMeta) -> bool {
-        if !self.can_spare(group.id, group.replica) {
-            return false;
-        }
-        let Some(leader) = self.context.pulses.leader_pulse(group.id) else { return false };
         let mut words = self.context.pulses.words_on(group.id);
         words.push(group.place());
-        placement::may_end(&leader, &words, meta, group.replica)
+        let leader = self.trusted_leader(group.id);
+        leader.is_some_and(|leader| placement::may_end(&leader, &words, meta, group.replica))
+    }
+
+    /// What another node said last as a shard's leader. Nothing while somebody knows of a newer meta state than this node.
+    fn trusted_leader(&self, shard: ShardId) -> Option<GroupPulse> {
+        let pulses = &self.context.pulses;
+        let knows = pulses.newest_meta_version().is_some_and(|newest| self.meta().version >= newest);
+        pulses.leader_pulse(shard).filter(|_| knows)
     }
 
     async fn open_shard(self: &Arc<Self>, shard: ShardId, replica: ReplicaId) -> Result<(), ClusterError> {
