@@ -7,7 +7,8 @@
 //!
 //! [`compare`] does the same to other stores, one after the other, and asks all of them the same questions.
 //!
-//! [`logs`] sends application logs and asks the questions that people ask of them; [`traces`] does so with spans.
+//! [`logs`] sends application logs and asks the questions that people ask of them, of VictoriaLogs too where that is wanted;
+//! [`traces`] does so with spans.
 //!
 //! [`sql`] asks aggregates and a scan of everything, beside PromQL and DuckDB.
 //!
@@ -29,6 +30,7 @@ mod rows;
 mod sql;
 mod system;
 mod traces;
+mod victoria_logs;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -39,7 +41,7 @@ use anyhow::Context;
 pub use compare::{CompareOptions, CompareReport, compare};
 pub use dashboards::{DashboardOptions, DashboardReport, dashboards};
 pub use ingest::{IngestOptions, IngestReport, ServerFigures, ingest};
-pub use logs::{LogOptions, LogReport, logs};
+pub use logs::{LogFigures, LogOptions, LogReport, logs};
 pub use queries::{Query, parse as parse_queries};
 pub use restart::{CopyFigures, RestartOptions, RestartReport, restart};
 pub use rows::{QuestionFigures, RowFigures};

@@ -2,7 +2,7 @@
 //!
 //! `pharos server --fault-file FILE` reads [`NodeFaults`] from that file, at its start and whenever it changes, and copies
 //! what it has put into effect to [`NodeFaults::seen_path`], so that the harness knows when a fault begins and that it
-//! does. Only nodes on a data directory with [`CHAOS_MARKER`] in it take the flag; without it there are no hooks.
+//! does. Whether its power can be cut, by [`storage::fs::undo`], is decided when it starts. Only nodes on a data directory with [`CHAOS_MARKER`] in it take the flag; without it there are no hooks.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,6 +25,8 @@ pub struct NodeFaults {
     pub sync_jitter_ms: u64,
     /// What its wall clock shows more than the system's.
     pub clock_offset_ms: i64,
+    /// Whether it notes in [`NodeFaults::undo_path`] how to undo what is not durable. Can not be changed while it runs.
+    pub power_cuts: bool,
 }
 
 impl NodeFaults {
@@ -42,6 +44,11 @@ impl NodeFaults {
         let aside = with_suffix(path, ".tmp");
         std::fs::write(&aside, serde_json::to_vec(self)?)?;
         std::fs::rename(aside, path)
+    }
+
+    /// The directory in which a node keeps what a power cut needs.
+    pub fn undo_path(path: &Path) -> PathBuf {
+        with_suffix(path, ".undo")
     }
 
     /// Where a node says what it has put into effect.
@@ -70,6 +77,7 @@ mod tests {
             sync_delay_ms: 3,
             sync_jitter_ms: 1,
             clock_offset_ms: -3_600_000,
+            power_cuts: true,
         };
         faults.write(&path).expect("writable");
         assert_eq!(NodeFaults::read(&path).expect("some"), faults);

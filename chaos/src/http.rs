@@ -108,7 +108,8 @@ impl Connection {
         self.post_otlp("/v1/traces", body)
     }
 
-    fn post_otlp(&mut self, path: &str, body: &[u8]) -> io::Result<Answer> {
+    /// Sends an OTLP export to a path, in protobuf.
+    pub(crate) fn post_otlp(&mut self, path: &str, body: &[u8]) -> io::Result<Answer> {
         let head = format!(
             "{}Content-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
             self.head("POST", path),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use storage::fs::undo::{Lost, cut_power};
 
 use crate::client::Client;
 use crate::hooks::{CHAOS_MARKER, NodeFaults};
@@ -53,6 +54,15 @@ pub struct ClusterOptions {
     pub nodes: usize,
     /// Number of shards.
     pub shards: u16,
+    /// Further arguments for `pharos server`.
+    pub arguments: Vec<String>,
+}
+
+/// A build, and the arguments that it is started with.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The `pharos` binary.
+    pub binary: PathBuf,
     /// Further arguments for `pharos server`.
     pub arguments: Vec<String>,
 }
@@ -116,6 +126,12 @@ impl Node {
         self.join = Some(peer_port);
     }
 
+    /// Runs another build from the next start on.
+    pub fn set_build(&mut self, build: &Build) {
+        self.options.binary.clone_from(&build.binary);
+        self.options.arguments.clone_from(&build.arguments);
+    }
+
     /// Further arguments for `pharos server` from the next start on, instead of those before.
     pub fn set_arguments(&mut self, arguments: &[&str]) {
         self.options.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -157,6 +173,12 @@ impl Node {
         faults.write(&self.fault_file())?;
         self.faults = Some(faults);
         Ok(())
+    }
+
+    /// Takes from the disk of a node that was killed what a power cut would take; `below` draws a number below another.
+    pub fn cut_power(&mut self, below: impl FnMut(u64) -> u64) -> anyhow::Result<Lost> {
+        ensure!(self.process.is_none() && self.faults().power_cuts, "node {} keeps its power", self.number);
+        Ok(cut_power(&NodeFaults::undo_path(&self.fault_file()), below)?)
     }
 
     /// Waits until a node that runs has put its faults into effect.
@@ -336,6 +358,11 @@ impl LocalCluster {
 
     /// The same with a proxy on every link between nodes, and hooks for faults of their disks and clocks.
     pub fn start_linked(options: ClusterOptions) -> anyhow::Result<(Self, Links)> {
+        Self::start_faulty(options, NodeFaults::default())
+    }
+
+    /// The same with something wrong from the start.
+    pub fn start_faulty(options: ClusterOptions, faults: NodeFaults) -> anyhow::Result<(Self, Links)> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -351,7 +378,8 @@ impl LocalCluster {
                 let proxies =
                     others.filter_map(|(to, addr)| Some((addr.to_string(), links.address(from, to)?)));
                 node.dial = proxies.collect();
-                node.faults = Some(NodeFaults::default());
+                node.faults = Some(faults);
+                node.set_faults(faults)?;
             }
             if cluster.start_in_order()? {
                 cluster.wait_ready()?;

@@ -37,7 +37,8 @@ use crate::ingest::syslog::{SyslogOptions, SyslogSockets};
 use crate::peer::tls::PeerTls;
 use crate::peer::{PeerNet, PeerOptions};
 use crate::postgres::{PostgresOptions, PostgresServer};
-use crate::runtime::{Runtimes, TokioEnv, faults};
+use crate::runtime::faults::{self, Faults};
+use crate::runtime::{Runtimes, TokioEnv};
 use crate::telemetry::own_log::Lines;
 use crate::telemetry::{self, Metrics};
 use crate::tls::{ServerTls, TlsError};
@@ -132,9 +133,9 @@ async fn serve(
     let otlp = otlp_listeners(&config, &app, serve_options).await?;
     let syslog = syslog_sockets(&config).await?;
     let postgres = postgres_listener(&config, &app).await?;
-    let disk_faults = match &options.fault_file {
-        Some(file) => Some(faults::start(file, &config.node.data_dir)?),
-        None => None,
+    let faults = match &options.fault_file {
+        Some(file) => faults::start(file, &config.node.data_dir)?,
+        None => Faults::default(),
     };
     let net = PeerNet::start(runtimes.io.handle().clone(), peer_options(&config, options.dial_map)?)
         .await
@@ -149,7 +150,7 @@ async fn serve(
     if !config.has_peer_tls() && config.node.insecure {
         tracing::warn!("peers talk in plain text");
     }
-    let env = TokioEnv::new(net.clone(), metrics.log.clone(), disk_faults);
+    let env = TokioEnv::new(net.clone(), metrics.log.clone(), faults);
     let memory = telemetry::memory::ledger(config.node.memory_budget);
     let active = ActiveQueries::open(
         &config.node.data_dir,

@@ -7,6 +7,7 @@
 pub mod faulty;
 pub mod mem;
 pub mod real;
+pub mod undo;
 
 use std::io;
 use std::ops::Deref;

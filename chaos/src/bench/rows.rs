@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::load::{Post, Sent, own_cpu_seconds, send};
-use super::{Sizes, flush, usages};
+use super::system::System;
 use crate::http::Connection;
-use crate::process::{LocalCluster, Usage};
+use crate::process::Usage;
 use crate::workload::Request;
 
 /// Time that one question may take of a run, however often it should be asked.
@@ -43,7 +43,8 @@ pub struct RowFigures {
     pub wire_bytes_per_row: f64,
     /// Processor seconds of this program while it sent.
     pub client_cpu_seconds: f64,
-    /// Seconds that the flush and the merges at the end took.
+    /// Seconds that the flush and the merges at the end took; of a store that does not say when they have ended, with
+    /// those in which its files no longer changed.
     pub flush_seconds: f64,
     /// Processor seconds for a million rows, all servers together, the flush and the merges at the end included.
     pub cpu_seconds_per_million: f64,
@@ -57,14 +58,13 @@ pub struct RowFigures {
 
 /// Sends round after round until one is empty, then flushes.
 pub(super) fn write(
-    cluster: &LocalCluster,
-    addrs: &[SocketAddr],
+    system: &System,
     post: Post,
     mut round: impl FnMut() -> Vec<Vec<Request>>,
 ) -> anyhow::Result<RowFigures> {
     let mut all = Sent::default();
     let (mut wire_bytes, mut client_cpu_seconds) = (0u64, 0.0);
-    let before = usages(cluster)?;
+    let before = system.usage()?;
     loop {
         let lanes = round();
         if lanes.iter().all(Vec::is_empty) {
@@ -72,7 +72,7 @@ pub(super) fn write(
         }
         wire_bytes += lanes.iter().flatten().map(|request| request.body.len() as u64).sum::<u64>();
         let client_before = own_cpu_seconds()?;
-        let sent = send(addrs, &lanes, post)?;
+        let sent = send(&system.addrs, &lanes, post)?;
         client_cpu_seconds += own_cpu_seconds()? - client_before;
         all.samples += sent.samples;
         all.retries += sent.retries;
@@ -80,18 +80,15 @@ pub(super) fn write(
         all.latencies.extend(sent.latencies);
     }
     all.latencies.sort_unstable();
-    let loaded = usages(cluster)?;
-    let flush_seconds = flush(addrs[0])?;
-    let flushed = usages(cluster)?;
-    let cpu_until = |after: &[Usage]| -> f64 {
-        let used = after.iter().zip(&before).map(|(after, before)| after.cpu_seconds - before.cpu_seconds);
-        used.sum::<f64>() * 1e6 / all.samples as f64
-    };
-    let replicas = cluster.nodes.len().min(3);
-    let sizes =
-        cluster.nodes.iter().map(|node| Sizes::of(&node.dir())).collect::<anyhow::Result<Vec<_>>>()?;
+    let loaded = system.usage()?;
+    let started = Instant::now();
+    let disk_bytes = system.settle()?;
+    let flush_seconds = started.elapsed().as_secs_f64();
+    let flushed = system.usage()?;
+    let cpu_until = |after: &Usage| (after.cpu_seconds - before.cpu_seconds) * 1e6 / all.samples as f64;
+    let replicas = system.replicas();
     Ok(RowFigures {
-        nodes: cluster.nodes.len(),
+        nodes: system.nodes(),
         replicas,
         rows: all.samples,
         seconds: all.seconds,
@@ -104,8 +101,8 @@ pub(super) fn write(
         flush_seconds,
         cpu_seconds_per_million: cpu_until(&flushed),
         cpu_seconds_per_million_load: cpu_until(&loaded),
-        peak_rss_bytes: flushed.iter().map(|usage| usage.peak_rss_bytes).max().unwrap_or_default(),
-        disk_bytes: sizes.iter().map(|sizes| sizes.segments + sizes.index).sum::<u64>() / replicas as u64,
+        peak_rss_bytes: flushed.peak_rss_bytes,
+        disk_bytes: disk_bytes / replicas as u64,
     })
 }
 
@@ -156,8 +153,8 @@ impl QuestionFigures {
     }
 }
 
-/// The figure of an answer's data.
-pub(super) type Figure = fn(&Value) -> anyhow::Result<u64>;
+/// What is counted in an answer: in its JSON documents, one or one a line.
+pub(super) type Figure = fn(&[Value]) -> anyhow::Result<u64>;
 
 /// A question, and what its answer has to say.
 pub(super) struct Question {
@@ -182,11 +179,17 @@ impl Question {
         }
         times.sort_by(f64::total_cmp);
         let quantile = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-        let root: Value = serde_json::from_slice(&body)?;
-        let found = (self.figure)(&root["data"]).with_context(|| format!("{}: the answer", self.name))?;
+        let documents = serde_json::Deserializer::from_slice(&body).into_iter::<Value>();
+        let documents = documents.collect::<Result<Vec<_>, _>>()?;
+        let found = (self.figure)(&documents).with_context(|| format!("{}: the answer", self.name))?;
         ensure!(found == self.expected, "{} found {found} where there are {}", self.name, self.expected);
         Ok(QuestionFigures { query: self.name, p50_ms: quantile(0.5), p95_ms: quantile(0.95), found })
     }
+}
+
+/// The data of an answer of Pharos.
+pub(super) fn data(documents: &[Value]) -> &Value {
+    documents.first().map_or(&Value::Null, |document| &document["data"])
 }
 
 /// Length of a list of the answer.

@@ -24,6 +24,8 @@ pub enum SystemKind {
     VictoriaMetrics,
     /// `prometheus` as the system has it.
     Prometheus,
+    /// `victoria-logs` as the system has it.
+    VictoriaLogs,
 }
 
 impl SystemKind {
@@ -34,6 +36,7 @@ impl SystemKind {
             Self::PharosCluster => "pharos-cluster",
             Self::VictoriaMetrics => "victoria-metrics",
             Self::Prometheus => "prometheus",
+            Self::VictoriaLogs => "victoria-logs",
         }
     }
 
@@ -41,7 +44,7 @@ impl SystemKind {
     pub fn version(self) -> Option<String> {
         let program = match self {
             Self::Pharos | Self::PharosCluster => return Some(env!("CARGO_PKG_VERSION").to_owned()),
-            Self::VictoriaMetrics | Self::Prometheus => self.name(),
+            Self::VictoriaMetrics | Self::Prometheus | Self::VictoriaLogs => self.name(),
         };
         let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
         let said = version_in(&[output.stdout, output.stderr].concat());
@@ -90,15 +93,20 @@ impl Drop for Process {
 impl System {
     /// Starts a store on an empty directory and waits until it answers.
     pub fn start(kind: SystemKind, binary: &Path, dir: &Path, shards: u16) -> anyhow::Result<Self> {
-        let nodes = match kind {
-            SystemKind::Pharos => 1,
-            SystemKind::PharosCluster => 3,
-            SystemKind::VictoriaMetrics => return Self::victoria_metrics(dir),
-            SystemKind::Prometheus => return Self::prometheus(dir),
-        };
+        match kind {
+            SystemKind::Pharos => Self::pharos(binary, dir, 1, shards),
+            SystemKind::PharosCluster => Self::pharos(binary, dir, 3, shards),
+            SystemKind::VictoriaMetrics => Self::victoria_metrics(dir),
+            SystemKind::Prometheus => Self::prometheus(dir),
+            SystemKind::VictoriaLogs => Self::victoria_logs(dir),
+        }
+    }
+
+    /// Starts nodes of this build on an empty directory.
+    pub fn pharos(binary: &Path, dir: &Path, nodes: usize, shards: u16) -> anyhow::Result<Self> {
         let cluster = super::start(binary, dir, nodes, shards)?;
         Ok(Self {
-            kind,
+            kind: if nodes == 1 { SystemKind::Pharos } else { SystemKind::PharosCluster },
             addrs: cluster.nodes.iter().map(|n| address(n.http)).collect(),
             dirs: cluster.nodes.iter().map(|n| n.dir()).collect(),
             running: Running::Cluster(cluster),
@@ -133,6 +141,12 @@ impl System {
         Self::process(SystemKind::Prometheus, addr, dir, &arguments, "/-/ready")
     }
 
+    fn victoria_logs(dir: &Path) -> anyhow::Result<Self> {
+        let addr = address(free_port()?);
+        let arguments = [format!("-storageDataPath={}", dir.display()), format!("-httpListenAddr={addr}")];
+        Self::process(SystemKind::VictoriaLogs, addr, dir, &arguments, "/health")
+    }
+
     fn process(
         kind: SystemKind,
         addr: SocketAddr,
@@ -153,6 +167,16 @@ impl System {
             Ok(())
         })?;
         Ok(Self { kind, addrs: vec![addr], dirs: vec![dir.to_owned()], running: Running::Process(process) })
+    }
+
+    /// Servers.
+    pub fn nodes(&self) -> usize {
+        self.addrs.len()
+    }
+
+    /// Copies of everything that is written.
+    pub fn replicas(&self) -> usize {
+        self.nodes().min(3)
     }
 
     /// What its processes have used, taken together; the peak is that of the largest.
@@ -182,14 +206,18 @@ impl System {
                 let sizes = self.dirs.iter().map(|dir| Sizes::of(dir));
                 sizes.map(|sizes| sizes.map(|s| s.segments + s.index)).sum()
             }
-            SystemKind::VictoriaMetrics => {
+            SystemKind::VictoriaMetrics | SystemKind::VictoriaLogs => {
                 for path in ["/internal/force_flush", "/internal/force_merge"] {
                     let answer = connection.get(path)?;
                     ensure!(answer.is_success(), "{path} answered {}", answer.status);
                 }
+                let of_data: &[&str] = match self.kind {
+                    SystemKind::VictoriaLogs => &["partitions"],
+                    _ => &["data", "indexdb"],
+                };
                 // The merge goes on by itself; it has ended when the bytes stay the same.
-                let bytes = || -> anyhow::Result<u64> {
-                    Ok(disk_bytes(&self.dirs[0].join("data"))? + disk_bytes(&self.dirs[0].join("indexdb"))?)
+                let bytes = || {
+                    of_data.iter().map(|of| disk_bytes(&self.dirs[0].join(of))).sum::<anyhow::Result<u64>>()
                 };
                 let mut last = (bytes()?, 0);
                 while last.1 < 5 {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::queries::encode;
-use super::rows::{Figure, Question, QuestionFigures, RowFigures, length, write};
-use super::{address, start};
+use super::rows::{Figure, Question, QuestionFigures, RowFigures, data, length, write};
+use super::system::System;
 use crate::http::Connection;
 use crate::ledger::now_ms;
 use crate::log_workload::SPAN_NS;
@@ -56,8 +56,8 @@ pub struct TraceReport {
 }
 
 /// What all points of all series add up to.
-fn points_total(data: &Value) -> anyhow::Result<u64> {
-    let series = data["series"].as_array().context("series")?.iter();
+fn points_total(answer: &[Value]) -> anyhow::Result<u64> {
+    let series = data(answer)["series"].as_array().context("series")?.iter();
     let points = series.flat_map(|series| series["values"].as_array().into_iter().flatten());
     points.map(|point| point[1].as_f64().map(|value| value as u64).context("a point has a number")).sum()
 }
@@ -73,11 +73,11 @@ fn questions(truth: &SpanTruth, start_ns: i64) -> Vec<Question> {
     };
     let search = |name, traceql: &str, order: &str, expected: u64| {
         let path = format!("traces/search?q={}&limit={LIMIT}&order={order}", encode(traceql));
-        of(name, path, |data| length(&data["traces"]), expected.min(LIMIT))
+        of(name, path, |answer| length(&data(answer)["traces"]), expected.min(LIMIT))
     };
     vec![
-        of("services", "services".to_owned(), |data| length(&data["services"]), truth.services),
-        of("trace_by_id", format!("traces/{id}"), |data| length(&data["spans"]), truth.needle.1),
+        of("services", "services".to_owned(), |answer| length(&data(answer)["services"]), truth.services),
+        of("trace_by_id", format!("traces/{id}"), |answer| length(&data(answer)["spans"]), truth.needle.1),
         search("search_service_20", "{ resource.service.name = \"payment\" }", "newest", truth.of_payment),
         search("search_error_20", "{ status = error }", "newest", truth.failed),
         search("search_slow_20", "{ duration > 1s }", "newest", truth.slow),
@@ -102,8 +102,7 @@ fn questions(truth: &SpanTruth, start_ns: i64) -> Vec<Question> {
 
 /// Runs the benchmark of traces.
 pub fn traces(options: &TraceOptions) -> anyhow::Result<TraceReport> {
-    let cluster = start(&options.binary, &options.dir, options.nodes, options.shards)?;
-    let addrs: Vec<_> = cluster.nodes.iter().map(|node| address(node.http)).collect();
+    let system = System::pharos(&options.binary, &options.dir, options.nodes, options.shards)?;
     let start_ns = now_ms() * 1_000_000 - SPAN_NS;
     let mut workload = SpanWorkload::new(options.traces, options.seed, start_ns);
     let mut truth = SpanTruth::default();
@@ -111,9 +110,9 @@ pub fn traces(options: &TraceOptions) -> anyhow::Result<TraceReport> {
         let requests = ROUND_SPANS / SPANS_PER_REQUEST;
         encode_requests(&mut workload, requests, options.connections, &mut truth)
     };
-    let written = write(&cluster, &addrs, Connection::post_traces, round)?;
+    let written = write(&system, Connection::post_traces, round)?;
     let questions = questions(&truth, start_ns);
-    let queries = questions.iter().map(|question| question.ask(addrs[0], options.runs));
+    let queries = questions.iter().map(|question| question.ask(system.addrs[0], options.runs));
     let queries = queries.collect::<anyhow::Result<Vec<_>>>()?;
     Ok(TraceReport { schema: 1, traces: truth.traces, written, queries })
 }

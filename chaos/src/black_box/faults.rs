@@ -22,7 +22,7 @@ use crate::black_box::clients::{Common, Running, Writer};
 use crate::black_box::history::{FaultOp, Line, Micros, Recorder};
 use crate::client::Client;
 use crate::hooks::NodeFaults;
-use crate::process::{GUARD, LocalCluster};
+use crate::process::{Build, GUARD, LocalCluster};
 use crate::proxy::{LinkId, Links, Rule};
 use crate::scenario::{Planned, Scenario};
 use crate::sim::random::{Stream, stream};
@@ -90,6 +90,8 @@ pub struct Stage {
     pub links: Links,
     /// Ids of the processes that run.
     pub pids: Pids,
+    /// What upgrades bring.
+    pub newer: Option<Build>,
     common: Common,
     random: SmallRng,
     open: Vec<Option<Open>>,
@@ -109,6 +111,7 @@ impl Stage {
             cluster,
             links,
             pids,
+            newer: None,
             common,
             random,
             open: Vec::new(),

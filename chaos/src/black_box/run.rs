@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use protocol::epoch;
 use serde_json::Value;
 
 use crate::black_box::check::{Judgement, judge};
@@ -26,8 +27,9 @@ use crate::black_box::history::{FinalRead, History, Line, NodeSample, Recorder, 
 use crate::black_box::numbered;
 use crate::black_box::reader::Reader;
 use crate::client::Client;
+use crate::hooks::NodeFaults;
 use crate::ledger::now_ms;
-use crate::process::{ClusterOptions, LocalCluster, require_empty, wait_for};
+use crate::process::{Build, ClusterOptions, LocalCluster, require_empty, wait_for};
 use crate::scenario::{Damaged, Fault, Load, Planned, Scenario};
 
 /// How long the load goes on after everything is whole again.
@@ -48,6 +50,8 @@ pub struct RunOptions {
     pub slack: f64,
     /// The `pharos` binary.
     pub binary: PathBuf,
+    /// What nodes run before they are upgraded to that; by default the same, as a build that knows an epoch less.
+    pub older_binary: Option<PathBuf>,
     /// Directory for data, logs and the history; must be empty.
     pub dir: PathBuf,
 }
@@ -63,14 +67,21 @@ pub fn run(options: &RunOptions, progress: &mut dyn FnMut(&str)) -> anyhow::Resu
     let plan = options.scenario.plan(options.seed)?;
     progress(&format!("{}: starting {} nodes", options.scenario.name, options.scenario.nodes));
     let settings = options.scenario.settings.iter();
+    let arguments =
+        settings.flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect();
+    let build = Build { binary: options.binary.clone(), arguments };
+    let upgrades = plan.iter().any(|planned| matches!(planned.fault, Fault::Upgrade(_)));
+    let first = if upgrades { older(options, &build) } else { build.clone() };
     let cluster = ClusterOptions {
-        binary: options.binary.clone(),
+        binary: first.binary,
         dir: options.dir.clone(),
         nodes: options.scenario.nodes,
         shards: options.scenario.shards,
-        arguments: settings.flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect(),
+        arguments: first.arguments,
     };
-    let (cluster, links) = LocalCluster::start_linked(cluster)?;
+    let power_cuts = plan.iter().any(|planned| matches!(planned.fault, Fault::PowerCut(_)));
+    let faults = NodeFaults { power_cuts, ..NodeFaults::default() };
+    let (cluster, links) = LocalCluster::start_faulty(cluster, faults)?;
     let path = history_path(&options.dir);
     let recorder = Recorder::create(&path)?;
     recorder.note(&Line::Run {
@@ -92,8 +103,21 @@ pub fn run(options: &RunOptions, progress: &mut dyn FnMut(&str)) -> anyhow::Resu
         tenant: None,
     };
     let mut stage = Stage::new(cluster, links, common.clone());
+    stage.newer = Some(build);
     let played = play(options, &plan, &common, &mut stage, progress);
     conclude(&recorder, &path, played, progress)
+}
+
+/// The build that a newer one follows.
+fn older(options: &RunOptions, newer: &Build) -> Build {
+    let mut older = newer.clone();
+    match &options.older_binary {
+        Some(binary) => older.binary.clone_from(binary),
+        None => older
+            .arguments
+            .extend(["--set".to_owned(), format!("cluster.newest_epoch={}", epoch::NEWEST - 1)]),
+    }
+    older
 }
 
 /// Ends a history, with why it decides nothing if it does not, and judges it.

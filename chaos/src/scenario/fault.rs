@@ -25,7 +25,7 @@ pub enum Target {
     Majority,
     /// All.
     All,
-    /// One after the other, all of them; restarts only.
+    /// One after the other, all of them; restarts and upgrades only.
     Each,
     /// A node by its number, from 1.
     Node(usize),
@@ -114,6 +114,34 @@ pub struct Kill {
     pub target: Target,
     /// When it is started again; without, when everything heals.
     pub restart_after: Option<Span>,
+}
+
+fn all() -> Target {
+    Target::All
+}
+
+fn each() -> Target {
+    Target::Each
+}
+
+/// Power that goes: SIGKILL, and what no sync has reached is gone from the disk, parts of it torn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerCut {
+    /// Whose.
+    #[serde(default = "all")]
+    pub target: Target,
+    /// When it is back.
+    pub restart_after: Span,
+}
+
+/// A stop in order, and a start with the newer build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Whom.
+    #[serde(default = "each")]
+    pub target: Target,
 }
 
 /// SIGSTOP, and SIGCONT later.
@@ -332,8 +360,10 @@ pub struct Mayhem {
 #[allow(missing_docs, reason = "each is documented at its type")]
 pub enum Fault {
     Kill(Kill),
+    PowerCut(PowerCut),
     Pause(Pause),
     Restart(Restart),
+    Upgrade(Upgrade),
     Partition(Partition),
     Slow(Slow),
     Fill(Fill),
@@ -349,8 +379,10 @@ impl Fault {
     pub(super) fn target_mut(&mut self) -> Option<&mut Target> {
         Some(match self {
             Self::Kill(kill) => &mut kill.target,
+            Self::PowerCut(cut) => &mut cut.target,
             Self::Pause(pause) => &mut pause.target,
             Self::Restart(restart) => &mut restart.target,
+            Self::Upgrade(upgrade) => &mut upgrade.target,
             Self::Partition(partition) => &mut partition.from,
             Self::Slow(slow) => &mut slow.target,
             Self::Fill(fill) => &mut fill.target,
@@ -368,8 +400,10 @@ impl Fault {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Kill(_) => "kill",
+            Self::PowerCut(_) => "power-cut",
             Self::Pause(_) => "pause",
             Self::Restart(_) => "restart",
+            Self::Upgrade(_) => "upgrade",
             Self::Partition(_) => "partition",
             Self::Slow(_) => "slow",
             Self::Fill(_) => "fill",

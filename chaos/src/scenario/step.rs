@@ -16,8 +16,11 @@ pub(super) struct Step {
     pub every: Option<Span>,
     pub times: Option<u32>,
     kill: Option<Kill>,
+    #[serde(rename = "power-cut")]
+    power_cut: Option<PowerCut>,
     pause: Option<Pause>,
     restart: Option<Restart>,
+    upgrade: Option<Upgrade>,
     partition: Option<Partition>,
     slow: Option<Slow>,
     fill: Option<Fill>,
@@ -37,8 +40,10 @@ impl Step {
     pub fn fault(&self, nodes: usize, random: &mut SmallRng) -> Result<Fault, ScenarioError> {
         let mut found: Vec<Fault> = Vec::new();
         found.extend(self.kill.clone().map(Fault::Kill));
+        found.extend(self.power_cut.clone().map(Fault::PowerCut));
         found.extend(self.pause.clone().map(Fault::Pause));
         found.extend(self.restart.clone().map(Fault::Restart));
+        found.extend(self.upgrade.clone().map(Fault::Upgrade));
         found.extend(self.partition.clone().map(Fault::Partition));
         found.extend(self.slow.clone().map(Fault::Slow));
         found.extend(self.fill.clone().map(Fault::Fill));
@@ -52,13 +57,13 @@ impl Step {
         found.extend(self.mayhem.as_ref().map(|mayhem| mayhem.draw(random)));
         let [fault] = &mut found[..] else {
             return invalid(format!(
-                "the step at {} has {} faults; a step has one of kill, pause, restart, partition, slow, fill, slow-disk, \
-                 clock, corrupt, wipe, lose, overload, hostile, mayhem",
+                "the step at {} has {} faults; a step has one of kill, power-cut, pause, restart, upgrade, partition, slow, fill, \
+                 slow-disk, clock, corrupt, wipe, lose, overload, hostile, mayhem",
                 self.at,
                 found.len()
             ));
         };
-        let is_restart = matches!(fault, Fault::Restart(_));
+        let is_restart = matches!(fault, Fault::Restart(_) | Fault::Upgrade(_));
         if let Some(target) = fault.target_mut() {
             match *target {
                 Target::Any => *target = Target::Node(random.random_range(1..=nodes)),
@@ -66,7 +71,7 @@ impl Step {
                     return invalid(format!("there is no node:{number} among {nodes}"));
                 }
                 Target::Each if !is_restart => {
-                    return invalid("the target each is for restarts");
+                    return invalid("the target each is for restarts and upgrades");
                 }
                 _ => {}
             }

@@ -106,7 +106,13 @@ enum Bench {
         common: Common,
     },
     /// Writes application logs by OTLP as fast as they are acknowledged, then asks eleven questions about them.
+    #[command(
+        after_help = "Go builds VictoriaLogs: go install github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@latest"
+    )]
     Logs {
+        /// Gives the same lines and questions to the `victoria-logs` that is installed, afterwards, and prints ratios
+        #[arg(long)]
+        victoria_logs: bool,
         /// Nodes of the cluster; three and more replicate three times
         #[arg(long, default_value_t = 1)]
         nodes: usize,
@@ -234,12 +240,14 @@ impl BenchArgs {
                 let report = ingest(&options).map_err(|e| failed(&format!("{e:#}")))?;
                 print(common.run.json, &report, || report.to_text())
             }
-            Bench::Logs { nodes, lines, connections, runs, run } => {
+            Bench::Logs { victoria_logs, nodes, lines, connections, runs, run } => {
                 let Run { shards, seed, data_dir, json } = run;
                 let (dir, _guard) = directory(data_dir)?;
                 let binary = own_binary()?;
-                let options = LogOptions { binary, dir, nodes, shards, lines, connections, seed, runs };
-                let report = logs(&options).map_err(|e| failed(&format!("{e:#}")))?;
+                let options =
+                    LogOptions { binary, dir, nodes, shards, lines, connections, seed, runs, victoria_logs };
+                let report =
+                    logs(&options, &mut |step| complain(step)).map_err(|e| failed(&format!("{e:#}")))?;
                 print(json, &report, || report.to_text())
             }
             Bench::Traces { nodes, traces: count, connections, runs, run } => {

@@ -56,6 +56,9 @@ struct Common {
     /// The pharos binary that the nodes run [default: this one]
     #[arg(long, value_name = "FILE")]
     bin: Option<PathBuf>,
+    /// The pharos binary that the nodes of an upgrade run before [default: the same, as a build that knows an epoch less]
+    #[arg(long, value_name = "FILE")]
+    from_bin: Option<PathBuf>,
     /// Directory for data and logs; must be empty [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -212,8 +215,14 @@ impl Common {
             Some(binary) => binary.clone(),
             None => own_binary()?,
         };
-        let options =
-            RunOptions { scenario, seed: self.seed, slack: self.slack, binary, dir: dir.to_owned() };
+        let options = RunOptions {
+            scenario,
+            seed: self.seed,
+            slack: self.slack,
+            binary,
+            older_binary: self.from_bin.clone(),
+            dir: dir.to_owned(),
+        };
         let (history, judgement) =
             run(&options, &mut |step| complain(step)).map_err(|error| failed(&format!("{error:#}")))?;
         tell(&history, &judgement, report, self.json)?;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster::env::{Env, StepKind};
-use storage::fs::faulty::{DiskFaults, FaultyFs};
-use storage::fs::real::RealFs;
+use storage::fs::faulty::FaultyFs;
+use storage::fs::undo::UndoFs;
 use storage::wal::LogWriter;
 
+use super::faults::Faults;
 use super::pool::PoolError;
 use super::{StepPools, log_writer, now_ms};
 use crate::peer::{PeerNet, PeerStats};
@@ -22,7 +23,7 @@ pub const ABORT_EXIT_CODE: i32 = 70;
 /// The production environment of a node.
 #[derive(Clone)]
 pub struct TokioEnv {
-    fs: FaultyFs<RealFs>,
+    fs: FaultyFs<UndoFs>,
     net: PeerNet,
     pools: StepPools,
     log: LogMetrics,
@@ -38,7 +39,7 @@ impl std::fmt::Debug for TokioEnv {
 
 impl TokioEnv {
     /// An environment whose abort ends the process. `faults` are what chaos does to its disk.
-    pub fn new(net: PeerNet, log: LogMetrics, faults: Option<Arc<DiskFaults>>) -> Self {
+    pub fn new(net: PeerNet, log: LogMetrics, faults: Faults) -> Self {
         Self::with_abort(net, log, faults, |_| std::process::exit(ABORT_EXIT_CODE))
     }
 
@@ -46,11 +47,11 @@ impl TokioEnv {
     pub fn with_abort(
         net: PeerNet,
         log: LogMetrics,
-        faults: Option<Arc<DiskFaults>>,
+        faults: Faults,
         on_abort: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            fs: FaultyFs::new(RealFs, faults),
+            fs: FaultyFs::new(UndoFs::new(faults.undo), faults.disk),
             net,
             pools: StepPools::start(),
             log,
@@ -72,7 +73,7 @@ impl TokioEnv {
 
 impl Env for TokioEnv {
     type Runtime = openraft_rt_tokio::TokioRuntime;
-    type Fs = FaultyFs<RealFs>;
+    type Fs = FaultyFs<UndoFs>;
     type Net = PeerNet;
 
     fn fs(&self) -> &Self::Fs {
@@ -145,7 +146,7 @@ mod tests {
         };
         let net = PeerNet::start(tokio::runtime::Handle::current(), options).await.unwrap();
         let (aborted, reasons) = mpsc::unbounded_channel();
-        let env = TokioEnv::with_abort(net, Metrics::new().log, None, move |reason| {
+        let env = TokioEnv::with_abort(net, Metrics::new().log, Faults::default(), move |reason| {
             let _ = aborted.send(reason.to_owned());
         });
         (env, reasons)

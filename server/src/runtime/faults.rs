@@ -11,6 +11,7 @@ use std::time::Duration;
 use chaos::hooks::NodeFaults;
 use storage::fs::faulty::DiskFaults;
 use storage::fs::real::RealFs;
+use storage::fs::undo::UndoLog;
 
 /// How often the file is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -24,9 +25,11 @@ pub(super) fn clock_offset_ms() -> i64 {
 }
 
 /// Puts into effect what a file says, now and whenever that changes. Nobody may write to the data directory yet.
-pub fn start(file: &Path, data_dir: &Path) -> io::Result<Arc<DiskFaults>> {
+pub fn start(file: &Path, data_dir: &Path) -> io::Result<Faults> {
     let disk = DiskFaults::on(&RealFs, data_dir, std::thread::sleep)?;
-    let mut hooks = Hooks { file: file.to_owned(), disk: Arc::clone(&disk), now: None };
+    let power_cuts = NodeFaults::read(file)?.power_cuts;
+    let undo = power_cuts.then(|| UndoLog::create(&NodeFaults::undo_path(file))).transpose()?;
+    let mut hooks = Hooks { file: file.to_owned(), disk: Arc::clone(&disk), power_cuts, now: None };
     hooks.look()?;
     let watch = move || {
         loop {
@@ -38,12 +41,22 @@ pub fn start(file: &Path, data_dir: &Path) -> io::Result<Arc<DiskFaults>> {
         }
     };
     std::thread::Builder::new().name("pharos-faults".to_owned()).spawn(watch)?;
-    Ok(disk)
+    Ok(Faults { disk: Some(disk), undo })
+}
+
+/// What may be wrong with the disk: nothing, without hooks.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// How full and how slow it is.
+    pub disk: Option<Arc<DiskFaults>>,
+    /// What a power cut would take.
+    pub undo: Option<Arc<UndoLog>>,
 }
 
 struct Hooks {
     file: PathBuf,
     disk: Arc<DiskFaults>,
+    power_cuts: bool,
     now: Option<NodeFaults>,
 }
 
@@ -52,6 +65,9 @@ impl Hooks {
         let wanted = NodeFaults::read(&self.file)?;
         if self.now == Some(wanted) {
             return Ok(());
+        }
+        if wanted.power_cuts != self.power_cuts {
+            return Err(io::Error::other("whether its power can be cut is decided when a node starts"));
         }
         self.disk.set_quota(wanted.disk_quota_bytes);
         let ms = Duration::from_millis;
@@ -78,7 +94,7 @@ mod tests {
         let (file, data_dir) = (dir.path().join("faults"), dir.path().join("data"));
         std::fs::create_dir(&data_dir).unwrap();
         let disk = DiskFaults::on(&RealFs, &data_dir, std::thread::sleep).unwrap();
-        let mut hooks = Hooks { file: file.clone(), disk: Arc::clone(&disk), now: None };
+        let mut hooks = Hooks { file: file.clone(), disk: Arc::clone(&disk), power_cuts: false, now: None };
         let mut put_in = |faults: NodeFaults| {
             faults.write(&file).unwrap();
             hooks.look().unwrap();
@@ -95,5 +111,7 @@ mod tests {
         assert_eq!(clock_offset_ms(), 1);
         put_in(NodeFaults::default());
         assert_eq!(clock_offset_ms(), 0);
+        NodeFaults { power_cuts: true, ..NodeFaults::default() }.write(&file).unwrap();
+        hooks.look().expect_err("files that are open already are not noted");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use storage::fs::undo::Lost;
 
 use super::files::{files_of, flip};
 use super::{Due, LOOK_AGAIN, Open, STOP_WITHIN, Stage, TICK, Undo};
@@ -16,8 +17,8 @@ use crate::hooks::NodeFaults;
 use crate::process::{GUARD, disk_bytes};
 use crate::proxy::{LinkId, Rule};
 use crate::scenario::{
-    Clock, Corrupt, Cut, Damaged, Fault, Fill, Hostile, Kill, Lose, Overload, Partition, Pause, Shape, Slow,
-    SlowDisk, Span, Target, Wipe,
+    Clock, Corrupt, Cut, Damaged, Fault, Fill, Hostile, Kill, Lose, Overload, Partition, Pause, PowerCut,
+    Shape, Slow, SlowDisk, Span, Target, Wipe,
 };
 
 /// What a fault did.
@@ -55,11 +56,17 @@ impl Stage {
         let number = self.open.len();
         let struck = match fault {
             Fault::Kill(kill) => self.kill_nodes(kill)?,
+            Fault::PowerCut(cut) => self.cut_power(cut)?,
             Fault::Pause(pause) => self.pause_nodes(pause)?,
             Fault::Restart(restart) => {
                 let nodes = self.resolve(restart.target)?;
                 self.tell(fault, &nodes, "stopped in order and started again", progress);
                 return nodes.into_iter().try_for_each(|node| self.restart(node, fault.name()));
+            }
+            Fault::Upgrade(upgrade) => {
+                let nodes = self.resolve(upgrade.target)?;
+                self.tell(fault, &nodes, "stopped in order and started with the newer build", progress);
+                return self.upgrade(nodes, fault.name());
             }
             Fault::Partition(partition) => self.cut(partition)?,
             Fault::Slow(slow) => self.slow_links(slow)?,
@@ -107,6 +114,58 @@ impl Stage {
             Some(span) => struck.undone(span.0, Undo::Start),
             None => struck,
         })
+    }
+
+    fn cut_power(&mut self, cut: &PowerCut) -> anyhow::Result<Struck> {
+        let (nodes, t0) = self.aim(cut.target)?;
+        // All of them, before any disk is looked at.
+        for &node in &nodes {
+            self.kill(node)?;
+        }
+        let mut lost = Lost::default();
+        for &node in &nodes {
+            let random = &mut self.random;
+            let of = self.cluster.nodes[node].cut_power(|bound| random.random_range(0..bound))?;
+            lost = Lost {
+                writes: lost.writes + of.writes,
+                bytes: lost.bytes + of.bytes,
+                names: lost.names + of.names,
+            };
+        }
+        let Lost { writes, bytes, names } = lost;
+        let what =
+            format!("without power; {writes} writes of {bytes} bytes and {names} names are not as they were");
+        Ok(Struck::new(t0, nodes, what).undone(cut.restart_after.0, Undo::Start))
+    }
+
+    /// Restarts nodes with the newer build. Once all have it, the cluster has to use what only that one knows.
+    fn upgrade(&mut self, nodes: Vec<usize>, name: &str) -> anyhow::Result<()> {
+        let newer = self.newer.clone().context("there is no newer build")?;
+        let before = self.cluster.status()?["epoch"].clone();
+        for node in nodes {
+            self.cluster.nodes[node].set_build(&newer);
+            self.restart(node, name)?;
+        }
+        let (t0, deadline) = (self.recorder().now(), Instant::now() + GUARD);
+        loop {
+            let status = self.cluster.status()?;
+            let known = status["nodes"].as_array().into_iter().flatten();
+            let known: Vec<Option<u64>> = known.map(|node| node["epoch"].as_u64()).collect();
+            let least = known.iter().min().copied().flatten();
+            if least.is_some() && status["epoch"].as_u64() == least {
+                let detail = format!("epoch {} is used, {before} was before", status["epoch"]);
+                let (name, nodes, t1) = (name.to_owned(), Vec::new(), self.recorder().now());
+                self.recorder().note(&Line::Fault(FaultOp { name, detail, nodes, t0, t1 }));
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "nodes know epochs {known:?}, and the cluster uses {}",
+                status["epoch"]
+            );
+            self.advance(Instant::now())?;
+            std::thread::sleep(TICK);
+        }
     }
 
     fn pause_nodes(&mut self, pause: &Pause) -> anyhow::Result<Struck> {
