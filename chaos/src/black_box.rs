@@ -21,5 +21,6 @@ mod hostile;
 mod html;
 mod numbered;
 mod reader;
+mod registers;
 pub mod report;
 pub mod run;

@@ -87,6 +87,16 @@ impl Connection {
         self.send(&format!("{}Content-Length: 0\r\n\r\n", self.head("POST", path)), &[])
     }
 
+    /// Sends a PUT of JSON.
+    pub fn put_json(&mut self, path: &str, body: &[u8]) -> io::Result<Answer> {
+        let head = format!(
+            "{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.head("PUT", path),
+            body.len()
+        );
+        self.send(&head, body)
+    }
+
     /// Sends a remote write 1.0 body.
     pub fn post_write(&mut self, body: &[u8]) -> io::Result<Answer> {
         let head = format!(

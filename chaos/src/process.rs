@@ -356,13 +356,9 @@ impl LocalCluster {
         Ok(cluster)
     }
 
-    /// The same with a proxy on every link between nodes, and hooks for faults of their disks and clocks.
-    pub fn start_linked(options: ClusterOptions) -> anyhow::Result<(Self, Links)> {
-        Self::start_faulty(options, NodeFaults::default())
-    }
-
-    /// The same with something wrong from the start.
-    pub fn start_faulty(options: ClusterOptions, faults: NodeFaults) -> anyhow::Result<(Self, Links)> {
+    /// The same with a proxy on every link between nodes, and hooks for faults of their disks and clocks; `faults` are there
+    /// from the start.
+    pub fn start_linked(options: ClusterOptions, faults: NodeFaults) -> anyhow::Result<(Self, Links)> {
         let mut attempts = 0;
         loop {
             attempts += 1;

@@ -116,13 +116,15 @@ pub struct Load {
     pub traces: u32,
     /// Queries a second.
     pub queries: u32,
+    /// Saves of registers a second, by comparing versions.
+    pub registers: u32,
     /// What clients do when a request fails.
     pub retry: Retry,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { metrics: 1500, logs: 150, traces: 100, queries: 12, retry: Retry::Mixed }
+        Self { metrics: 1500, logs: 150, traces: 100, queries: 12, registers: 4, retry: Retry::Mixed }
     }
 }
 
@@ -272,6 +274,7 @@ impl Scenario {
             ("logs", self.load.logs, 100_000),
             ("traces", self.load.traces, 100_000),
             ("queries", self.load.queries, 1000),
+            ("registers", self.load.registers, 100),
         ] {
             if rate > most {
                 return invalid(format!("load.{what} = {rate}: at most {most} a second"));

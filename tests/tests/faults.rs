@@ -11,6 +11,10 @@ use chaos::process::{ClusterOptions, LocalCluster, disk_bytes};
 use tests::{binary, eventually};
 
 fn linked(nodes: usize) -> (LocalCluster, chaos::proxy::Links, tempfile::TempDir) {
+    faulty(nodes, NodeFaults::default())
+}
+
+fn faulty(nodes: usize, faults: NodeFaults) -> (LocalCluster, chaos::proxy::Links, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let options = ClusterOptions {
         binary: binary(),
@@ -19,7 +23,7 @@ fn linked(nodes: usize) -> (LocalCluster, chaos::proxy::Links, tempfile::TempDir
         shards: 2,
         arguments: Vec::new(),
     };
-    let (cluster, links) = LocalCluster::start_linked(options).expect("the cluster starts");
+    let (cluster, links) = LocalCluster::start_linked(options, faults).expect("the cluster starts");
     (cluster, links, dir)
 }
 
@@ -130,6 +134,42 @@ fn a_node_whose_clock_is_wrong_says_so_and_goes_with_the_others() {
         ensure!(answer.is_success(), "{} {}", answer.status, answer.body);
         Ok(())
     });
+}
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    const WRITES: i64 = 40;
+    let (mut cluster, _links, _dir) = faulty(1, NodeFaults { power_cuts: true, ..NodeFaults::default() });
+    let client = cluster.nodes[0].client();
+    let start_ms = now_ms() - 60_000;
+    for round in 0..2 {
+        for number in round * WRITES..(round + 1) * WRITES {
+            eventually("a write is taken", || {
+                let answer = client.post_write(&encode_write(&samples(start_ms, number)))?;
+                ensure!(answer.is_success(), "{} {}", answer.status, answer.body);
+                Ok(())
+            });
+            if number % WRITES == WRITES / 2 {
+                let answer = client.post("/api/v1/admin/flush", &[], &[]).expect("it answers");
+                assert!(answer.is_success(), "{} {}", answer.status, answer.body);
+            }
+        }
+        cluster.nodes[0].kill().expect("it runs");
+        // All that no sync has reached, each time.
+        cluster.nodes[0].cut_power(|_| 0).expect("what is to be undone is noted");
+        cluster.nodes[0].start().expect("it starts");
+        cluster.nodes[0].wait_ready().expect("it gets ready");
+        eventually("what was acknowledged is answered", || {
+            let query = escape("count_over_time(kept[10m])");
+            let answer = client.get(&format!("/api/v1/query?query={query}&time={}", now_ms() / 1000))?;
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
+            let json: serde_json::Value = serde_json::from_str(&answer.body)?;
+            let counts: Vec<_> = json["data"]["result"].as_array().into_iter().flatten().collect();
+            let wanted = ((round + 1) * WRITES).to_string();
+            ensure!(counts.len() == 8 && counts.iter().all(|row| row["value"][1] == wanted), "{json}");
+            Ok(())
+        });
+    }
 }
 
 #[test]

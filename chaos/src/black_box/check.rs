@@ -8,7 +8,7 @@
 //! | K4 | what a read has shown, later reads show too |
 //! | K5 | a read sees what was acknowledged before it began, on any node |
 //! | K6 | after healing all nodes answer alike from their own replicas |
-//! | K7 | registers are linearizable: the workload has none |
+//! | K7 | registers are linearizable: one save follows each version |
 //! | K8 | all replicas show one digest, and no file is damaged |
 //! | K9 | count, sum and maximum of everything are those of what is there |
 //! | K10 | a count over all series is complete, or says that it is not |
@@ -19,6 +19,8 @@
 //!
 //! A write whose outcome is unknown may be there or not. All rules are set algorithms over runs of numbers, linear in the
 //! history but for sorting. Nothing but the history is used, so that an old one can be judged again.
+
+mod registers;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -247,7 +249,7 @@ pub fn judge(history: &History) -> anyhow::Result<Judgement> {
         monotonic(history),
         read_after_ack(history, &tracks),
         alike(history),
-        absent("K7", "registers are linearizable", "the workload has no registers"),
+        registers::registers(history),
         replicas(history),
         totals(history),
         complete(history, &tracks),

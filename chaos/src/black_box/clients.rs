@@ -151,7 +151,7 @@ impl Drop for Running {
 }
 
 /// Sleeps in small steps; false when it was told to stop meanwhile.
-fn sleep(duration: Duration, stop: &AtomicBool) -> bool {
+pub(super) fn sleep(duration: Duration, stop: &AtomicBool) -> bool {
     let until = Instant::now() + duration;
     while !stop.load(Ordering::Relaxed) {
         let left = until.saturating_duration_since(Instant::now());

@@ -296,6 +296,35 @@ pub struct CountOp {
     pub count: u64,
 }
 
+/// A save or a read of a register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterOp {
+    /// Which register.
+    pub register: usize,
+    /// Who.
+    pub client: usize,
+    /// At which node.
+    pub node: usize,
+    /// Begun.
+    pub t0: Micros,
+    /// Over.
+    pub t1: Micros,
+    /// The version that a save names as the newest; a read has none.
+    pub follows: Option<u64>,
+    /// The version that was written or read: 0 for none.
+    pub version: u64,
+    /// What was written or read.
+    pub value: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Status or error.
+    pub result: String,
+    /// Whether it was read in the end, after healing.
+    #[serde(default)]
+    pub is_last: bool,
+}
+
 /// A fault, from its beginning until all that it struck is whole again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -391,6 +420,8 @@ pub enum Line {
     Read(ReadOp),
     /// A count.
     Count(CountOp),
+    /// A save or a read of a register.
+    Register(RegisterOp),
     /// A fault.
     Fault(FaultOp),
     /// The moment when the last fault has ended and everything runs.

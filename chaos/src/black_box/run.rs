@@ -26,6 +26,7 @@ use crate::black_box::faults::{Pids, Stage, leaders_by_port};
 use crate::black_box::history::{FinalRead, History, Line, NodeSample, Recorder, SCHEMA, Signal, TotalRead};
 use crate::black_box::numbered;
 use crate::black_box::reader::Reader;
+use crate::black_box::registers;
 use crate::client::Client;
 use crate::hooks::NodeFaults;
 use crate::ledger::now_ms;
@@ -81,7 +82,7 @@ pub fn run(options: &RunOptions, progress: &mut dyn FnMut(&str)) -> anyhow::Resu
     };
     let power_cuts = plan.iter().any(|planned| matches!(planned.fault, Fault::PowerCut(_)));
     let faults = NodeFaults { power_cuts, ..NodeFaults::default() };
-    let (cluster, links) = LocalCluster::start_faulty(cluster, faults)?;
+    let (cluster, links) = LocalCluster::start_linked(cluster, faults)?;
     let path = history_path(&options.dir);
     let recorder = Recorder::create(&path)?;
     recorder.note(&Line::Run {
@@ -150,6 +151,15 @@ fn play(
     watch(common, stage, &mut watching)?;
     let mut working = Running::default();
     start_load(common, &options.scenario.load, &all, &mut working)?;
+    let saves = options.scenario.load.registers;
+    if saves > 0 {
+        let interval = Duration::from_secs_f64(registers::CLIENTS as f64 / f64::from(saves));
+        for client in 0..registers::CLIENTS {
+            let common = common.clone();
+            working
+                .spawn("registers", move |stop| registers::change_until(&common, client, interval, stop))?;
+        }
+    }
     stage.perform(plan, &options.scenario, progress)?;
     std::thread::sleep(AFTER_HEALING);
     common.recorder.note(&Line::LoadEnd { t: common.recorder.now() });
@@ -168,6 +178,7 @@ fn play(
     for node in 0..common.nodes.len() {
         read_back(common, &everyone, node, consistency)?;
     }
+    registers::read_back(common)?;
     std::thread::sleep(Duration::from_secs(1));
     watching.stop()?;
 

@@ -136,7 +136,7 @@ fn a_healthy_history_passes() {
         .filter(|check| check.status == Status::NotApplicable)
         .map(|check| check.id)
         .collect();
-    // No memory was sampled, and there are neither registers nor alerts.
+    // No memory was sampled, and there are neither registers nor alerts in it.
     assert_eq!(open, ["K7", "K11", "K14"]);
 }
 
