@@ -192,6 +192,7 @@ fn main() {
             filter,
             newest_first: true,
             columns: LogColumns::All,
+            expected: limit,
         };
         let mut best = f64::MAX;
         let mut seen = 0;

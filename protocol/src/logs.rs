@@ -198,6 +198,8 @@ pub struct LogScan {
     pub newest_first: bool,
     /// What the reader looks at; the rest may be left empty.
     pub columns: LogColumns,
+    /// Records after which the reader will probably stop: no more are put together at first. [`usize::MAX`] if it will not.
+    pub expected: usize,
 }
 
 /// The parts of records that a reader looks at.

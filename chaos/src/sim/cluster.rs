@@ -523,6 +523,7 @@ impl SampleRead {
             filter: rows_of(self.client),
             newest_first: false,
             columns: LogColumns::All,
+            expected: usize::MAX,
         };
         let (mut rows, mut error) = (Vec::new(), None);
         let reader = LogReader { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
@@ -573,6 +574,7 @@ impl SampleRead {
             filter: rows_of(self.client),
             newest_first: false,
             columns: LogColumns::All,
+            expected: usize::MAX,
         };
         let reader = LogReader { signal: RowSignal::Spans, tenant: &tenant, should_stop: &|| false };
         let (mut rows, mut error) = (Vec::new(), None);

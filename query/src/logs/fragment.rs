@@ -136,7 +136,14 @@ impl<'a> Asked<'a> {
     }
 
     fn scan_of(&self, filter: LogFilter, newest_first: bool, columns: LogColumns) -> LogScan {
-        LogScan { start_ns: self.start_ns, end_ns: self.end_ns, filter, newest_first, columns }
+        LogScan {
+            start_ns: self.start_ns,
+            end_ns: self.end_ns,
+            filter,
+            newest_first,
+            columns,
+            expected: usize::MAX,
+        }
     }
 
     fn rows(&self, request: RowsRequest) -> Result<LogAnswer> {
@@ -421,6 +428,7 @@ impl Rows<'_> {
             });
             skip = (place.shard == own).then_some((place.time_ns, place.ordinal));
         }
+        scan.expected = self.limit;
         let mut place: Option<(i64, u64)> = None;
         self.asked.scan(&scan, &mut |stream, record| {
             let time = record.effective_ns();
@@ -454,6 +462,8 @@ impl Rows<'_> {
         if self.answer.rows.len() >= self.limit {
             return Ok(());
         }
+        // And the one that shows how many the last one's time has.
+        scan.expected = self.limit - self.answer.rows.len() + 1;
         let (mut group_start, mut group_time, mut group_size) = (self.answer.rows.len(), None, 0u64);
         self.asked.scan(&scan, &mut |stream, record| {
             let time = record.effective_ns();

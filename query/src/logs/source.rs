@@ -201,6 +201,7 @@ pub fn count_by_scan<S: LogSource + ?Sized>(
         filter: count.filter.clone(),
         newest_first: false,
         columns: LogColumns::Fields(count.by.clone()),
+        expected: usize::MAX,
     };
     source.scan(read, &scan, &mut |stream, record| {
         let texts: Vec<String> =
@@ -220,7 +221,14 @@ pub fn values_by_scan<S: LogSource + ?Sized>(
     visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
 ) -> Result<(), SourceError> {
     let columns = LogColumns::Fields(vec![field.clone()]);
-    let scan = LogScan { start_ns, end_ns, filter: filter.clone(), newest_first: false, columns };
+    let scan = LogScan {
+        start_ns,
+        end_ns,
+        filter: filter.clone(),
+        newest_first: false,
+        columns,
+        expected: usize::MAX,
+    };
     source.scan(read, &scan, &mut |stream, record| {
         let mut going_on = None;
         field.any(stream, record, &mut |value| {
@@ -244,8 +252,14 @@ pub fn fields_by_scan<S: LogSource + ?Sized>(
     filter: &LogFilter,
     visit: &mut dyn FnMut(&LogField, LogKinds, u64) -> ControlFlow<()>,
 ) -> Result<(), SourceError> {
-    let scan =
-        LogScan { start_ns, end_ns, filter: filter.clone(), newest_first: false, columns: LogColumns::All };
+    let scan = LogScan {
+        start_ns,
+        end_ns,
+        filter: filter.clone(),
+        newest_first: false,
+        columns: LogColumns::All,
+        expected: usize::MAX,
+    };
     source.scan(read, &scan, &mut |stream, record| {
         let mut found: Vec<(LogField, LogKinds)> = Vec::new();
         let mut add = |field: LogField, value: &LogValue<'_>| {

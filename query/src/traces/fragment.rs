@@ -183,7 +183,7 @@ impl Asked<'_> {
         visit: &mut dyn FnMut(&LogStream<'_>, &Span<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let mut failure = Failure::none();
-        let scan = LogScan { start_ns, end_ns, filter, newest_first, columns };
+        let scan = LogScan { start_ns, end_ns, filter, newest_first, columns, expected: usize::MAX };
         let walked = self.read(|read| {
             self.source.spans(read, &scan, &mut |stream, span| {
                 let visited = self.budget.charge_samples(1).and_then(|()| visit(stream, span));

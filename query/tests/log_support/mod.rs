@@ -156,7 +156,14 @@ impl SpanSource for LogShard {
     ) -> Result<(), SourceError> {
         let filter = LogFilter::Field(LogField::TraceId, LogTest::Equals(id_text(trace_id)));
         let (start_ns, end_ns) = (i64::MIN, i64::MAX);
-        let scan = LogScan { start_ns, end_ns, filter, newest_first: false, columns: LogColumns::All };
+        let scan = LogScan {
+            start_ns,
+            end_ns,
+            filter,
+            newest_first: false,
+            columns: LogColumns::All,
+            expected: usize::MAX,
+        };
         SpanSource::spans(self, read, &scan, visit)
     }
 
@@ -172,6 +179,7 @@ impl SpanSource for LogShard {
             filter: row::row_filter(&count.filter),
             newest_first: false,
             columns: LogColumns::All,
+            expected: usize::MAX,
         };
         let by: Vec<LogField> = count.by.iter().map(row::row_field).collect();
         self.scan(read, &scan, &mut |stream, record| {

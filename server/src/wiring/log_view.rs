@@ -284,7 +284,14 @@ mod tests {
         let tenant = TenantId::default();
         let read = LogRead { signal: RowSignal::Logs, tenant: &tenant, should_stop: &|| false };
         let filter = LogFilter::Field(LogField::Body, LogTest::Regex("(".to_owned()));
-        let scan = LogScan { start_ns: 0, end_ns: 9, filter, newest_first: true, columns: LogColumns::All };
+        let scan = LogScan {
+            start_ns: 0,
+            end_ns: 9,
+            filter,
+            newest_first: true,
+            columns: LogColumns::All,
+            expected: usize::MAX,
+        };
         let error = LogSource::scan(&view, &read, &scan, &mut |_, _| ControlFlow::Continue(())).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidInput);
     }

@@ -66,6 +66,11 @@ impl Bits {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Sets one.
     pub fn set(&mut self, at: usize) {
         self.words[at / 64] |= 1 << (at % 64);

@@ -105,6 +105,27 @@ impl<'a> Groups<'a> {
         Some(self.ranges().zip(wanted).filter(|(_, wanted)| **wanted).map(|(range, _)| range).collect())
     }
 
+    /// Places of some rows in grouped order, ascending.
+    pub fn places(&self, rows: &Bits) -> Vec<Range<usize>> {
+        let Some(numbers) = &self.numbers else { return rows.iter().map(|row| row..row + 1).collect() };
+        // By number, the place of its next row.
+        let mut next = vec![0; self.bodies.len() + 3];
+        numbers.iter().for_each(|number| next[*number as usize + 1] += 1);
+        for at in 1..next.len() {
+            next[at] += next[at - 1];
+        }
+        let (mut places, mut wanted) = (Vec::new(), rows.iter().peekable());
+        for (row, number) in numbers.iter().enumerate() {
+            let place = next[*number as usize];
+            next[*number as usize] += 1;
+            if wanted.next_if_eq(&row).is_some() {
+                places.push(place..place + 1);
+            }
+        }
+        places.sort_unstable_by_key(|place| place.start);
+        places
+    }
+
     /// The templates of some groups, ascending, and whether all these have one.
     pub fn templates(&self, wanted: &[bool]) -> (Vec<u32>, bool) {
         let bodies = || self.bodies.iter().zip(wanted).filter(|(_, wanted)| **wanted);
@@ -149,6 +170,8 @@ mod tests {
                 let wanted: Vec<bool> = (0..3).map(|other| other == group).collect();
                 for groups in [&ordered, &timed] {
                     let rows = groups.rows_of(&wanted);
+                    let range = groups.among(&wanted).expect("not all").remove(0);
+                    assert_eq!(groups.places(&rows), range.map(|row| row..row + 1).collect::<Vec<_>>());
                     assert_eq!(
                         (rows.count(), groups.used(&rows)),
                         (bodies[group].1 as usize, wanted.clone())

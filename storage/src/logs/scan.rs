@@ -7,6 +7,9 @@
 //!      possible row is next, and let go after its last
 //! ```
 //!
+//! A reader that says how many records it expects is given a block's first ones, with only the parts of columns that those
+//! need; one that goes on is given all of the block's.
+//!
 //! Rows that a delete hides are taken out when a piece is opened; a count that a directory would give is made by opening
 //! pieces that a delete may concern.
 //!
@@ -142,6 +145,29 @@ struct Opened<'a> {
     /// Matching rows, in the order in which they are wanted, and how far they were visited.
     matching: Vec<u32>,
     next: usize,
+    /// Whether there may be more of them than were put together.
+    is_cut: bool,
+}
+
+/// The first matching rows of a piece, where no more may be needed.
+#[derive(Clone, Copy)]
+struct Cut {
+    rows: usize,
+    newest_first: bool,
+}
+
+impl Cut {
+    /// Leaves so many of the rows of a block, which are in the order of their times.
+    fn apply(self, bits: &mut Bits) {
+        let surplus = bits.count().saturating_sub(self.rows);
+        let len = bits.len();
+        if surplus > 0 {
+            match self.newest_first {
+                true => bits.keep(bits.iter().nth(surplus).unwrap_or(0)..len),
+                false => bits.keep(0..bits.iter().nth(self.rows).unwrap_or(len)),
+            }
+        }
+    }
 }
 
 enum DictOf<'a> {
@@ -255,7 +281,14 @@ impl StoreSnapshot {
         }
         let filter = LogFilter::Field(LogField::TraceId, LogTest::Equals(id_text(trace_id)));
         let (start_ns, end_ns) = (TimestampNs::MIN, TimestampNs::MAX);
-        let scan = LogScan { start_ns, end_ns, filter, newest_first: false, columns: LogColumns::All };
+        let scan = LogScan {
+            start_ns,
+            end_ns,
+            filter,
+            newest_first: false,
+            columns: LogColumns::All,
+            expected: usize::MAX,
+        };
         self.spans(reader, &scan, visit)
     }
 
@@ -312,7 +345,7 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
-                open[number] = opener.open(piece, scan, reader.signal)?;
+                open[number] = opener.open(piece, scan, reader.signal, true)?;
             } else if let Some(opened) = &mut open[number] {
                 visited += 1;
                 if visited.is_multiple_of(1024) && (reader.should_stop)() {
@@ -326,6 +359,15 @@ impl StoreSnapshot {
                 if visit(&stream, opened.rows.record(row, dict)).is_break() {
                     return Ok(());
                 }
+            }
+            // More than was expected is wanted.
+            if let Some(opened) = &open[number]
+                && opened.is_cut
+                && opened.next == opened.matching.len()
+            {
+                let next = opened.next;
+                let all = opener.open(piece, scan, reader.signal, false)?;
+                open[number] = all.map(|all| Opened { next, ..all });
             }
             // The piece's next row, if there is one, takes its turn.
             let next = open[number].as_ref().and_then(|opened| {
@@ -389,7 +431,7 @@ impl StoreSnapshot {
                 continue;
             }
             let timed = !one_bucket || counting.by.contains(&LogField::Time);
-            if let Some((rows, dict, bits)) = opener.select(&piece, &want, timed)? {
+            if let Some((rows, dict, bits)) = opener.select(&piece, &want, timed, None)? {
                 let bucket = one_bucket.then(|| counting.bucket(piece.span.0.max(range.0)));
                 counter.add(&rows, &dict, &bits, bucket);
             }
@@ -420,7 +462,8 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(false);
                 }
-                if let Some((rows, dict, bits)) = opener.select(&piece, &want, field == LogField::Time)?
+                if let Some((rows, dict, bits)) =
+                    opener.select(&piece, &want, field == LogField::Time, None)?
                     && gatherer.add(&rows, &dict, &bits, visit).is_break()
                 {
                     return Ok(false);
@@ -450,7 +493,7 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(());
                 }
-                let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL, false)? else {
+                let Some((rows, dict, bits)) = opener.select(&piece, &|_| Want::ALL, false, None)? else {
                     continue;
                 };
                 for field in fields_of(reader.signal, &rows, &dict, &bits) {
@@ -481,7 +524,7 @@ impl StoreSnapshot {
                     return Ok(());
                 }
                 let want = |_: &Dict| Want { streams: true, ..Want::default() };
-                let Some((rows, dict, bits)) = opener.select(&piece, &want, false)? else { continue };
+                let Some((rows, dict, bits)) = opener.select(&piece, &want, false, None)? else { continue };
                 let mut used = vec![false; dict.streams().len()];
                 bits.iter().for_each(|row| used[rows.streams()[row] as usize] = true);
                 for (bytes, _) in dict.streams().iter().zip(&used).filter(|(_, used)| **used) {
@@ -596,12 +639,13 @@ impl<'f> Opener<'f> {
     }
 
     /// Rows of a piece that pass, with the columns that are wanted; `None` if there is none. Their times are there if they
-    /// are asked for.
+    /// are asked for. Of a block, only those that a cut leaves.
     fn select<'a>(
         &mut self,
         piece: &Piece<'a>,
         want: &dyn Fn(&Dict) -> Want,
         timed: bool,
+        cut: Option<Cut>,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
         let range = self.range;
         if let (Place::Batch(held), Some(traces)) = (&piece.place, &self.traces)
@@ -621,7 +665,7 @@ impl<'f> Opener<'f> {
                 if !concerning.is_empty() {
                     return self.select_around(piece, &concerning, want);
                 }
-                self.select_in(piece, (reader, number), verdict, want, timed)
+                self.select_in(piece, (reader, number), verdict, want, timed, cut)
             }
             Place::Batch(_) if !concerning.is_empty() => self.select_around(piece, &concerning, want),
             Place::Batch(held) => {
@@ -647,14 +691,16 @@ impl<'f> Opener<'f> {
         verdict: Verdict,
         want: &dyn Fn(&Dict) -> Want,
         timed: bool,
+        cut: Option<Cut>,
     ) -> Result<Option<(Rows, DictOf<'a>, Bits)>, LogReadError> {
+        let cut = cut.filter(|cut| cut.rows < piece.rows / 4);
         let range = self.range;
         let dict = reader.dict()?;
         let bound = self.bound(dict);
         let block = reader.block(number)?;
         let bodies = &reader.blocks()[number].bodies;
         let whole = piece.span.0 >= range.0 && piece.span.1 <= range.1;
-        let timed = timed || !whole || bound.reads_times();
+        let timed = timed || !whole || bound.reads_times() || cut.is_some();
         let fault = |source| reader.fault(number, source);
         let mut wanted = want(dict);
         // Where nobody asks when rows were, they stay together with those like them, as they are kept.
@@ -677,9 +723,11 @@ impl<'f> Opener<'f> {
         let mut known_groups = None;
         let (own, rows, mut bits) = match (verdict, bound.quick_and_slow()) {
             (Verdict::All, _) => {
-                let rows = first(&wanted, None)?;
+                // What is left is known by times alone.
+                let own = if cut.is_some() { Want::default() } else { wanted.clone() };
+                let rows = first(&own, None)?;
                 let bits = Bits::all(rows.len(), true);
-                (wanted.clone(), rows, bits)
+                (own, rows, bits)
             }
             (_, None) => {
                 let templates: Vec<u32> = bodies.iter().filter_map(|body| body.0).collect();
@@ -734,6 +782,9 @@ impl<'f> Opener<'f> {
         if bits.count() == 0 {
             return Ok(None);
         }
+        if let Some(cut) = cut {
+            cut.apply(&mut bits);
+        }
         let has_all = wanted.clone().and(own.clone()) == own;
         let forgets = wanted.body == Bodies::None;
         let mut rows = match has_all {
@@ -746,7 +797,8 @@ impl<'f> Opener<'f> {
                 if wanted.body == Bodies::All {
                     wanted.body = Bodies::Of(groups.templates(&used).0);
                 }
-                first(&wanted, groups.among(&used).as_deref())?
+                let among = if cut.is_some() { Some(groups.places(&bits)) } else { groups.among(&used) };
+                first(&wanted, among.as_deref())?
             }
         };
         if forgets {
@@ -760,6 +812,7 @@ impl<'f> Opener<'f> {
         piece: &Piece<'a>,
         scan: &LogScan,
         signal: RowSignal,
+        cuts: bool,
     ) -> Result<Option<Opened<'a>>, LogReadError> {
         let want = |dict: &Dict| {
             let want = match &scan.columns {
@@ -773,12 +826,14 @@ impl<'f> Opener<'f> {
             };
             Want { streams: true, ..want }
         };
-        let Some((rows, dict, bits)) = self.select(piece, &want, true)? else { return Ok(None) };
+        let cut = cuts.then_some(Cut { rows: scan.expected.max(1), newest_first: scan.newest_first });
+        let Some((rows, dict, bits)) = self.select(piece, &want, true, cut)? else { return Ok(None) };
         let mut matching: Vec<u32> = bits.iter().map(|row| row as u32).collect();
         if scan.newest_first {
             matching.reverse();
         }
-        Ok(Some(Opened { rows, dict, matching, next: 0 }))
+        let is_cut = cut.is_some_and(|cut| matching.len() == cut.rows);
+        Ok(Some(Opened { rows, dict, matching, next: 0, is_cut }))
     }
 }
 

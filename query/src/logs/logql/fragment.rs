@@ -132,7 +132,7 @@ fn walk(
     log: &LogExpr,
     pipeline: &Pipeline,
     more: Option<LogFilter>,
-    newest_first: bool,
+    (newest_first, expected): (bool, usize),
     visit: &mut dyn FnMut(&mut super::pipeline::Line) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let matchers = compile_matchers(&log.matchers)?;
@@ -148,6 +148,7 @@ fn walk(
         filter,
         newest_first,
         columns: LogColumns::All,
+        expected,
     };
     let mut streams = Streams::new(&matchers);
     asked.scan(&scan, &mut |stream: &LogStream<'_>, record: &LogRecord<'_>| {
@@ -192,7 +193,8 @@ pub(crate) fn lines(asked: &Asked<'_>, request: &LinesRequest) -> Result<LogAnsw
     let mut lines: Vec<LineMessage> = Vec::new();
     if request.limit > 0 {
         let mut place: Option<(i64, u64)> = None;
-        walk(asked, &log, &pipeline, None, request.newest_first, &mut |line| {
+        let expected = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        walk(asked, &log, &pipeline, None, (request.newest_first, expected), &mut |line| {
             let ordinal = match place {
                 Some((time, ordinal)) if time == line.time_ns => ordinal + 1,
                 _ => 0,
@@ -220,7 +222,7 @@ pub(crate) fn each_line(
 ) -> Result<()> {
     let log = parse_log(query)?;
     let pipeline = Pipeline::new(&log.stages)?;
-    walk(asked, &log, &pipeline, None, false, &mut |line| {
+    walk(asked, &log, &pipeline, None, (false, usize::MAX), &mut |line| {
         visit(&line.text, line.time_ns)?;
         Ok(ControlFlow::Continue(()))
     })
@@ -304,7 +306,7 @@ pub(crate) fn range(asked: &Asked<'_>, request: &RangeRequest) -> Result<LogAnsw
     if part.has_no_labels() && unwrapper.is_none() {
         pipeline = pipeline.without_labels();
     }
-    walk(asked, &part.range.log, &pipeline, more, false, &mut |line| {
+    walk(asked, &part.range.log, &pipeline, more, (false, usize::MAX), &mut |line| {
         let value = match &unwrapper {
             None => 0.0,
             Some(unwrapper) => match unwrapper.number(line) {
@@ -474,6 +476,7 @@ pub(crate) fn volume(asked: &Asked<'_>, request: &VolumeRequest) -> Result<LogAn
         filter: pushed(&log, &names),
         newest_first: false,
         columns: LogColumns::Fields(vec![LogField::Body]),
+        expected: usize::MAX,
     };
     let mut streams = Streams::new(&matchers);
     let mut groups = Groups::new(&asked.budget);

@@ -122,6 +122,7 @@ impl<T: Encoded> Windows<'_, T> {
             filter: LogFilter::All,
             newest_first: false,
             columns: LogColumns::All,
+            expected: usize::MAX,
         };
         let (mut rows, mut bytes, mut more, mut failure) = (Vec::new(), 0, false, None);
         let reader = LogReader { signal: self.signal, tenant, should_stop: &|| false };
