@@ -31,7 +31,7 @@ use protocol::logs::block::{Among, Attributes, Bodies, Want};
 use protocol::logs::codec::decode_stream;
 use protocol::logs::dict::{Dict, ValueKind};
 use protocol::logs::matching::FilterError;
-use protocol::logs::rows::Rows;
+use protocol::logs::rows::{Rows, Values};
 use protocol::logs::value::id_text;
 use protocol::logs::{
     FieldValues, LogColumns, LogField, LogFilter, LogRecord, LogScan, LogStream, LogTest, RowSignal,
@@ -462,6 +462,12 @@ impl StoreSnapshot {
                 if (reader.should_stop)() {
                     return Ok(false);
                 }
+                if let Some(numbers) = opener.numbers_of(&piece, &field)? {
+                    if visit_numbers(&numbers, visit).is_break() {
+                        return Ok(false);
+                    }
+                    continue;
+                }
                 if let Some((rows, dict, bits)) =
                     opener.select(&piece, &want, field == LogField::Time, None)?
                     && gatherer.add(&rows, &dict, &bits, visit).is_break()
@@ -636,6 +642,26 @@ impl<'f> Opener<'f> {
                 count.map_err(|source| reader.fault(number, source))?
             }
         })
+    }
+
+    /// The values of a field in a block, where those that have it are asked for and they are one column of numbers: then it
+    /// does not matter which row has which.
+    fn numbers_of(&mut self, piece: &Piece<'_>, field: &LogField) -> Result<Option<Values>, LogReadError> {
+        let Place::Block { reader, number } = piece.place else { return Ok(None) };
+        let is_asked = matches!(self.filter, Compiled::Field(asked, LogTest::Exists, _) if asked == field);
+        let whole = piece.span.0 >= self.range.0 && piece.span.1 <= self.range.1;
+        if !is_asked || !whole || !self.concerning(piece)?.is_empty() {
+            return Ok(None);
+        }
+        let dict = reader.dict()?;
+        let Bound::Attribute { columns, otherwise, .. } = self.bound(dict) else { return Ok(None) };
+        let of_stream = otherwise.as_ref().is_some_and(|passing| passing.contains(&true));
+        let &[column] = &columns[..] else { return Ok(None) };
+        if of_stream || !matches!(dict.column_kind(column), ValueKind::Int | ValueKind::Float) {
+            return Ok(None);
+        }
+        let values = reader.block(number)?.column(column, dict, Trust::Own, LIMITS);
+        Ok(Some(values.map_err(|source| reader.fault(number, source))?))
     }
 
     /// Rows of a piece that pass, with the columns that are wanted; `None` if there is none. Their times are there if they
@@ -834,6 +860,20 @@ impl<'f> Opener<'f> {
         }
         let is_cut = cut.is_some_and(|cut| matching.len() == cut.rows);
         Ok(Some(Opened { rows, dict, matching, next: 0, is_cut }))
+    }
+}
+
+fn visit_numbers(
+    values: &Values,
+    visit: &mut dyn FnMut(FieldValues<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    match values {
+        Values::Int(values) => visit(FieldValues::Ints(values)),
+        Values::Float(values) => {
+            let values: Vec<f64> = values.iter().map(|bits| f64::from_bits(*bits)).collect();
+            visit(FieldValues::Floats(&values))
+        }
+        _ => ControlFlow::Continue(()),
     }
 }
 

@@ -690,6 +690,9 @@ fn of_large_blocks_what_a_question_needs_is_read_and_the_answers_are_the_same() 
                 model.check(&snapshot, &scan, "all columns");
                 scan.newest_first = false;
                 model.check(&snapshot, &scan, "oldest first");
+                let status = LogField::Attribute("status".into());
+                let known = LogScan { filter: field(status.clone(), LogTest::Exists), ..scan.clone() };
+                model.check_values(&snapshot, &known, &status);
                 let start_ns = range.0.max(0);
                 let scan = LogScan { start_ns, end_ns: range.1.min(1 << 40), ..scan };
                 for by in [
@@ -1015,6 +1018,8 @@ proptest! {
                 for field in &by {
                     model.check_counts(&snapshot, scan, 0, std::slice::from_ref(field));
                     model.check_values(&snapshot, scan, field);
+                    let known = LogFilter::Field(field.clone(), LogTest::Exists);
+                    model.check_values(&snapshot, &LogScan { filter: known, ..scan.clone() }, field);
                 }
             }
         }

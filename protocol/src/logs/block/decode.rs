@@ -233,6 +233,29 @@ impl<'a> Block<'a> {
         if times.is_sorted() { Ok(times) } else { Err(DecodeError::Malformed("order of times")) }
     }
 
+    /// All values of one column, in no order of rows; [`Values::Absent`] where no row has it.
+    pub fn column(
+        &self,
+        column: u32,
+        dict: &Dict,
+        trust: Trust,
+        limits: Limits,
+    ) -> Result<Values, DecodeError> {
+        let Some((_, section)) = self.columns.iter().find(|(other, _)| *other == column) else {
+            return Ok(Values::Absent);
+        };
+        let mut budget = Budget { values: limits.values, bytes: limits.bytes };
+        let has: Vec<bool> = (0..dict.key_sets_len() as u32)
+            .map(|key_set| dict.key_columns(key_set).contains(&column))
+            .collect();
+        let mut count = 0;
+        for key_set in columns::decode(self.sections[KEY_SETS].bytes()?, budget.take(self.rows)?, trust)? {
+            let has = usize::try_from(key_set).ok().and_then(|key_set| has.get(key_set));
+            count += usize::from(*has.ok_or(DecodeError::Malformed("number in a dictionary"))?);
+        }
+        decode_values(dict.column_kind(column), section, count, dict, trust, &mut budget)
+    }
+
     /// Decodes columns, and the times.
     pub fn decode(
         &self,
