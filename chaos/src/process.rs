@@ -67,6 +67,17 @@ pub struct Build {
     pub arguments: Vec<String>,
 }
 
+impl Build {
+    /// The newest epoch of formats that it knows, as it says itself.
+    pub fn newest_epoch(&self) -> anyhow::Result<u64> {
+        let output = Command::new(&self.binary).arg("--version").stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let epoch =
+            said.split_once("epoch ").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        epoch.with_context(|| format!("{} does not say which epoch it knows: {said}", self.binary.display()))
+    }
+}
+
 /// One node: its process, ports and directory.
 pub struct Node {
     /// Position in the cluster, from 1. Not the id that the cluster gave it.
@@ -130,6 +141,11 @@ impl Node {
     pub fn set_build(&mut self, build: &Build) {
         self.options.binary.clone_from(&build.binary);
         self.options.arguments.clone_from(&build.arguments);
+    }
+
+    /// Whether that is the build which it runs, or will at its next start.
+    pub fn has_build(&self, build: &Build) -> bool {
+        self.options.binary == build.binary && self.options.arguments == build.arguments
     }
 
     /// Further arguments for `pharos server` from the next start on, instead of those before.

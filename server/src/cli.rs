@@ -22,6 +22,7 @@ mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -36,9 +37,20 @@ Start here:
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 69 no node answers, 70 a node stopped itself, 78 wrong settings.";
 
+/// With the newest epoch of formats that the build knows.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{}\nformat epoch {}", env!("CARGO_PKG_VERSION"), protocol::epoch::NEWEST));
+
 /// A distributed observability database that does not lose what it acknowledged.
 #[derive(Debug, Parser)]
-#[command(name = "pharos", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(
+    name = "pharos",
+    version,
+    long_version = VERSION.as_str(),
+    about,
+    after_help = AFTER_HELP,
+    max_term_width = 110
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

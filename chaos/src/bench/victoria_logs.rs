@@ -83,6 +83,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::log_workload::{LogWorkload, encode_requests};
 
     #[test]
     fn answers_are_counted() {
@@ -98,7 +99,8 @@ mod tests {
 
     #[test]
     fn both_stores_are_asked_the_same() {
-        let truth = Truth { phrase: 2000, ..Truth::default() };
+        let mut truth = Truth::default();
+        encode_requests(&mut LogWorkload::new(2000, 1, 0), 1, 1, &mut truth);
         let of = |questions: Vec<Question>| -> Vec<(&'static str, u64)> {
             questions.iter().map(|question| (question.name, question.expected)).collect()
         };

@@ -160,12 +160,12 @@ impl Cut {
     /// Leaves so many of the rows of a block, which are in the order of their times.
     fn apply(self, bits: &mut Bits) {
         let surplus = bits.count().saturating_sub(self.rows);
-        let len = bits.len();
         if surplus > 0 {
-            match self.newest_first {
-                true => bits.keep(bits.iter().nth(surplus).unwrap_or(0)..len),
-                false => bits.keep(0..bits.iter().nth(self.rows).unwrap_or(len)),
-            }
+            let kept = match self.newest_first {
+                true => bits.iter().nth(surplus).unwrap_or(0)..bits.len(),
+                false => 0..bits.iter().nth(self.rows).unwrap_or(bits.len()),
+            };
+            bits.keep(kept);
         }
     }
 }

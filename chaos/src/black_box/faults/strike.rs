@@ -141,31 +141,29 @@ impl Stage {
     /// Restarts nodes with the newer build. Once all have it, the cluster has to use what only that one knows.
     fn upgrade(&mut self, nodes: Vec<usize>, name: &str) -> anyhow::Result<()> {
         let newer = self.newer.clone().context("there is no newer build")?;
+        let wanted = newer.newest_epoch()?;
         let before = self.cluster.status()?["epoch"].clone();
         for node in nodes {
             self.cluster.nodes[node].set_build(&newer);
             self.restart(node, name)?;
         }
+        if !self.cluster.nodes.iter().all(|node| node.has_build(&newer)) {
+            return Ok(());
+        }
         let (t0, deadline) = (self.recorder().now(), Instant::now() + GUARD);
         loop {
-            let status = self.cluster.status()?;
-            let known = status["nodes"].as_array().into_iter().flatten();
-            let known: Vec<Option<u64>> = known.map(|node| node["epoch"].as_u64()).collect();
-            let least = known.iter().min().copied().flatten();
-            if least.is_some() && status["epoch"].as_u64() == least {
-                let detail = format!("epoch {} is used, {before} was before", status["epoch"]);
-                let (name, nodes, t1) = (name.to_owned(), Vec::new(), self.recorder().now());
-                self.recorder().note(&Line::Fault(FaultOp { name, detail, nodes, t0, t1 }));
-                return Ok(());
+            let used = self.cluster.status()?["epoch"].clone();
+            if used == wanted {
+                break;
             }
-            ensure!(
-                Instant::now() < deadline,
-                "nodes know epochs {known:?}, and the cluster uses {}",
-                status["epoch"]
-            );
+            ensure!(Instant::now() < deadline, "all nodes know epoch {wanted}, and the cluster uses {used}");
             self.advance(Instant::now())?;
             std::thread::sleep(TICK);
         }
+        let detail = format!("epoch {wanted} is used, {before} was before");
+        let (name, nodes, t1) = (name.to_owned(), Vec::new(), self.recorder().now());
+        self.recorder().note(&Line::Fault(FaultOp { name, detail, nodes, t0, t1 }));
+        Ok(())
     }
 
     fn pause_nodes(&mut self, pause: &Pause) -> anyhow::Result<Struck> {

@@ -92,7 +92,7 @@ fn names_and_bytes_that_are_durable_are_not_undone() {
     let place = Place::new();
     place.fs.write_atomic(&place.at("small"), b"one").unwrap();
     place.fs.write_atomic(&place.at("small"), b"two").unwrap();
-    place.write("gone", b"x");
+    place.write("gone", b"x").sync_data().unwrap();
     place.fs.remove_file(&place.at("gone")).unwrap();
     place.sync_names();
     assert_eq!(place.cut(nothing_left), Lost::default());
