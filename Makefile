@@ -62,7 +62,7 @@ bench: ui ## Measures ingest and queries with a release build, beside other stor
 	cargo build --locked --release -p server
 	$(RELEASE) bench compare $(if $(BENCH_QUERIES),--queries $(BENCH_QUERIES))
 	$(RELEASE) bench ingest --workload b
-	$(RELEASE) bench logs
+	$(RELEASE) bench logs $(if $(shell command -v victoria-logs),--victoria-logs)
 	$(RELEASE) bench logs --nodes 3
 	$(RELEASE) bench traces
 	$(RELEASE) bench traces --nodes 3
