@@ -58,6 +58,15 @@ pub struct DashboardVersion {
 }
 
 impl DashboardVersion {
+    /// Whether that save made it.
+    fn is_of(&self, save: &DashboardSave) -> bool {
+        self.version == save.expected + 1
+            && self.updated_ms == save.updated_ms
+            && self.message == save.message
+            && self.head == save.head
+            && self.document == save.document
+    }
+
     fn bytes(&self) -> usize {
         let tags: usize = self.head.tags.iter().map(String::len).sum();
         self.document.len() + self.message.len() + self.head.title.len() + self.head.folder.len() + tags
@@ -157,7 +166,13 @@ impl Dashboards {
         }
         let newest = self.newest(&save.tenant, &save.uid);
         if save.expected != newest {
-            return MetaOutcome::Stale { newest };
+            // Sent again because its answer was lost on the way, it finds what it has done itself.
+            let versions = self.versions(&save.tenant, &save.uid);
+            let own = versions.and_then(|versions| versions.iter().find(|version| version.is_of(save)));
+            return match own {
+                Some(own) => MetaOutcome::Dashboard { version: own.version },
+                None => MetaOutcome::Stale { newest },
+            };
         }
         let version = Arc::new(DashboardVersion {
             version: newest + 1,
@@ -234,6 +249,19 @@ mod tests {
         let list: Vec<_> = all.list(&tenant).map(|(uid, last)| (uid, last.version)).collect();
         assert_eq!(list, [("a", 2)]);
         assert_eq!(all.list(&TenantId::new("other").unwrap()).count(), 0, "a tenant sees its own");
+    }
+
+    #[test]
+    fn a_save_that_comes_again_finds_what_it_did() {
+        let mut all = Dashboards::default();
+        let first = save("a", 0, "one");
+        stored(&mut all, "a", 0, "one");
+        assert_eq!(all.save(&first), MetaOutcome::Dashboard { version: 1 });
+        stored(&mut all, "a", 1, "two");
+        assert_eq!(all.save(&first), MetaOutcome::Dashboard { version: 1 }, "also once another followed it");
+        let another = DashboardSave { updated_ms: 8, ..first };
+        assert_eq!(all.save(&another), MetaOutcome::Stale { newest: 2 });
+        assert_eq!(all.versions(&TenantId::default(), "a").unwrap().len(), 2);
     }
 
     #[test]

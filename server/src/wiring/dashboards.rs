@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::error::ClusterError;
-use cluster::meta::dashboards::{DashboardSave, DashboardVersion, Dashboards};
+use cluster::meta::dashboards::{DashboardSave, Dashboards};
 use cluster::meta::{MetaCommand, MetaOutcome};
 use cluster::node::Node;
 use futures_util::FutureExt;
@@ -23,12 +23,6 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The dashboards that this node has.
 pub struct NodeDashboards(pub Arc<Node<TokioEnv>>);
-
-impl NodeDashboards {
-    fn newest(&self, tenant: &TenantId, uid: &str) -> Option<Arc<DashboardVersion>> {
-        self.0.meta().dashboards.versions(tenant, uid).and_then(|versions| versions.last().cloned())
-    }
-}
 
 fn odd(outcome: MetaOutcome) -> ApiError {
     match outcome {
@@ -50,17 +44,7 @@ impl DashboardStore for NodeDashboards {
             let command = MetaCommand::SaveDashboard(save.clone());
             match answer(self.0.change_dashboard(command, TIMEOUT).await)? {
                 MetaOutcome::Dashboard { version } => Ok(version),
-                MetaOutcome::Stale { newest } => {
-                    // An answer may be lost on its way and the command be sent again: then it is its own first sending
-                    // that it finds.
-                    let last = self.newest(&save.tenant, &save.uid);
-                    let is_own = last.is_some_and(|last| {
-                        last.version == save.expected + 1
-                            && last.updated_ms == save.updated_ms
-                            && last.document == save.document
-                    });
-                    if is_own { Ok(newest) } else { Err(stale(&save.uid, save.expected, newest)) }
-                }
+                MetaOutcome::Stale { newest } => Err(stale(&save.uid, save.expected, newest)),
                 other => Err(odd(other)),
             }
         }
@@ -72,7 +56,7 @@ impl DashboardStore for NodeDashboards {
             let command = MetaCommand::DeleteDashboard { tenant, uid: uid.clone(), expected };
             match answer(self.0.change_dashboard(command, TIMEOUT).await)? {
                 MetaOutcome::Done => Ok(()),
-                // As above: it is gone, which is what was asked for.
+                // It may have been sent again because an answer was lost: it is gone, which is what was asked for.
                 MetaOutcome::Stale { newest: 0 } => Ok(()),
                 MetaOutcome::Stale { newest } => Err(stale(&uid, expected, newest)),
                 other => Err(odd(other)),
