@@ -53,20 +53,23 @@ pub fn change_until(common: &Common, client: usize, interval: Duration, stop: &A
         let register = random.random_range(0..REGISTERS);
         turn += 1;
         let node = turn % connections.len();
-        let Some(newest) = read(common, client, register, node, &mut connections[node]) else { continue };
+        let Some(newest) = read(common, client, register, node, &mut connections[node], false) else {
+            continue;
+        };
         let node = (turn + 1) % connections.len();
         let value = number * CLIENTS as u64 + client as u64;
         save(common, client, (register, newest, value), node, &mut connections[node]);
     }
 }
 
-/// Reads a register and notes that. Its version, if it was answered.
+/// Reads a register and notes that, as a read of the end if it is one. Its version, if it was answered.
 fn read(
     common: &Common,
     client: usize,
     register: usize,
     node: usize,
     connection: &mut Connection,
+    is_last: bool,
 ) -> Option<u64> {
     let t0 = common.recorder.now();
     connection.refresh();
@@ -86,7 +89,7 @@ fn read(
         value,
         outcome,
         result,
-        is_last: false,
+        is_last,
     };
     common.recorder.note(&Line::Register(op));
     found.map(|(version, _)| version)
@@ -131,34 +134,21 @@ fn save(
     common.recorder.note(&Line::Register(op));
 }
 
-/// Notes what a node shows of all registers in the end, once it has what another one shows.
+/// Notes what each node shows of all registers in the end, once all show the same.
 pub fn read_back(common: &Common) -> anyhow::Result<()> {
     for register in 0..REGISTERS {
-        let shown = wait_for("all nodes show the same registers", || {
+        wait_for("all nodes show the same registers", || {
             let read = |node: usize| {
                 let answer = common.connect(node, ATTEMPT).get(&path(register))?;
                 read_of(&answer).with_context(|| format!("node {}: {}", node + 1, answer.text()))
             };
             let shown = (0..common.nodes.len()).map(read).collect::<anyhow::Result<Vec<_>>>()?;
             ensure!(shown.windows(2).all(|pair| pair[0] == pair[1]), "they show {shown:?}");
-            Ok(shown)
+            Ok(())
         })?;
-        for (node, (version, value)) in shown.into_iter().enumerate() {
-            let t = common.recorder.now();
-            let (outcome, result) = (Outcome::Ok, "200".to_owned());
-            common.recorder.note(&Line::Register(RegisterOp {
-                register,
-                client: 0,
-                node,
-                t0: t,
-                t1: t,
-                follows: None,
-                version,
-                value,
-                outcome,
-                result,
-                is_last: true,
-            }));
+        for node in 0..common.nodes.len() {
+            let shown = read(common, 0, register, node, &mut common.connect(node, ATTEMPT), true);
+            shown.with_context(|| format!("node {} does not answer in the end", node + 1))?;
         }
     }
     Ok(())
