@@ -2,7 +2,8 @@
 //!
 //! `pharos server --fault-file FILE` reads [`NodeFaults`] from that file, at its start and whenever it changes, and copies
 //! what it has put into effect to [`NodeFaults::seen_path`], so that the harness knows when a fault begins and that it
-//! does. Whether its power can be cut, by [`storage::fs::undo`], is decided when it starts. Only nodes on a data directory with [`CHAOS_MARKER`] in it take the flag; without it there are no hooks.
+//! does. Whether its power can be cut, by [`storage::fs::undo`], is decided when it starts. Only nodes on a data directory
+//! with [`CHAOS_MARKER`] in it take the flag; without it there are no hooks.
 
 use std::ffi::OsString;
 use std::io;
